@@ -1,0 +1,1 @@
+"""The cloud: keeps telemetry, notices drift, retrains, certifies, signs and publishes."""

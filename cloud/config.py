@@ -1,0 +1,88 @@
+"""Configuration of the cloud node."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from shared.config import AnyPath, BrokerConfig, InputConfig, Name, NodeConfig, Section
+
+
+class TrainingConfig(Section):
+    """What the pipeline's models are trained from."""
+
+    base: AnyPath
+    """Folder with ``train.npz`` and ``calibration.npz``: inputs ``x`` and labels ``y``."""
+    first_job: AnyPath
+    """Folder in which the first models are trained, once; a finished candidate in it is used."""
+    input_maximum: float = Field(default=1.0, gt=0)
+    """Largest value of an input; the smallest is 0."""
+    image_shape: tuple[int, int] | None = None
+    """Height and width where inputs are images: these are shifted and blurred in training."""
+    seed: int = Field(default=1, ge=0, le=2**31)
+    """Decides all randomness of the training."""
+
+
+class CertificateConfig(Section):
+    """What the threshold of a release must hold."""
+
+    alpha: float = Field(default=0.05, gt=0, lt=1)
+    """Bound on P(tier-1 disagrees with tier-2 | accepted)."""
+    delta: float = Field(default=0.05, gt=0, lt=1)
+    """Chance that the bound does not hold."""
+    escalation_budget: float = Field(default=0.2, ge=0, le=1)
+    """Share of the samples that tier-2 can take. The certificate goes before it."""
+
+
+class RetrainConfig(Section):
+    """When tier-1 is trained again."""
+
+    window: int = Field(default=600, ge=50, le=1_000_000)
+    """The escalation rate is judged on so many samples."""
+    margin: float = Field(default=0.1, gt=0, le=1)
+    """How far the rate must lie above the certified one."""
+    p_value: float = Field(default=1e-6, gt=0, lt=1)
+    """How unlikely the rate must be by chance."""
+    audits: int = Field(default=570, ge=40, le=1_000_000)
+    """So many audited samples since the drift are awaited: a third teaches, the rest certifies."""
+    cool_down_s: float = Field(default=600.0, ge=0)
+    """No second training sooner than this after a first."""
+
+
+class CloudPipelineConfig(Section):
+    """One classification task in the cloud."""
+
+    input: InputConfig
+    """What one sample is."""
+    labels: tuple[str, ...] = Field(min_length=2, max_length=10_000)
+    """The labels, in the order of the models' outputs."""
+    tier1_channel: Name
+    """The channel of tier-1's model."""
+    tier2_channel: Name
+    """The channel of tier-2's model."""
+    training: TrainingConfig
+    """What the models are trained from."""
+    certificate: CertificateConfig = CertificateConfig()
+    """What the threshold of a release must hold."""
+    retrain: RetrainConfig = RetrainConfig()
+    """When tier-1 is trained again."""
+
+
+class CloudConfig(NodeConfig):
+    """The cloud node: stores telemetry, retrains, signs and publishes."""
+
+    role: Literal["cloud"]
+    """What this node is."""
+    broker: BrokerConfig
+    """The cloud's broker."""
+    store: str = "sqlite"
+    """SQLAlchemy URL of the telemetry store; ``sqlite`` stands for a file in ``state_dir``."""
+    signing_key: AnyPath
+    """The release key: an Ed25519 private key, PEM."""
+    chunk_bytes: int = Field(default=64 * 2**10, ge=1024, le=64 * 2**10)
+    """Size of the chunks in which artefacts travel."""
+    release_days: float = Field(default=90.0, gt=0, le=3650)
+    """How long a release may be accepted. What runs goes on running."""
+    pipelines: dict[Name, CloudPipelineConfig] = Field(min_length=1)
+    """What is trained, by the pipeline's name."""

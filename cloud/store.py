@@ -1,0 +1,187 @@
+"""The telemetry store (SQLAlchemy Core: SQLite by default, any other by its URL)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from shared.errors import PayloadError, StorageError
+from shared.messages import Telemetry, TelemetryRecord
+from shared.scores import Floats
+
+METADATA = sa.MetaData()
+
+BATCHES = sa.Table(
+    "telemetry_batches",
+    METADATA,
+    sa.Column("batch", sa.String(64), primary_key=True),
+    sa.Column("sender", sa.String(64), nullable=False),
+    sa.Column("received", sa.Float, nullable=False),
+)
+
+SAMPLES = sa.Table(
+    "samples",
+    METADATA,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("received", sa.Float, nullable=False),
+    sa.Column("pipeline", sa.String(64), nullable=False),
+    sa.Column("node", sa.String(64), nullable=False),
+    sa.Column("sensor", sa.String(64), nullable=False),
+    sa.Column("id", sa.String(128), nullable=False),
+    sa.Column("reason", sa.String(32), nullable=False),
+    sa.Column("audit", sa.Boolean, nullable=False),
+    sa.Column("inclusion_probability", sa.Float, nullable=False),
+    sa.Column("tier1_version", sa.String(64), nullable=False),
+    sa.Column("tier2_version", sa.String(64), nullable=False),
+    sa.Column("tier1_scores", sa.LargeBinary, nullable=False),
+    sa.Column("tier2_scores", sa.LargeBinary, nullable=False),
+    sa.Column("input", sa.LargeBinary, nullable=True),
+    sa.Index("samples_by_time", "pipeline", "received"),
+)
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Samples with their inputs, oldest first.
+
+    Attributes:
+        inputs: float32 [N, ...].
+        tier2: tier-2's probabilities, float32 [N, labels].
+        audit: bool [N].
+    """
+
+    inputs: Floats
+    tier2: Floats
+    audit: NDArray[np.bool_]
+
+
+class TelemetryStore:
+    """Keeps telemetry.
+
+    Args:
+        url: SQLAlchemy URL.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._engine: sa.Engine | None = None
+
+    def open(self) -> None:
+        """Connects and makes the tables where they are missing.
+
+        Raises:
+            StorageError: the database cannot be opened.
+        """
+        try:
+            self._engine = sa.create_engine(self._url)
+            METADATA.create_all(self._engine)
+        except (SQLAlchemyError, ImportError) as error:
+            raise StorageError(f"cannot open the store: {error}") from error
+
+    def add(self, telemetry: Telemetry, received: float) -> bool:
+        """Stores a batch in one transaction.
+
+        Args:
+            telemetry: the batch.
+            received: seconds since 1970.
+
+        Returns:
+            False if it was stored before: then nothing is stored twice.
+
+        Raises:
+            PayloadError: a tensor in it is broken.
+            StorageError: the database does not take it.
+        """
+        rows = [_row(record, received) for record in telemetry.records]
+        batch = {"batch": telemetry.batch, "sender": telemetry.sender, "received": received}
+        try:
+            with self._connected().begin() as connection:
+                connection.execute(BATCHES.insert(), batch)
+                if rows:
+                    connection.execute(SAMPLES.insert(), rows)
+        except IntegrityError:
+            return False
+        except SQLAlchemyError as error:
+            raise StorageError(f"the store does not take telemetry: {error}") from error
+        return True
+
+    def audits_since(self, pipeline: str, since: float) -> int:
+        """Returns how many audited samples with inputs came since an instant."""
+        query = (
+            sa.select(sa.func.count())
+            .select_from(SAMPLES)
+            .where(*_usable(pipeline, since), SAMPLES.c.audit)
+        )
+        with self._connected().connect() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def since(self, pipeline: str, since: float, shape: tuple[int, ...]) -> TrainingSet:
+        """Returns what came since an instant, with inputs of a shape.
+
+        Args:
+            pipeline: the pipeline.
+            since: seconds since 1970.
+            shape: of one input; samples of another are left out.
+        """
+        columns = (SAMPLES.c.input, SAMPLES.c.tier2_scores, SAMPLES.c.audit)
+        query = sa.select(*columns).where(*_usable(pipeline, since)).order_by(SAMPLES.c.number)
+        with self._connected().connect() as connection:
+            rows = connection.execute(query).all()
+        size = int(np.prod(shape))
+        fitting = [row for row in rows if len(row.input) == 4 * size]
+        return TrainingSet(
+            _stacked([row.input for row in fitting]).reshape(-1, *shape),
+            _stacked([row.tier2_scores for row in fitting]),
+            np.array([row.audit for row in fitting], bool),
+        )
+
+    def close(self) -> None:
+        """Closes the connections."""
+        if self._engine is not None:
+            self._engine.dispose()
+
+    def _connected(self) -> sa.Engine:
+        if self._engine is None:
+            raise StorageError("the store is not open")
+        return self._engine
+
+
+def _usable(pipeline: str, since: float) -> Sequence[sa.ColumnElement[bool]]:
+    columns = SAMPLES.c
+    return (columns.pipeline == pipeline, columns.received >= since, columns.input.is_not(None))
+
+
+def _row(record: TelemetryRecord, received: float) -> dict[str, Any]:
+    sample = record.sample
+    return {
+        "received": received,
+        "pipeline": record.pipeline,
+        "node": record.node,
+        "sensor": sample.sensor,
+        "id": sample.id,
+        "reason": sample.reason,
+        "audit": sample.audit,
+        "inclusion_probability": sample.inclusion_probability,
+        "tier1_version": record.tier1_version,
+        "tier2_version": record.tier2_version,
+        "tier1_scores": _float_bytes(record.tier1_probabilities.array()),
+        "tier2_scores": _float_bytes(record.tier2_probabilities.array()),
+        "input": None if record.input is None else _float_bytes(record.input.array()),
+    }
+
+
+def _float_bytes(array: NDArray[Any]) -> bytes:
+    if array.dtype != np.float32:
+        raise PayloadError("bad_tensor", f"{array.dtype} where float32 is due")
+    return array.tobytes()
+
+
+def _stacked(rows: Sequence[bytes]) -> Floats:
+    """Returns float32 [N, ...] of equally long rows."""
+    return np.frombuffer(b"".join(rows), "<f4").reshape(len(rows), -1)

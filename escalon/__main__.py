@@ -1,0 +1,7 @@
+"""``python -m escalon``."""
+
+import sys
+
+from escalon.cli import main
+
+sys.exit(main())

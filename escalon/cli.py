@@ -1,0 +1,105 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import shared
+from escalon.demo.arguments import add_arguments
+from escalon.roles import check
+from shared.config_file import ConfigFileError
+from shared.entry import set_up_log
+from shared.errors import EscalonError
+
+EXAMPLES = """\
+examples:
+  escalon demo                                    a whole hierarchy on this machine, on real input
+  escalon validate configs/demo/*.yaml            look for mistakes before a node does
+  escalon run configs/demo/tier1-a.yaml           run one node; its YAML says which role it has
+
+exit codes: 0 all is well, 1 something is wrong and was said, 2 the command line is wrong
+"""
+
+DEMO_EXAMPLES = """\
+examples:
+  escalon demo                                    watch it
+  escalon demo --plain --seed 3 --report r.json   lines only, and the figures as JSON
+  escalon demo --keep-running                     leave it up and be a sensor yourself
+  escalon demo --broker mqtt://127.0.0.1:1883     use a broker that runs already
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry of ``escalon``; returns the exit code."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    try:
+        return _run(arguments)
+    except ConfigFileError as error:
+        print(error, file=sys.stderr)
+    except EscalonError as error:
+        print(f"escalon: {error}", file=sys.stderr)
+    return 1
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    if arguments.command == "run":
+        return _run_node(arguments.file)
+    if arguments.command == "validate":
+        return _validate(arguments.files)
+    return _demo(arguments)
+
+
+def _run_node(path: Path) -> int:
+    role, config = check(path, os.environ)
+    set_up_log(config.log_level)
+    role.run(config)
+    return 0
+
+
+def _validate(paths: Sequence[Path]) -> int:
+    wrong = 0
+    for path in paths:
+        try:
+            _, config = check(path, os.environ)
+        except ConfigFileError as error:
+            print(error)
+            wrong += len(error.issues)
+        else:
+            print(f"{path}: ok ({config.node} on {config.site})")
+    return 1 if wrong else 0
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    missing = [name for name in ("rich", "sklearn") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise EscalonError("the demo needs its extra: pip install 'escalon[demo]'")
+    from escalon.demo.command import run_demo
+
+    return run_demo(arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="escalon",
+        description="A cascade of ONNX models across a hierarchy of edge nodes over MQTT.",
+        epilog=EXAMPLES,
+        formatter_class=raw,
+    )
+    parser.add_argument("--version", action="version", version=f"escalon {shared.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="run one node from its YAML")
+    run.add_argument("file", type=Path, help="the node's YAML")
+    validate = commands.add_parser("validate", help="check configurations without running them")
+    validate.add_argument("files", type=Path, nargs="+", metavar="FILE", help="a node's YAML")
+    demo = commands.add_parser(
+        "demo", help="a whole hierarchy on this machine", epilog=DEMO_EXAMPLES, formatter_class=raw
+    )
+    add_arguments(demo)
+    return parser

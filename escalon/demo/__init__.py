@@ -1,0 +1,1 @@
+"""A whole hierarchy on one machine, on real input: what ``escalon demo`` shows."""

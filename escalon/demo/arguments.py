@@ -1,0 +1,34 @@
+"""The options of ``escalon demo``; known without the demo's extra."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the demo's options to its part of the command line."""
+    parser.add_argument("--plain", action="store_true", help="lines only, for pipes and CI")
+    parser.add_argument("--seed", type=int, default=1, help="split of the data, order, drift")
+    parser.add_argument(
+        "--speed", type=_positive, default=1.0, help="times 150 samples/s; phases shorten alike"
+    )
+    parser.add_argument(
+        "--duration", type=_positive, default=15.0, metavar="S",
+        help="seconds of the phases steady and after, at speed 1",
+    )  # fmt: skip
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write the figures as JSON")
+    parser.add_argument("--broker", metavar="URL", help="use a broker that runs: mqtt://host:port")
+    parser.add_argument(
+        "--keep-running", action="store_true", help="leave the hierarchy up until Ctrl-C"
+    )
+    parser.add_argument(
+        "--workdir", type=Path, default=Path(".escalon/demo"), help="folder for state and logs"
+    )
+
+
+def _positive(text: str) -> float:
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return number

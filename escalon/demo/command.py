@@ -1,0 +1,111 @@
+"""``escalon demo``."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+from pathlib import Path
+from types import FrameType
+
+import msgspec
+from rich.console import Console
+
+from escalon.demo.report import DemoReport
+from escalon.demo.screen import LiveScreen, PlainScreen, Screen, summary
+from escalon.demo.story import Settings, Story
+from escalon.demo.workspace import Workspace
+from shared.durable import write_durably
+
+INTERRUPTED = 130
+
+NEXT_STEPS = """\
+Three things to try next
+  1. Be a sensor yourself:   escalon demo --keep-running, and in another terminal what it prints
+  2. Take another split:     escalon demo --seed 2 --report report.json
+  3. Run one node yourself:  escalon validate configs/demo/tier1-a.yaml, then escalon run on it
+"""
+
+
+def run_demo(arguments: argparse.Namespace) -> int:
+    """Runs the demo.
+
+    Args:
+        arguments: of the command line.
+
+    Returns:
+        The exit code: 0; 130 if it was interrupted.
+
+    Raises:
+        EscalonError: a process died, or a step took too long.
+    """
+    settings = Settings(arguments.seed, arguments.speed, arguments.duration, arguments.broker)
+    story = Story(settings, Workspace(arguments.workdir))
+    console = Console()
+    plain = arguments.plain or not console.is_terminal
+    screen: Screen = PlainScreen() if plain else LiveScreen(console, story.broker_name)
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGHUP, _interrupt)
+    try:
+        return _play(story, screen, console, arguments)
+    except KeyboardInterrupt:
+        screen.stop()
+        console.print("stopped: every process is being ended")
+        return INTERRUPTED
+    finally:
+        # A second Ctrl-C must not leave processes behind.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        screen.stop()
+        story.close()
+
+
+def _play(story: Story, screen: Screen, console: Console, arguments: argparse.Namespace) -> int:
+    screen.start()
+    story.prepare(screen)
+    report = story.play(screen)
+    if arguments.report is not None:
+        write_durably(arguments.report, msgspec.json.format(msgspec.json.encode(report)))
+    screen.stop()
+    _conclude(report, console, arguments.report)
+    if arguments.keep_running:
+        console.print(_invitation(story), markup=False, highlight=False)
+        story.watch(PlainScreen())
+    return 0
+
+
+def _conclude(report: DemoReport, console: Console, path: Path | None) -> None:
+    console.print(summary(report))
+    release, first = report.release, report.first_models
+    console.print(
+        f"tier-1: {first.tier1_int8_bytes:,} of {first.tier1_fp32_bytes:,} bytes as int8, accuracy "
+        f"{first.tier1_int8_accuracy:.1%} against {first.tier1_fp32_accuracy:.1%} as fp32"
+    )
+    if release.certificate is not None:
+        certificate = release.certificate
+        console.print(
+            f"v{release.new_version}: P(tier-1 disagrees with tier-2 | accepted) is at most "
+            f"{certificate['alpha']:.0%} with {1 - certificate['delta']:.0%} confidence "
+            f"({certificate['disagreements']} of {certificate['n']} in the test)"
+        )
+    seconds = ", ".join(f"{node.node} {node.seconds:.1f} s" for node in release.nodes)
+    console.print(f"v{release.new_version} committed: {seconds}")
+    console.print(f"broker: {report.broker}; {report.seconds_total:.0f} s in all")
+    if path is not None:
+        console.print(f"report: {path}")
+    console.print()
+    console.print(NEXT_STEPS, highlight=False)
+
+
+def _invitation(story: Story) -> str:
+    port = story.broker_url.rsplit(":", 1)[-1]
+    numbers = ",".join(["0"] * 64)
+    return (
+        f"The hierarchy stays up at {story.broker_url} until Ctrl-C. Look on:\n"
+        f"  mosquitto_sub -p {port} -v -t 'escalon/site-a/meter/predictions/#'\n"
+        "and be a sensor:\n"
+        f"  mosquitto_pub -p {port} -t escalon/site-a/meter/samples/cam-01 "
+        f'-m \'{{"id":"a1","features":[{numbers}]}}\'\n'
+    )
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

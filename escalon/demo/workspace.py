@@ -1,0 +1,105 @@
+"""The demo's folder: keys, data, state and logs of one run, and the models that outlive it."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from escalon.demo.digits import Scans, delivered, split
+from shared.durable import write_durably
+from shared.errors import EscalonError
+from shared.releases.signing import new_key_pem, public_pem
+
+
+class WorkspaceBusyError(EscalonError):
+    """Another demo runs in the same folder."""
+
+
+class Workspace:
+    """A folder for one demo at a time.
+
+    ``run/`` is made anew by each demo; ``first-models/`` keeps what the trainer made for a seed.
+
+    Args:
+        root: usually ``.escalon/demo``.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        self._lock: IO[str] | None = None
+
+    @property
+    def run(self) -> Path:
+        """State of this run."""
+        return self.root / "run"
+
+    @property
+    def logs(self) -> Path:
+        """One log a process."""
+        return self.run / "logs"
+
+    @property
+    def data(self) -> Path:
+        """The split data set."""
+        return self.run / "data"
+
+    @property
+    def ledger(self) -> Path:
+        """What the sensors sent."""
+        return self.run / "ledger.npz"
+
+    def first_job(self, seed: int) -> Path:
+        """Where the first models for a seed are trained and kept."""
+        return self.root / "first-models" / f"seed-{seed}"
+
+    def environment(self, seed: int, broker_url: str) -> dict[str, str]:
+        """Returns the variables that the YAML files under configs/demo refer to."""
+        return {
+            "ESCALON_BROKER": broker_url,
+            "ESCALON_STATE": str(self.run),
+            "ESCALON_FIRST_JOB": str(self.first_job(seed)),
+        }
+
+    def acquire(self) -> None:
+        """Takes the folder and empties what an earlier run left.
+
+        Raises:
+            WorkspaceBusyError: another demo runs in it.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        self._lock = (self.root / "lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise WorkspaceBusyError(
+                f"another demo runs in {self.root}: end it, or give another --workdir"
+            ) from error
+        shutil.rmtree(self.run, ignore_errors=True)
+        self.logs.mkdir(parents=True)
+
+    def release(self) -> None:
+        """Gives the folder back."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def prepare(self, seed: int) -> None:
+        """Writes the release key and the data set, split by the seed."""
+        private = new_key_pem()
+        write_durably(self.run / "keys" / "release.key", private)
+        (self.run / "keys" / "release.key").chmod(0o600)
+        write_durably(self.run / "keys" / "release.pub", public_pem(private))
+        scans = split(seed)
+        calibration = delivered(scans.calibration.pixels, np.random.default_rng(seed))
+        self.data.mkdir()
+        self._save("train", scans.train)
+        self._save("calibration", Scans(calibration, scans.calibration.digits))
+        self._save("field", scans.field)
+        self._save("fresh", scans.fresh)
+
+    def _save(self, name: str, scans: Scans) -> None:
+        np.savez(self.data / f"{name}.npz", x=scans.pixels, y=scans.digits)

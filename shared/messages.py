@@ -1,0 +1,355 @@
+"""Every payload on the wire, typed: JSON for people, MessagePack among our own nodes.
+
+A field may be added with a default and the version stays; a change of meaning raises
+``SCHEMA_VERSION``, and a reader refuses a version above its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeVar
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.errors import PayloadError
+
+SCHEMA_VERSION = 1
+
+DecidedBy = Literal["tier1", "tier2", "fallback"]
+Reason = Literal["confident", "low_confidence", "audit", "deadline", "invalid_scores"]
+Timestamp = float | str
+"""Seconds since 1970, or text such as RFC 3339: a node hands it on as the sensor wrote it."""
+
+
+class Public(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
+    """A JSON payload."""
+
+
+class Internal(msgspec.Struct, frozen=True, array_like=True):
+    """A MessagePack payload between our own nodes. ``schema_version`` comes first on the wire."""
+
+
+class Tensor(Internal, frozen=True):
+    """A little-endian, C-ordered array.
+
+    Attributes:
+        dtype: numpy's name of the element type, one of ``DTYPES``.
+        shape: the dimensions.
+        data: ``prod(shape) * itemsize`` bytes.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    data: bytes
+
+    @classmethod
+    def of(cls, array: NDArray[Any]) -> Tensor:
+        """Packs an array of one of ``DTYPES``."""
+        little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+        return cls(array.dtype.name, array.shape, little.tobytes())
+
+    def array(self) -> NDArray[Any]:
+        """Returns the array, read-only, on the same memory.
+
+        Raises:
+            PayloadError: unknown dtype, or a size that does not fit the shape.
+        """
+        dtype = DTYPES.get(self.dtype)
+        if dtype is None:
+            raise PayloadError("bad_tensor", f"dtype {self.dtype!r} is not one of {list(DTYPES)}")
+        if len(self.shape) > MAX_DIMENSIONS or any(size < 0 for size in self.shape):
+            raise PayloadError("bad_tensor", f"shape {self.shape} is not a shape")
+        expected_bytes = dtype.itemsize
+        for size in self.shape:
+            expected_bytes *= size
+        if expected_bytes != len(self.data):
+            raise PayloadError(
+                "bad_tensor",
+                f"shape {self.shape} of {self.dtype} takes {expected_bytes} bytes, "
+                f"not {len(self.data)}",
+            )
+        return np.frombuffer(self.data, dtype).reshape(self.shape)
+
+
+DTYPES = {name: np.dtype(name).newbyteorder("<") for name in ("float32", "uint8", "int64")}
+MAX_DIMENSIONS = 8
+
+
+class Sample(Public, frozen=True):
+    """What a sensor publishes. A bare JSON array stands for ``features`` alone."""
+
+    features: list[float]
+    id: str | int | None = None
+    timestamp: Timestamp | None = None
+
+
+class Prediction(Public, frozen=True):
+    """The one final answer to a sample, or the one correction that supersedes it.
+
+    Attributes:
+        id: the sample's id.
+        device_id: the sensor.
+        timestamp: the sample's own timestamp, or when it was received, seconds since 1970.
+        prediction: the label.
+        confidence: probability of the label, 0 to 1.
+        decided_by: who decided.
+        reason: why.
+        model: the channel or name of the deciding model.
+        model_version: its version.
+        latency_ms: from receipt on the node to this answer.
+        probabilities: of every label, on request.
+        supersedes: in a correction, the id whose earlier answer it replaces.
+    """
+
+    id: str
+    device_id: str
+    timestamp: Timestamp
+    prediction: str
+    confidence: float
+    decided_by: DecidedBy
+    reason: Reason
+    model: str
+    model_version: str
+    latency_ms: float
+    node: str
+    probabilities: dict[str, float] | None = None
+    supersedes: str | None = None
+    schema_version: int = SCHEMA_VERSION
+
+
+class SampleError(Public, frozen=True):
+    """What was wrong with a sample, told to its sender."""
+
+    id: str | None
+    device_id: str
+    timestamp: float
+    error: str
+    expected: str
+    schema_version: int = SCHEMA_VERSION
+
+
+class EscalatedSample(Internal, frozen=True):
+    """One question to tier-2.
+
+    Attributes:
+        correlation: what the reply names it by. Sensors choose ids, so two may choose the same.
+        id: the sample's id.
+        sensor: who sent it.
+        timestamp: as in the prediction.
+        reason: why it is asked.
+        audit: whether the audit drew it. Drawn before the gate, from every sample alike, so that
+            the audited samples are a uniform sample of the traffic.
+        inclusion_probability: the chance that such a sample reaches tier-2, in (0, 1].
+    """
+
+    correlation: int
+    id: str
+    sensor: str
+    timestamp: Timestamp
+    reason: Reason
+    audit: bool
+    inclusion_probability: float
+
+
+class Escalation(Internal, frozen=True):
+    """Questions of one tier-1 node, with what telemetry needs.
+
+    Attributes:
+        node: the asking node.
+        pipeline: the pipeline.
+        model_version: of the tier-1 model that was not sure.
+        budget_ms: nobody waits for an answer after this long from its sending.
+        seen: samples that the node gated since its previous escalation message, these included.
+        unsure: how many of those it was not sure of.
+        samples: N questions.
+        inputs: float32 [N, ...].
+        probabilities: of tier-1, float32 [N, labels].
+    """
+
+    schema_version: int
+    node: str
+    pipeline: str
+    model_version: str
+    budget_ms: float
+    seen: int
+    unsure: int
+    samples: tuple[EscalatedSample, ...]
+    inputs: Tensor
+    probabilities: Tensor
+
+
+class Reply(Internal, frozen=True):
+    """Tier-2's answers to one node.
+
+    Attributes:
+        model: the channel or name of the tier-2 model.
+        model_version: its version.
+        correlations: of the N samples.
+        probabilities: float32 [N, labels].
+    """
+
+    schema_version: int
+    node: str
+    pipeline: str
+    model: str
+    model_version: str
+    correlations: tuple[int, ...]
+    probabilities: Tensor
+
+
+class GateCount(Internal, frozen=True):
+    """How many samples a tier-1 node gated and how many of them it was not sure of."""
+
+    node: str
+    pipeline: str
+    model_version: str
+    seen: int
+    unsure: int
+
+
+class TelemetryRecord(Internal, frozen=True):
+    """One escalated sample with both tiers' scores.
+
+    ``input`` is None where the pipeline's ``uplink`` keeps inputs on the site.
+    """
+
+    sample: EscalatedSample
+    node: str
+    pipeline: str
+    tier1_version: str
+    tier2_version: str
+    tier1_probabilities: Tensor
+    tier2_probabilities: Tensor
+    input: Tensor | None
+
+
+class Telemetry(Internal, frozen=True):
+    """What tier-2 sends up, kept on its disk until the cloud says that it is stored.
+
+    Attributes:
+        batch: unique per sender; the cloud collapses repeats by it.
+    """
+
+    schema_version: int
+    sender: str
+    batch: str
+    records: tuple[TelemetryRecord, ...]
+    counts: tuple[GateCount, ...]
+
+
+class TelemetryAck(Internal, frozen=True):
+    """The cloud has these batches on its disk."""
+
+    schema_version: int
+    batches: tuple[str, ...]
+
+
+class NodeState(Public, frozen=True):
+    """Birth (``online``) and last will or farewell (``offline``) of a node."""
+
+    node: str
+    role: str
+    state: Literal["online", "offline"]
+    schema_version: int = SCHEMA_VERSION
+
+
+class ModelInfo(Public, frozen=True):
+    """A model that a node serves."""
+
+    model: str
+    version: str
+    sha256: str
+
+
+class NodeInfo(Public, frozen=True):
+    """What a node is.
+
+    Attributes:
+        started: seconds since 1970.
+        models: what serves, by pipeline.
+        activity: what the node is doing beside its work, in words.
+    """
+
+    node: str
+    role: str
+    site: str
+    software: str
+    started: float
+    models: dict[str, ModelInfo]
+    metrics_url: str | None = None
+    activity: str = ""
+    schema_version: int = SCHEMA_VERSION
+
+
+class Step(Public, frozen=True):
+    """How long an update stayed in one state."""
+
+    state: str
+    seconds: float
+
+
+class UpdateReport(Public, frozen=True):
+    """The course of an update on one node."""
+
+    node: str
+    channel: str
+    seq: int
+    version: str
+    state: str
+    reason: str
+    since: float
+    steps: list[Step]
+    schema_version: int = SCHEMA_VERSION
+
+
+Payload = TypeVar("Payload", bound=Internal)
+PublicPayload = TypeVar("PublicPayload", bound=Public)
+
+_PACK = msgspec.msgpack.Encoder()
+_JSON = msgspec.json.Encoder()
+
+
+def pack(message: Internal) -> bytes:
+    """Encodes an internal message."""
+    return _PACK.encode(message)
+
+
+def unpack(payload: bytes, kind: type[Payload]) -> Payload:
+    """Decodes an internal message.
+
+    Raises:
+        PayloadError: not this kind of message, or of a newer schema.
+    """
+    try:
+        message = msgspec.msgpack.decode(payload, type=kind)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise PayloadError(
+            "not_" + kind.__name__.lower(), f"not a {kind.__name__}: {error}"
+        ) from error
+    if getattr(message, "schema_version", SCHEMA_VERSION) > SCHEMA_VERSION:
+        raise PayloadError("newer_schema", f"{kind.__name__} of a newer schema: update this node")
+    return message
+
+
+def to_json(message: Public) -> bytes:
+    """Encodes a public message."""
+    return _JSON.encode(message)
+
+
+def from_json(payload: bytes, kind: type[PublicPayload]) -> PublicPayload:
+    """Decodes a public message.
+
+    Raises:
+        PayloadError: not JSON, or not this kind of message.
+    """
+    try:
+        return msgspec.json.decode(payload, type=kind)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise PayloadError(
+            "not_" + kind.__name__.lower(), f"not a {kind.__name__}: {error}"
+        ) from error
+
+
+def _not_a(kind: type[msgspec.Struct], error: Exception) -> PayloadError:
+    return PayloadError(f"not_{kind.__name__.lower()}", f"not a {kind.__name__}: {error}")

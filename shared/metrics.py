@@ -1,0 +1,107 @@
+"""Prometheus metrics of a node. Base units, and no label whose values grow with the fleet."""
+
+from __future__ import annotations
+
+import logging
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+from shared.config import MetricsConfig
+from shared.errors import ConfigError
+
+LATENCY_BUCKETS_S = (
+    0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0,
+)  # fmt: skip
+
+log = logging.getLogger(__name__)
+
+
+class NodeMetrics:
+    """What a tier node counts.
+
+    Args:
+        registry: where the metrics are registered.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self.inferences = Counter(
+            "edge_inference_total", "Samples that went through the model",
+            ["model_version", "status"], registry=registry,
+        )  # fmt: skip
+        self.latency_seconds = Histogram(
+            "edge_inference_latency_seconds", "From receipt of a sample to its final answer",
+            buckets=LATENCY_BUCKETS_S, registry=registry,
+        )  # fmt: skip
+        self.predictions = Counter(
+            "edge_predictions_total", "Final answers", ["decided_by", "reason"], registry=registry
+        )
+        self.escalations = Counter(
+            "edge_escalations_total", "Questions to tier-2 by what became of them",
+            ["outcome"], registry=registry,
+        )  # fmt: skip
+        self.agreement = Counter(
+            "edge_agreement_total", "Tier-2's answers that were tier-1's too, or not",
+            ["kind", "agrees"], registry=registry,
+        )  # fmt: skip
+        self.drops = Counter(
+            "edge_drops_total", "Messages that were not used", ["reason"], registry=registry
+        )
+        self.spool_bytes = Gauge(
+            "edge_spool_bytes", "Telemetry on the disk that the cloud has not stored yet",
+            registry=registry,
+        )  # fmt: skip
+        self.model_info = Gauge(
+            "edge_model_info", "1 for the model that serves a pipeline",
+            ["pipeline", "model", "version"], registry=registry,
+        )  # fmt: skip
+        self.updates = Counter(
+            "edge_updates_total", "States that updates went through", ["channel", "state"],
+            registry=registry,
+        )  # fmt: skip
+        self._shown: dict[str, tuple[str, str]] = {}
+
+    def show_model(self, pipeline: str, model: str, version: str) -> None:
+        """Says which model serves a pipeline, and no longer which one did."""
+        if pipeline in self._shown:
+            self.model_info.remove(pipeline, *self._shown[pipeline])
+        self._shown[pipeline] = (model, version)
+        self.model_info.labels(pipeline, model, version).set(1)
+
+
+class CloudMetrics:
+    """What the cloud node counts.
+
+    Args:
+        registry: where the metrics are registered.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self.samples = Counter(
+            "edge_telemetry_samples_total", "Samples in the store", registry=registry
+        )
+        self.drops = Counter(
+            "edge_drops_total", "Messages that were not used", ["reason"], registry=registry
+        )
+
+
+def serve_metrics(config: MetricsConfig, registry: CollectorRegistry) -> str:
+    """Serves a registry over HTTP from a thread of its own.
+
+    Returns:
+        The URL that Prometheus scrapes.
+
+    Raises:
+        ConfigError: the address cannot be listened on.
+    """
+    try:
+        server, _ = start_http_server(config.port, config.host, registry)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot serve metrics on {config.host}:{config.port}: {error.strerror}. "
+            "Fix: set metrics.port to a free port, or to 0 for any."
+        ) from error
+    url = f"http://{config.host}:{server.server_port}/metrics"
+    log.info("metrics at %s", url)
+    return url

@@ -1,0 +1,1 @@
+"""Releases: signed, fetched in chunks, proven on the node, swapped, watched, rolled back."""

@@ -1,0 +1,91 @@
+"""Publishes releases, retained: all chunks first and acknowledged, the manifest last."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+
+from shared.link import Link
+from shared.releases.blobs import BlobStore, chunked
+from shared.releases.manifest import Manifest
+from shared.topics import Topics
+
+WINDOW = 16
+
+log = logging.getLogger(__name__)
+
+
+class Publication:
+    """One release on its way to a broker.
+
+    A broker may forget what it acknowledged, so the owner begins anew at every connect.
+
+    Args:
+        envelope: the signed manifest.
+        manifest: the same, read.
+        blobs: holds the artefact.
+        link: the broker.
+        topics: of the site that it is published for.
+    """
+
+    def __init__(
+        self, envelope: bytes, manifest: Manifest, blobs: BlobStore, link: Link, topics: Topics
+    ) -> None:
+        self.manifest = manifest
+        self.published = False
+        self._envelope = envelope
+        self._blobs = blobs
+        self._link = link
+        self._topics = topics
+        self._waiting: deque[tuple[str, bytes]] = deque()
+        self._unacknowledged = 0
+        self._manifest_sent = False
+        self._attempt = 0
+
+    def begin(self) -> None:
+        """Starts, or starts anew on a new connection."""
+        artefact = self.manifest.artefact
+        parts = chunked(self._blobs.path(artefact.sha256).read_bytes(), artefact.chunk_bytes)
+        self._waiting = deque(
+            (self._topics.blob(artefact.sha256, index), part) for index, part in enumerate(parts)
+        )
+        self._unacknowledged = 0
+        self._manifest_sent = False
+        self._attempt += 1
+        self.poll()
+
+    def poll(self) -> None:
+        """Sends as much as the window lets."""
+        while self._waiting and self._unacknowledged < WINDOW:
+            topic, payload = self._waiting[0]
+            if not self._send(topic, payload, self._on_chunk_ack):
+                return
+            self._waiting.popleft()
+        if not self._waiting and self._unacknowledged == 0 and not self._manifest_sent:
+            topic = self._topics.releases(self.manifest.channel)
+            self._manifest_sent = self._send(topic, self._envelope, self._on_manifest_ack)
+
+    def _send(self, topic: str, payload: bytes, on_ack: Callable[[], None]) -> bool:
+        attempt = self._attempt
+
+        def note_ack() -> None:
+            if attempt == self._attempt:
+                self._unacknowledged -= 1
+                on_ack()
+
+        taken = self._link.publish(topic, payload, retain=True, on_ack=note_ack)
+        self._unacknowledged += taken
+        return taken
+
+    def _on_chunk_ack(self) -> None:
+        self.poll()
+
+    def _on_manifest_ack(self) -> None:
+        if not self.published:
+            manifest = self.manifest
+            log.info(
+                "published %s seq %d (version %s) for %s",
+                manifest.channel, manifest.seq, manifest.version, self._topics.site,
+            )  # fmt: skip
+        self.published = True

@@ -1,0 +1,414 @@
+"""Carries a node's channel from one release to the next. The rules are in ``machine.py``."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from shared.config import PipelineConfig, ReleasesConfig
+from shared.errors import (
+    ArtefactError,
+    EscalonError,
+    ManifestError,
+    SignatureError,
+    StorageError,
+)
+from shared.link import Link
+from shared.messages import Step, UpdateReport, to_json
+from shared.metrics import NodeMetrics
+from shared.model import Model
+from shared.releases.blobs import BlobStore
+from shared.releases.fetch import Fetch
+from shared.releases.machine import (
+    AFTER_THE_SWAP,
+    UNDER_WAY,
+    Event,
+    State,
+    advance,
+)
+from shared.releases.manifest import Manifest
+from shared.releases.record import ChannelFile, ChannelRecord
+from shared.releases.signing import Trust, open_envelope
+from shared.releases.smoke import SmokeTest
+from shared.topics import Topics
+
+MAX_BROKEN_SHARE = 0.05
+JITTER_S = 0.2  # spreads a site's nodes over the broker when a manifest reaches them all at once
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Health:
+    """What a pipeline counted since the node started.
+
+    Attributes:
+        batches: batches that went through the model.
+        broken_batches: batches with malformed scores, or none at all.
+    """
+
+    batches: int
+    broken_batches: int
+
+
+@dataclass
+class Update:
+    """An update under way.
+
+    Attributes:
+        envelope: the signed manifest.
+        manifest: the same, read.
+        fetch: brings the artefact.
+        steps: states it has left, and how long it was in each.
+        since_s: when the present state began, monotonic.
+    """
+
+    envelope: bytes
+    manifest: Manifest
+    fetch: Fetch
+    begins_s: float
+    ends_s: float
+    steps: list[Step] = field(default_factory=list)
+    since_s: float = 0.0
+    smoke: SmokeTest | None = None
+    loading: Future[Model] | None = None
+    model: Model | None = None
+    health: Health | None = None
+
+
+class Updater:
+    """Follows one channel for one pipeline.
+
+    The node asks ``poll`` each turn; a model that it returns serves from the next batch on.
+
+    Args:
+        config: the channel and its trust.
+        pipeline: what the model must fit.
+        node: this node's name.
+        state_dir: the node's folder.
+        link: from where releases come.
+        topics: of this node's site.
+        trust: keys that may sign.
+        metrics: what is counted.
+        rng: jitter.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: ReleasesConfig,
+        pipeline: PipelineConfig,
+        node: str,
+        state_dir: Path,
+        link: Link,
+        topics: Topics,
+        trust: Trust,
+        metrics: NodeMetrics,
+        rng: random.Random,
+    ) -> None:
+        self._config = config
+        self._pipeline = pipeline
+        self._node = node
+        self._link = link
+        self._topics = topics
+        self._trust = trust
+        self._metrics = metrics
+        self._rng = rng
+        self._work = state_dir / "work" / config.channel
+        self._file = ChannelFile(state_dir / "channels" / f"{config.channel}.json")
+        self._blobs = BlobStore(state_dir / "models" / config.channel)
+        self._record = ChannelRecord()
+        self._interrupted: bytes | None = None
+        self._serving: Model | None = None
+        self._update: Update | None = None
+        self._loader = ThreadPoolExecutor(1, thread_name_prefix=f"load-{config.channel}")
+
+    # What the node calls
+
+    def start(self) -> Model | None:
+        """Loads the committed release, if there is one, and settles what a crash left open.
+
+        An update that was cut off after its swap is rolled back: it may be what killed the node.
+        One that was cut off before begins anew, with the chunks that are on disk.
+        """
+        self._record = record = self._file.read()
+        if record.pending is not None and record.state in AFTER_THE_SWAP:
+            self._settle_crash(record.pending)
+        elif record.pending is not None:
+            self._interrupted = record.pending
+            self._record = msgspec.structs.replace(record, pending=None, state=State.IDLE)
+        for envelope in (record.active, record.previous):
+            if envelope is not None and self._serving is None:
+                self._serving = self._reload(envelope)
+        return self._serving
+
+    def on_connected(self, now_s: float) -> None:
+        """Subscribes, and publishes the last report again: the broker may have lost it."""
+        if self._interrupted is not None:
+            envelope, self._interrupted = self._interrupted, None
+            self._guarded(lambda: self._take(envelope, now_s, again=True), now_s)
+        self._link.subscribe(self._topics.releases(self._config.channel))
+        if self._record.report is not None:
+            self._publish(self._record.report)
+
+    def on_manifest(self, envelope: bytes, now_s: float) -> None:
+        """Takes a manifest: verifies it, then accepts or rejects it with a reason."""
+        # An emptied retained message is not an uninstall.
+        if envelope:
+            self._guarded(lambda: self._take(envelope, now_s, again=False), now_s)
+
+    def on_chunk(self, sha256: str, index: int, data: bytes, now_s: float) -> None:
+        """Takes a chunk, if it belongs to the update under way."""
+        update = self._update
+        if update is not None and update.manifest.artefact.sha256 == sha256:
+            self._guarded(lambda: update.fetch.on_chunk(index, data, now_s), now_s)
+
+    def poll(self, health: Health, now_s: float) -> Model | None:
+        """Goes as far as it can.
+
+        Returns:
+            The model to serve from the next batch on, or None for no change.
+        """
+        if self._update is None:
+            return None
+        return self._guarded(lambda: self._advance(health, now_s), now_s)
+
+    @property
+    def busy(self) -> bool:
+        """Whether an update is under way."""
+        return self._update is not None
+
+    def close(self) -> None:
+        """Ends child and thread."""
+        if self._update is not None and self._update.smoke is not None:
+            self._update.smoke.stop()
+        self._loader.shutdown(wait=False, cancel_futures=True)
+
+    # The course of an update
+
+    def _take(self, envelope: bytes, now_s: float, *, again: bool) -> None:
+        try:
+            manifest = open_envelope(envelope, self._trust)
+            if not again and not self._is_news(manifest):
+                return
+        except (SignatureError, ManifestError) as error:
+            log.error("%s: release refused: %s", self._config.channel, error)
+            self._metrics.drops.labels(reason="release_refused").inc()
+            return
+        if self._update is not None and self._record.state in AFTER_THE_SWAP:
+            return  # it is retained and comes again when probation is over: see _end
+        problem = self._unfit(manifest)
+        if self._update is not None:
+            self._end(Event.SUPERSEDE, f"seq {manifest.seq} is newer", now_s)
+        self._offer(envelope, manifest, now_s)
+        if problem:
+            self._end(Event.REJECT, problem, now_s)
+
+    def _offer(self, envelope: bytes, manifest: Manifest, now_s: float) -> None:
+        fetch = Fetch(manifest.artefact, self._blobs, self._link, self._topics, self._metrics)
+        begins_s = now_s + self._rng.uniform(0, JITTER_S)
+        self._update = Update(
+            envelope, manifest, fetch, begins_s, begins_s + self._config.deadline_s, since_s=now_s
+        )
+        self._record = msgspec.structs.replace(self._record, seq=manifest.seq, pending=envelope)
+        self._go(Event.OFFER, "", now_s)
+
+    def _advance(self, health: Health, now_s: float) -> Model | None:
+        update = self._update
+        if update is None:
+            return None
+        match self._record.state:
+            case State.OFFERED if now_s >= update.begins_s:
+                self._go(Event.FETCH, "", now_s)
+                update.fetch.begin(now_s)
+            case State.FETCHING:
+                self._fetch(update, now_s)
+            case State.VERIFIED:
+                self._blobs.assemble(update.manifest.artefact)
+                self._go(Event.STAGE, "", now_s)
+            case State.STAGED:
+                self._go(Event.PROVE, "", now_s)
+                path = self._blobs.path(update.manifest.artefact.sha256)
+                update.smoke = SmokeTest(update.manifest, path, self._work)
+                update.smoke.start(now_s)
+            case State.SMOKE:
+                return self._prove(update, now_s)
+            case State.ACTIVATING:
+                # The node has put the model in place since the last turn.
+                update.health = health
+                self._go(Event.WATCH, "", now_s)
+            case State.PROBATION:
+                return self._watch(update, health, now_s)
+        return None
+
+    def _fetch(self, update: Update, now_s: float) -> None:
+        if update.fetch.complete:
+            self._go(Event.VERIFY, "", now_s)
+        elif now_s >= update.ends_s:
+            self._end(Event.TIME_OUT, f"not complete after {self._config.deadline_s:g} s", now_s)
+        else:
+            update.fetch.poll(now_s)
+
+    def _prove(self, update: Update, now_s: float) -> Model | None:
+        if update.smoke is not None:
+            if update.smoke.poll(now_s) is None:
+                return None
+            update.smoke = None
+            update.loading = self._loader.submit(self._load, update.manifest)
+        if update.loading is None or not update.loading.done():
+            return None
+        update.model = update.loading.result()
+        self._go(Event.ACTIVATE, "", now_s)
+        return update.model
+
+    def _watch(self, update: Update, health: Health, now_s: float) -> Model | None:
+        before = update.health or health
+        batches = health.batches - before.batches
+        broken = health.broken_batches - before.broken_batches
+        if broken > MAX_BROKEN_SHARE * batches:
+            reason = f"{broken} of {batches} batches without sound scores"
+            return self._roll_back(update.manifest, reason, now_s)
+        if now_s - update.since_s < self._config.probation_s:
+            return None
+        self._serving = update.model
+        self._record = msgspec.structs.replace(
+            self._record, active=update.envelope, previous=self._record.active
+        )
+        self._end(Event.COMMIT, "", now_s)
+        self._prune()
+        return None
+
+    def _roll_back(self, manifest: Manifest, reason: str, now_s: float) -> Model | None:
+        self._quarantine(manifest)
+        self._end(Event.FAIL, reason, now_s)
+        return self._serving
+
+    def _guarded(self, act: Callable[[], Model | None], now_s: float) -> Model | None:
+        """Runs a step; what goes wrong ends the update with its reason, never the node."""
+        try:
+            return act()
+        except EscalonError as error:
+            swapped = self._record.state in AFTER_THE_SWAP
+            log.error("%s: update failed: %s", self._config.channel, error)
+            self._end(Event.FAIL, str(error), now_s)
+            return self._serving if swapped else None
+
+    def _go(self, event: Event, reason: str, now_s: float) -> None:
+        """Moves to the next state: on disk first, then in the report."""
+        update = self._update
+        if update is None:
+            return
+        left, state = self._record.state, advance(self._record.state, event)
+        if left in UNDER_WAY:
+            seconds = round(now_s - update.since_s, 3)
+            update.steps.append(Step(state=left.value, seconds=seconds))
+        update.since_s = now_s
+        report = UpdateReport(
+            node=self._node,
+            channel=self._config.channel,
+            seq=update.manifest.seq,
+            version=update.manifest.version,
+            state=state.value,
+            reason=reason,
+            since=time.time(),
+            steps=list(update.steps),
+        )
+        self._record = msgspec.structs.replace(self._record, state=state, report=report)
+        self._file.write(self._record)
+        self._metrics.updates.labels(channel=self._config.channel, state=state.value).inc()
+        log.info("%s seq %d: %s %s", report.channel, report.seq, state.value, reason)
+        self._publish(report)
+
+    def _end(self, event: Event, reason: str, now_s: float) -> None:
+        update = self._update
+        if update is None:
+            return
+        update.fetch.end()
+        if update.smoke is not None:
+            update.smoke.stop()
+        self._record = msgspec.structs.replace(self._record, pending=None)
+        try:
+            self._go(event, reason, now_s)
+        except StorageError as error:
+            log.error("%s: the end of the update is not on disk: %s", self._config.channel, error)
+        self._update = None
+        # Delivers the retained manifest once more: a newer one may have come in the meantime.
+        self._link.subscribe(self._topics.releases(self._config.channel))
+
+    # What may be accepted, and what a restart finds
+
+    def _is_news(self, manifest: Manifest) -> bool:
+        """Whether it is later than what was accepted; the present one comes at each connect."""
+        if manifest.channel != self._config.channel:
+            raise ManifestError(f"it is for channel {manifest.channel}")
+        if manifest.seq == self._record.seq:
+            return False
+        if manifest.seq < self._record.seq:
+            raise ManifestError(f"seq {manifest.seq} is older than {self._record.seq}")
+        return True
+
+    def _unfit(self, manifest: Manifest) -> str:
+        """Returns why a release is not for this node; empty if it is."""
+        shape, artefact = self._pipeline.input.shape, manifest.artefact
+        if manifest.expires <= time.time():
+            return "it has expired"
+        if manifest.input_shape != shape:
+            return f"it takes inputs of shape {manifest.input_shape}, this pipeline has {shape}"
+        if artefact.size > self._config.max_artifact_bytes:
+            return f"{artefact.size} bytes are more than this node takes"
+        if artefact.sha256 in self._record.quarantined:
+            return f"{artefact.sha256} has failed on this node before"
+        return ""
+
+    def _settle_crash(self, envelope: bytes) -> None:
+        record = self._record
+        try:
+            self._quarantine(open_envelope(envelope, self._trust))
+        except ArtefactError as error:
+            log.error(
+                "%s: the update that was cut off is unreadable: %s", self._config.channel, error
+            )
+        report = record.report and msgspec.structs.replace(
+            record.report, state=State.ROLLED_BACK.value, reason="the node died while it was new"
+        )
+        self._record = msgspec.structs.replace(
+            self._record, pending=None, state=advance(record.state, Event.FAIL), report=report
+        )
+        self._file.write(self._record)
+
+    def _quarantine(self, manifest: Manifest) -> None:
+        digests = (*self._record.quarantined, manifest.artefact.sha256)
+        self._record = msgspec.structs.replace(self._record, quarantined=digests)
+
+    def _reload(self, envelope: bytes) -> Model | None:
+        try:
+            manifest = open_envelope(envelope, self._trust)
+            if not self._blobs.has(manifest.artefact):
+                raise ArtefactError(f"{manifest.artefact.sha256} is damaged or gone")
+            return self._load(manifest)
+        except ArtefactError as error:
+            log.error("%s: a committed release cannot serve: %s", self._config.channel, error)
+            return None
+
+    def _load(self, manifest: Manifest) -> Model:
+        path = self._blobs.path(manifest.artefact.sha256)
+        return Model.load(path, manifest.model_spec(), manifest.input_shape)
+
+    def _prune(self) -> None:
+        """Deletes artefacts that are neither active nor previous."""
+        keep = set()
+        for envelope in (self._record.active, self._record.previous):
+            if envelope is not None:
+                keep.add(open_envelope(envelope, self._trust).artefact.sha256)
+        self._blobs.prune(keep)
+
+    def _publish(self, report: UpdateReport) -> None:
+        topic = self._topics.updates(self._node, self._config.channel)
+        self._link.publish(topic, to_json(report), retain=True)

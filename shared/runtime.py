@@ -1,0 +1,124 @@
+"""The one loop that owns a node, and what every role does in it: signals, birth, farewell, info."""
+
+from __future__ import annotations
+
+import logging
+import random
+import signal
+import time
+from collections.abc import Sequence
+from types import FrameType
+from typing import Protocol
+
+from shared.config import BrokerConfig, NodeConfig
+from shared.link import Link, Message, Will, wait_for_any
+from shared.messages import NodeState, to_json
+
+IDLE_WAIT_S = 0.5
+BUSY_WAIT_S = 0.02  # while a child process or a thread may finish, which wakes no socket
+DRAIN_S = 3.0
+
+log = logging.getLogger(__name__)
+
+
+class Node(Protocol):
+    """What the loop asks of a role."""
+
+    @property
+    def links(self) -> Sequence[Link]:
+        """The brokers that it is connected to."""
+
+    def on_connected(self, link: Link) -> None:
+        """A connection is new: publish what is retained again."""
+
+    def turn(self, inbox: Sequence[tuple[Link, Message]], now_s: float) -> None:
+        """Takes what arrived, does what is due. ``now_s`` is monotonic."""
+
+    def next_wake_s(self, now_s: float) -> float:
+        """Returns how long the loop may wait for the next message, in seconds."""
+
+    def farewell(self) -> None:
+        """Publishes what the hierarchy is to know when the node leaves."""
+
+    def close(self) -> None:
+        """Ends threads and child processes, closes files."""
+
+
+class Loop:
+    """Drives a node: read all that is there, one turn, write once, deadlines and keepalive.
+
+    Args:
+        node: the node.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._stopping = False
+        self._sessions: dict[int, int] = {}
+
+    def run(self) -> None:
+        """Runs until SIGTERM or SIGINT, then drains and says goodbye."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        try:
+            while not self._stopping:
+                self.step(self._node.next_wake_s(time.monotonic()))
+            self._drain()
+        finally:
+            for link in self._node.links:
+                link.close()
+            self._node.close()
+
+    def step(self, wait_s: float) -> None:
+        """One turn of the loop.
+
+        Args:
+            wait_s: how long to wait for a message at most.
+        """
+        wait_for_any(self._node.links, min(wait_s, IDLE_WAIT_S))
+        inbox = [(link, message) for link in self._node.links for message in link.receive()]
+        self._greet_new_connections()
+        self._node.turn(inbox, time.monotonic())
+        now_s = time.monotonic()
+        for link in self._node.links:
+            link.flush()
+            link.tend(now_s)
+
+    def _greet_new_connections(self) -> None:
+        for index, link in enumerate(self._node.links):
+            if link.connected and self._sessions.get(index) != link.session:
+                self._sessions[index] = link.session
+                self._node.on_connected(link)
+
+    def _drain(self) -> None:
+        """Gives what is under way a bounded time to leave."""
+        log.info("stopping")
+        self._node.farewell()
+        ends_s = time.monotonic() + DRAIN_S
+        while any(link.wants_write for link in self._node.links) and time.monotonic() < ends_s:
+            self.step(0.0)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._stopping = True
+
+
+def open_link(
+    config: NodeConfig, broker: BrokerConfig, role: str, *, persistent: bool, suffix: str = ""
+) -> Link:
+    """Makes a node's link to a broker, with its last will.
+
+    Args:
+        config: the node.
+        broker: the broker.
+        role: the node's role.
+        persistent: whether the broker keeps messages while the node is away.
+        suffix: tells the links of one node apart.
+    """
+    gone = NodeState(node=config.node, role=role, state="offline")
+    return Link(
+        broker,
+        f"{config.prefix}-{config.site}-{config.node}{suffix}",
+        persistent=persistent,
+        will=Will(config.topics.state(config.node), to_json(gone)),
+        rng=random.Random(),  # noqa: S311 - jitter, not a secret
+    )

@@ -1,0 +1,156 @@
+"""A bounded queue on disk. What is in it survives kill -9 and leaves only when it is told to."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from shared.errors import StorageError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolLimits:
+    """What a spool may hold. Past a limit the oldest entries go, and are counted.
+
+    Attributes:
+        max_bytes: of payloads.
+        max_age_s: of an entry.
+    """
+
+    max_bytes: int
+    max_age_s: float
+
+
+class Spool:
+    """A queue of payloads by key, oldest first (SQLite, WAL, synchronous=FULL).
+
+    Args:
+        path: the database file.
+        limits: what it may hold.
+    """
+
+    def __init__(self, path: Path, limits: SpoolLimits) -> None:
+        self._path = path
+        self._limits = limits
+        self._database: sqlite3.Connection | None = None
+        self._bytes = 0
+
+    def open(self) -> None:
+        """Opens the file; one that is corrupt is put aside and a new one begun.
+
+        Raises:
+            StorageError: the folder cannot be written.
+        """
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._connect()
+        except sqlite3.DatabaseError as error:
+            aside = self._path.with_suffix(f".corrupt-{int(time.time())}")
+            log.error("%s is corrupt (%s); put aside as %s", self._path, error, aside.name)
+            self._set_aside(aside)
+            self._connect()
+        except OSError as error:
+            raise StorageError(f"cannot open {self._path}: {error.strerror}") from error
+
+    @property
+    def payload_bytes(self) -> int:
+        """How many bytes of payloads wait."""
+        return self._bytes
+
+    def add(self, key: str, payload: bytes) -> int:
+        """Appends an entry, durably.
+
+        Returns:
+            How many old entries had to go for it.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        now = time.time()
+        database = self._open_database()
+        try:
+            with database:
+                database.execute("INSERT INTO entries (key, payload, at) VALUES (?, ?, ?)",
+                                 (key, payload, now))  # fmt: skip
+                self._bytes += len(payload)
+                return self._shrink(database, now)
+        except sqlite3.Error as error:
+            raise StorageError(f"cannot write {self._path}: {error}") from error
+
+    def oldest(self, count: int) -> list[tuple[str, bytes]]:
+        """Returns up to ``count`` entries, oldest first, without removing them."""
+        rows = self._open_database().execute(
+            "SELECT key, payload FROM entries ORDER BY number LIMIT ?", (count,)
+        )
+        return [(str(key), bytes(payload)) for key, payload in rows]
+
+    def remove(self, keys: tuple[str, ...]) -> None:
+        """Removes entries; unknown keys are no error.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        database = self._open_database()
+        try:
+            with database:
+                database.executemany("DELETE FROM entries WHERE key = ?", [(key,) for key in keys])
+            self._bytes = self._count_bytes(database)
+        except sqlite3.Error as error:
+            raise StorageError(f"cannot write {self._path}: {error}") from error
+
+    def close(self) -> None:
+        """Closes the file."""
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    def _connect(self) -> None:
+        database = sqlite3.connect(self._path)
+        try:
+            database.execute("PRAGMA journal_mode=WAL")
+            database.execute("PRAGMA synchronous=FULL")
+            database.execute(
+                "CREATE TABLE IF NOT EXISTS entries "
+                "(number INTEGER PRIMARY KEY, key TEXT UNIQUE, payload BLOB, at REAL)"
+            )
+            self._bytes = self._count_bytes(database)
+        except sqlite3.Error:
+            database.close()
+            raise
+        self._database = database
+
+    def _open_database(self) -> sqlite3.Connection:
+        if self._database is None:
+            raise StorageError(f"{self._path} is not open")
+        return self._database
+
+    def _set_aside(self, aside: Path) -> None:
+        self._path.rename(aside)
+        for suffix in ("-wal", "-shm"):
+            Path(f"{self._path}{suffix}").unlink(missing_ok=True)
+
+    def _shrink(self, database: sqlite3.Connection, now: float) -> int:
+        oldest_allowed = now - self._limits.max_age_s
+        gone = database.execute("DELETE FROM entries WHERE at < ?", (oldest_allowed,)).rowcount
+        if gone:
+            self._bytes = self._count_bytes(database)
+        while self._bytes > self._limits.max_bytes:
+            row = database.execute(
+                "DELETE FROM entries WHERE number = (SELECT MIN(number) FROM entries) "
+                "RETURNING LENGTH(payload)"
+            ).fetchone()
+            self._bytes -= int(row[0])
+            gone += 1
+        return gone
+
+    @staticmethod
+    def _count_bytes(database: sqlite3.Connection) -> int:
+        (total,) = database.execute(
+            "SELECT COALESCE(SUM(LENGTH(payload)), 0) FROM entries"
+        ).fetchone()
+        return int(total)

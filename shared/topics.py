@@ -1,0 +1,101 @@
+"""Every topic string, built and parsed here and nowhere else."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""What one level of a topic may hold. No wildcard and no ``$`` can enter by a name: both have
+bypassed pattern ACLs in brokers."""
+
+CLOUD_SITE = "cloud"
+"""The site name under which the cloud publishes releases for gateways to relay."""
+
+
+def last_level(topic: str) -> str | None:
+    """Returns the last level of a topic, or None if it is not an allowed name."""
+    name = PurePosixPath(topic).name
+    return name if NAME.fullmatch(name) else None
+
+
+@dataclass(frozen=True)
+class Topics:
+    """Topics of one site.
+
+    Attributes:
+        prefix: first level of every topic.
+        site: name of the site; ``cloud`` on the cloud's side.
+    """
+
+    prefix: str
+    site: str
+
+    def samples(self, pipeline: str, sensor: str = "+") -> str:
+        """Where sensors publish samples."""
+        return f"{self.prefix}/{self.site}/{pipeline}/samples/{sensor}"
+
+    def predictions(self, pipeline: str, sensor: str = "+") -> str:
+        """Where the one final prediction of each sample appears."""
+        return f"{self.prefix}/{self.site}/{pipeline}/predictions/{sensor}"
+
+    def errors(self, pipeline: str, sensor: str = "+") -> str:
+        """Where a sender reads what was wrong with its sample."""
+        return f"{self.prefix}/{self.site}/{pipeline}/errors/{sensor}"
+
+    def escalations(self, pipeline: str, node: str = "+") -> str:
+        """Where a tier-1 node asks tier-2."""
+        return f"{self.prefix}/{self.site}/{pipeline}/escalations/{node}"
+
+    def replies(self, pipeline: str, node: str = "+") -> str:
+        """Where tier-2 answers a tier-1 node."""
+        return f"{self.prefix}/{self.site}/{pipeline}/replies/{node}"
+
+    def telemetry(self, node: str = "+") -> str:
+        """Where a tier-2 node reports to the cloud."""
+        return f"{self.prefix}/{self.site}/telemetry/{node}"
+
+    def telemetry_acks(self, node: str) -> str:
+        """Where the cloud says which telemetry it has stored."""
+        return f"{self.prefix}/{self.site}/telemetry-acks/{node}"
+
+    def state(self, node: str = "+") -> str:
+        """Birth and last will of a node, retained."""
+        return f"{self.prefix}/{self.site}/nodes/{node}/state"
+
+    def info(self, node: str = "+") -> str:
+        """What a node is and which models it serves, retained."""
+        return f"{self.prefix}/{self.site}/nodes/{node}/info"
+
+    def updates(self, node: str = "+", channel: str = "+") -> str:
+        """Where a node reports the course of an update, retained."""
+        return f"{self.prefix}/{self.site}/nodes/{node}/updates/{channel}"
+
+    def releases(self, channel: str = "+") -> str:
+        """Signed manifest of a channel's current release, retained."""
+        return f"{self.prefix}/{self.site}/releases/{channel}"
+
+    def blob(self, sha256: str, index: int) -> str:
+        """One chunk of an artefact, retained."""
+        return f"{self.prefix}/{self.site}/blobs/{sha256}/{index}"
+
+    def blob_chunk(self, topic: str) -> tuple[str, int] | None:
+        """Parses a chunk's topic.
+
+        Returns:
+            (SHA-256 in hex, index), or None if the topic is not one of this site's blobs.
+        """
+        head = f"{self.prefix}/{self.site}/blobs/"
+        match = re.fullmatch(r"([0-9a-f]{64})/(\d{1,6})", topic.removeprefix(head))
+        if match is None or not topic.startswith(head):
+            return None
+        return match[1], int(match[2])
+
+
+def site_of(topic: str) -> str | None:
+    """Returns the site level of a topic, or None where it has none or a bad one."""
+    levels = topic.split("/")
+    if len(levels) < 3 or not NAME.fullmatch(levels[1]):
+        return None
+    return levels[1]

@@ -1,0 +1,243 @@
+"""A tier-1 node: joins its pipelines to the site's broker."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from shared.errors import PayloadError
+from shared.link import Link, Message
+from shared.messages import Prediction, Reply, SampleError, pack, to_json, unpack
+from shared.metrics import NodeMetrics
+from shared.model import Model
+from shared.presence import Presence
+from shared.releases.updater import Health, Updater
+from shared.runtime import BUSY_WAIT_S, IDLE_WAIT_S
+from shared.serving import first_model, make_updater
+from shared.topics import last_level
+from tier1.config import Tier1Config, Tier1PipelineConfig
+from tier1.pipeline import Answer, Received, Tier1Pipeline
+from tier1.samples import SampleDecoder, sender_id
+
+log = logging.getLogger(__name__)
+
+
+class Lane:
+    """One pipeline with its decoder and its updates.
+
+    Args:
+        pipeline: the data path.
+        config: its configuration.
+        updater: follows the pipeline's channel, if it has one.
+    """
+
+    def __init__(
+        self, pipeline: Tier1Pipeline, config: Tier1PipelineConfig, updater: Updater | None
+    ) -> None:
+        self.pipeline = pipeline
+        self.config = config
+        self.updater = updater
+        self.decoder = SampleDecoder(config.input.shape, config.max_payload_bytes)
+        self.qos = 1 if config.delivery == "at_least_once" else 0
+
+    @property
+    def health(self) -> Health:
+        """What probation looks at."""
+        return Health(self.pipeline.batches, self.pipeline.broken_batches)
+
+
+class Tier1Node:
+    """Takes samples and replies, publishes predictions, errors and escalations.
+
+    Args:
+        config: the node.
+        link: the site's broker.
+        metrics: what is counted.
+        presence: birth and info.
+        rng: draws the audits.
+    """
+
+    def __init__(
+        self,
+        config: Tier1Config,
+        link: Link,
+        metrics: NodeMetrics,
+        presence: Presence,
+        rng: np.random.Generator,
+    ) -> None:
+        self._config = config
+        self._link = link
+        self._topics = config.topics
+        self._metrics = metrics
+        self._presence = presence
+        self._lanes: dict[str, Lane] = {}
+        for name, pipeline in config.pipelines.items():
+            path = Tier1Pipeline(name, config.node, pipeline, rng, metrics)
+            updater = make_updater(pipeline, config, link, metrics)
+            self._lanes[name] = Lane(path, pipeline, updater)
+        self._routes = {
+            self._topics.replies(name, config.node): lane for name, lane in self._lanes.items()
+        }
+        self._channels = {
+            self._topics.releases(lane.config.releases.channel): lane.updater
+            for lane in self._lanes.values()
+            if lane.updater is not None and lane.config.releases is not None
+        }
+
+    @property
+    def links(self) -> Sequence[Link]:
+        """The site's broker."""
+        return (self._link,)
+
+    def start(self) -> None:
+        """Loads the models and says what to subscribe to.
+
+        Raises:
+            ArtefactError: a configured model cannot serve.
+        """
+        for name, lane in self._lanes.items():
+            model = first_model(name, lane.config, lane.updater)
+            if model is not None:
+                self._serve(lane, model)
+            else:
+                log.info("%s waits for its first release", name)
+            # QoS 0: a reply must come even while unanswered samples fill the receive window.
+            self._link.subscribe(self._topics.replies(name, self._config.node), 0)
+            for sensor in lane.config.sensors or ("+",):
+                self._link.subscribe(self._topics.samples(name, sensor), lane.qos)
+
+    def on_connected(self, link: Link) -> None:
+        """Publishes birth and info, reconciles releases."""
+        self._announce()
+        for updater in self._channels.values():
+            updater.on_connected(time.monotonic())
+
+    def turn(self, inbox: Sequence[tuple[Link, Message]], now_s: float) -> None:
+        """Decode → batch → infer → gate → publish, then deadlines and updates."""
+        for _, message in inbox:
+            self._dispatch(message, now_s)
+        for lane in self._lanes.values():
+            self._infer(lane)
+            self._publish(lane, lane.pipeline.expire(now_s))
+            if lane.updater is not None:
+                model = lane.updater.poll(lane.health, now_s)
+                if model is not None:
+                    self._serve(lane, model)
+                    self._announce()
+
+    def next_wake_s(self, now_s: float) -> float:
+        """Returns how long nothing is due."""
+        if any(updater.busy for updater in self._channels.values()):
+            return BUSY_WAIT_S
+        due = [lane.pipeline.due_s() for lane in self._lanes.values()]
+        return min((due_s - now_s for due_s in due if due_s is not None), default=IDLE_WAIT_S)
+
+    def farewell(self) -> None:
+        """Says that the node leaves."""
+        self._presence.farewell(self._link)
+
+    def close(self) -> None:
+        """Ends updates under way."""
+        for updater in self._channels.values():
+            updater.close()
+
+    # By topic
+
+    def _dispatch(self, message: Message, now_s: float) -> None:
+        if message.topic in self._routes:
+            self._on_reply(self._routes[message.topic], message, now_s)
+        elif message.topic in self._channels:
+            self._channels[message.topic].on_manifest(message.payload, now_s)
+            self._link.done(message)
+        elif (chunk := self._topics.blob_chunk(message.topic)) is not None:
+            for updater in self._channels.values():
+                updater.on_chunk(*chunk, message.payload, now_s)
+            self._link.done(message)
+        else:
+            self._on_sample(message, now_s)
+
+    def _on_sample(self, message: Message, now_s: float) -> None:
+        parts = message.topic.split("/")
+        lane = self._lanes.get(parts[2]) if len(parts) == 5 else None
+        sensor = last_level(message.topic)
+        if lane is None or sensor is None:
+            self._metrics.drops.labels(reason="bad_topic").inc()
+            self._link.done(message)
+            return
+        try:
+            sample = lane.decoder.decode(message.payload, time.time())
+            lane.pipeline.admit(Received(sample, sensor, message, now_s))
+        except PayloadError as error:
+            self._refuse(lane, sensor, message, error)
+
+    def _refuse(self, lane: Lane, sensor: str, message: Message, error: PayloadError) -> None:
+        """Tells the sender what was wrong, and goes on."""
+        self._metrics.drops.labels(reason=error.reason).inc()
+        reason = SampleError(
+            id=sender_id(message.payload, lane.config.max_payload_bytes),
+            device_id=sensor,
+            timestamp=time.time(),
+            error=str(error),
+            expected=error.expected,
+        )
+        topic = self._topics.errors(lane.pipeline.name, sensor)
+        self._link.publish(topic, to_json(reason), qos=0)
+        self._link.done(message)
+
+    def _on_reply(self, lane: Lane, message: Message, now_s: float) -> None:
+        try:
+            answers = lane.pipeline.on_reply(unpack(message.payload, Reply), now_s)
+        except PayloadError as error:
+            log.warning("%s: %s", message.topic, error)
+            self._metrics.drops.labels(reason=error.reason).inc()
+        else:
+            self._publish(lane, answers)
+        self._link.done(message)
+
+    # Acts
+
+    def _infer(self, lane: Lane) -> None:
+        """Runs batch after batch until none is due."""
+        while True:
+            outcome = lane.pipeline.infer(time.monotonic())
+            self._publish(lane, outcome.answers)
+            if outcome.escalation is not None:
+                topic = self._topics.escalations(lane.pipeline.name, self._config.node)
+                deadline_s = lane.config.escalation.deadline_ms / 1000
+                self._link.publish(topic, pack(outcome.escalation), expiry_s=deadline_s)
+            if not outcome.answers and outcome.escalation is None:
+                return
+
+    def _publish(self, lane: Lane, answers: Sequence[Answer]) -> None:
+        for answer in answers:
+            prediction, message = answer.prediction, answer.message
+            topic = self._topics.predictions(lane.pipeline.name, prediction.device_id)
+            on_ack = (lambda done=message: self._link.done(done)) if message and lane.qos else None
+            taken = self._link.publish(topic, to_json(prediction), qos=lane.qos, on_ack=on_ack)
+            if taken and prediction.supersedes is None:
+                self._count(prediction)
+            elif not taken:
+                # Unacknowledged, so the broker brings the sample again on the next connection.
+                self._metrics.drops.labels(reason="prediction_not_sent").inc()
+
+    def _count(self, prediction: Prediction) -> None:
+        self._metrics.latency_seconds.observe(prediction.latency_ms / 1000)
+        by, reason = prediction.decided_by, prediction.reason
+        self._metrics.predictions.labels(decided_by=by, reason=reason).inc()
+
+    def _serve(self, lane: Lane, model: Model) -> None:
+        name, spec = lane.pipeline.name, model.spec
+        lane.pipeline.model = model
+        self._metrics.show_model(name, spec.name, spec.version)
+        log.info("%s: version %s serves", name, spec.version)
+
+    def _announce(self) -> None:
+        models = {
+            name: lane.pipeline.model.spec
+            for name, lane in self._lanes.items()
+            if lane.pipeline.model is not None
+        }
+        self._presence.announce(self._link, models)

@@ -1,0 +1,149 @@
+"""The gateway's other half: hands releases from the cloud down to the site."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import msgspec
+
+from shared.errors import ArtefactError, StorageError
+from shared.link import Link
+from shared.metrics import NodeMetrics
+from shared.releases.blobs import BlobStore
+from shared.releases.fetch import Fetch
+from shared.releases.machine import State
+from shared.releases.manifest import Manifest
+from shared.releases.publication import Publication
+from shared.releases.record import ChannelFile, ChannelRecord
+from shared.releases.signing import Trust, open_envelope
+from shared.topics import Topics
+
+log = logging.getLogger(__name__)
+
+
+class ChannelRelay:
+    """Hands the releases of one channel down.
+
+    An artefact crosses the link to the cloud once, whatever the number of nodes on the site. The
+    signed manifest is handed on as it came: every node verifies it for itself.
+
+    Args:
+        channel: the channel.
+        folder: for the record and the artefacts.
+        trust: keys that may sign.
+        up: the cloud's broker and its topics.
+        down: the site's broker and its topics.
+        metrics: what is counted.
+    """
+
+    def __init__(
+        self,
+        *,
+        channel: str,
+        folder: Path,
+        trust: Trust,
+        up: tuple[Link, Topics],
+        down: tuple[Link, Topics],
+        metrics: NodeMetrics,
+    ) -> None:
+        self.channel = channel
+        self._trust = trust
+        self._up, self._up_topics = up
+        self._down, self._down_topics = down
+        self._metrics = metrics
+        self._file = ChannelFile(folder / f"{channel}.json")
+        self._blobs = BlobStore(folder / channel)
+        self._record = ChannelRecord()
+        self._fetch: Fetch | None = None
+        self._coming: tuple[bytes, Manifest] | None = None
+        self._publication: Publication | None = None
+
+    @property
+    def manifest_topic(self) -> str:
+        """Where the cloud publishes the channel's manifest."""
+        return self._up_topics.releases(self.channel)
+
+    def start(self) -> None:
+        """Reads what was handed down last, and subscribes."""
+        self._record = self._file.read()
+        if self._record.active is not None:
+            try:
+                self._stage(self._record.active, open_envelope(self._record.active, self._trust))
+            except ArtefactError as error:
+                log.error("%s: what was handed down last cannot be again: %s", self.channel, error)
+        self._up.subscribe(self.manifest_topic)
+
+    def on_site_connected(self) -> None:
+        """Publishes again: a broker may have forgotten what it acknowledged."""
+        if self._publication is not None:
+            self._publication.begin()
+
+    def on_manifest(self, envelope: bytes, now_s: float) -> None:
+        """Takes a manifest from the cloud; one that is not newer or not trusted goes no further."""
+        if not envelope:
+            return
+        try:
+            manifest = open_envelope(envelope, self._trust)
+        except ArtefactError as error:
+            log.error("%s: release not handed down: %s", self.channel, error)
+            self._metrics.drops.labels(reason="release_refused").inc()
+            return
+        if manifest.channel != self.channel or manifest.seq <= self._newest_seq:
+            return
+        if self._fetch is not None:
+            self._fetch.end()
+        self._coming = (envelope, manifest)
+        self._fetch = Fetch(
+            manifest.artefact, self._blobs, self._up, self._up_topics, self._metrics
+        )
+        self._fetch.begin(now_s)
+
+    def on_chunk(self, sha256: str, index: int, data: bytes, now_s: float) -> None:
+        """Takes a chunk, if it belongs to the release that is coming."""
+        if self._coming is None or self._fetch is None:
+            return
+        if self._coming[1].artefact.sha256 == sha256:
+            try:
+                self._fetch.on_chunk(index, data, now_s)
+            except StorageError as error:
+                log.error("%s: %s", self.channel, error)
+
+    def poll(self, now_s: float) -> None:
+        """Goes as far as it can."""
+        if self._coming is not None and self._fetch is not None:
+            if self._fetch.complete:
+                self._arrived(*self._coming)
+            else:
+                self._fetch.poll(now_s)
+        if self._publication is not None:
+            self._publication.poll()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a release is on its way."""
+        return self._coming is not None
+
+    @property
+    def _newest_seq(self) -> int:
+        return self._coming[1].seq if self._coming is not None else self._record.seq
+
+    def _arrived(self, envelope: bytes, manifest: Manifest) -> None:
+        self._coming = self._fetch = None
+        try:
+            self._blobs.assemble(manifest.artefact)
+            record = msgspec.structs.replace(
+                self._record, seq=manifest.seq, active=envelope, state=State.COMMITTED
+            )
+            self._file.write(record)
+        except (ArtefactError, StorageError) as error:
+            log.error("%s seq %d not handed down: %s", self.channel, manifest.seq, error)
+            return
+        self._record = record
+        self._stage(envelope, manifest)
+        self.on_site_connected()
+
+    def _stage(self, envelope: bytes, manifest: Manifest) -> None:
+        self._publication = Publication(
+            envelope, manifest, self._blobs, self._down, self._down_topics
+        )
