@@ -101,6 +101,7 @@ class Link:
         self._acked_mids: deque[int] = deque()
         self._on_acks: dict[int, Callable[[], None]] = {}
         self._connected = False
+        self._closing = False
         self._connector: threading.Thread | None = None
         self._failures = 0
         self._next_attempt_s = 0.0
@@ -216,6 +217,7 @@ class Link:
         """Says goodbye to the broker. The last will is not published."""
         if self._connector is not None:
             self._connector.join()
+        self._closing = True
         if self._client.socket() is not None:
             self._client.disconnect()
             self._client.loop_write()
@@ -270,7 +272,7 @@ class Link:
     def _on_disconnect(
         self, client: Client, userdata: Any, flags: Any, code: ReasonCode, properties: Any
     ) -> None:
-        if self._connected:
+        if self._connected and not self._closing:
             log.warning("connection to %s lost: %s", self.broker.url, code)
         self._connected = False
 

@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--speed", type=_positive, default=1.0, help="times 150 samples/s; phases shorten alike"
     )
     parser.add_argument(
-        "--duration", type=_positive, default=15.0, metavar="S",
+        "--duration", type=_positive, default=12.0, metavar="S",
         help="seconds of the phases steady and after, at speed 1",
     )  # fmt: skip
     parser.add_argument("--report", type=Path, metavar="FILE", help="write the figures as JSON")

@@ -21,6 +21,7 @@ import numpy as np
 
 from escalon.demo.digits import Scans, delivered, drifted
 from shared.config import BrokerConfig
+from shared.entry import set_up_log
 from shared.link import Link, wait_for_any
 from shared.messages import Sample, to_json
 from shared.scores import Floats
@@ -109,11 +110,14 @@ class Cameras:
 
     def poll(self, now_s: float) -> float:
         """Publishes what is due; returns when the next scan is, monotonic."""
+        if not self.phase:
+            self._due_s = now_s
+            return now_s + self._interval_s
         self._due_s = max(self._due_s, now_s - MAX_BEHIND_S)
-        while self.phase and now_s >= self._due_s:
+        while now_s >= self._due_s:
             self._publish()
             self._due_s += self._interval_s
-        return self._due_s if self.phase else now_s + self._interval_s
+        return self._due_s
 
     @property
     def settled(self) -> bool:
@@ -192,6 +196,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=150.0, help="samples/s of all cameras")
     parser.add_argument("--seed", type=int, default=1, help="decides order, fog and drift")
     arguments = parser.parse_args()
+    set_up_log("info")
     link = Link(
         BrokerConfig(url=arguments.broker),
         f"{arguments.prefix}-sensors-{random.getrandbits(32):08x}",

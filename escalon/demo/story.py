@@ -60,7 +60,7 @@ class Settings:
 
     seed: int = 1
     speed: float = 1.0
-    duration_s: float = 15.0
+    duration_s: float = 12.0
     broker_url: str | None = None
 
     @property
