@@ -56,7 +56,7 @@ def run(config: CloudConfig) -> None:
         presence=presence,
     )
     node.start()
-    Loop(node).run()
+    Loop(node, metrics.drops).run()
 
 
 def _store_url(config: CloudConfig) -> str:

@@ -75,7 +75,7 @@ class Course:
         self._releaser = releaser
         self._monitor = EscalationMonitor(config.retrain)
         self._job: TrainingJob | None = None
-        self._trained_at = -np.inf
+        self._retrained_s: float | None = None
 
     def start(self, now_s: float) -> list[Release]:
         """Returns the releases that stand, or begins to train the first ones.
@@ -138,7 +138,7 @@ class Course:
 
     def _retrain_when_due(self, now_s: float) -> None:
         alarm, retrain = self._monitor.alarm, self._config.retrain
-        if alarm is None or now_s < self._trained_at + retrain.cool_down_s:
+        if alarm is None or self._cools_down(now_s):
             return
         if self._store.audits_since(self._name, alarm.since) < retrain.audits:
             return
@@ -147,12 +147,16 @@ class Course:
         if tier1 is None or tier2 is None:
             raise StorageError("a channel has lost its releases")
         folder = self._folder / f"{self._name}-{tier1.manifest.seq + 1}"
+        self._retrained_s = now_s
         self._export(folder, alarm.since)
         log.info("%s: training version %d", self._name, tier1.manifest.seq + 1)
         self._begin(TrainingJob(folder, self._make_job((tier1, tier2))), now_s)
 
+    def _cools_down(self, now_s: float) -> bool:
+        began_s = self._retrained_s
+        return began_s is not None and now_s < began_s + self._config.retrain.cool_down_s
+
     def _begin(self, job: TrainingJob, now_s: float) -> None:
-        self._trained_at = now_s
         job.start(now_s)
         self._job = job
 

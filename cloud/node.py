@@ -79,11 +79,13 @@ class CloudNode:
         for publication in self._publications.values():
             publication.begin()
 
-    def turn(self, inbox: Sequence[tuple[Link, Message]], now_s: float) -> None:
-        """Stores → acknowledges → watches → trains → publishes."""
-        for link, message in inbox:
-            self._on_telemetry(message)
-            link.done(message)
+    def on_message(self, link: Link, message: Message, now_s: float) -> None:
+        """Stores telemetry, and acknowledges what is stored."""
+        self._on_telemetry(message)
+        link.done(message)
+
+    def turn(self, now_s: float) -> None:
+        """Watches → trains → publishes."""
         for course in self._courses.values():
             releases = course.poll(now_s)
             self._stage(releases)

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Protocol
 
+from prometheus_client import Counter
+
 from shared.config import BrokerConfig, NodeConfig
 from shared.link import Link, Message, Will, wait_for_any
 from shared.messages import NodeState, to_json
@@ -31,8 +33,11 @@ class Node(Protocol):
     def on_connected(self, link: Link) -> None:
         """A connection is new: publish what is retained again."""
 
-    def turn(self, inbox: Sequence[tuple[Link, Message]], now_s: float) -> None:
-        """Takes what arrived, does what is due. ``now_s`` is monotonic."""
+    def on_message(self, link: Link, message: Message, now_s: float) -> None:
+        """Takes a message, and sees to it that it is acknowledged. ``now_s`` is monotonic."""
+
+    def turn(self, now_s: float) -> None:
+        """Does what is due. ``now_s`` is monotonic."""
 
     def next_wake_s(self, now_s: float) -> float:
         """Returns how long the loop may wait for the next message, in seconds."""
@@ -49,12 +54,14 @@ class Loop:
 
     Args:
         node: the node.
+        drops: counts messages that were not used, by reason.
     """
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, drops: Counter) -> None:
         self._node = node
+        self._drops = drops
         self._stopping = False
-        self._sessions: dict[int, int] = {}
+        self._sessions: dict[str, int] = {}
 
     def run(self) -> None:
         """Runs until SIGTERM or SIGINT, then drains and says goodbye."""
@@ -76,19 +83,32 @@ class Loop:
             wait_s: how long to wait for a message at most.
         """
         wait_for_any(self._node.links, min(wait_s, IDLE_WAIT_S))
-        inbox = [(link, message) for link in self._node.links for message in link.receive()]
-        self._greet_new_connections()
-        self._node.turn(inbox, time.monotonic())
+        now_s = time.monotonic()
+        for link in self._node.links:
+            messages = link.receive()
+            self._greet_if_new(link)
+            for message in messages:
+                self._deliver(link, message, now_s)
+        self._node.turn(now_s)
         now_s = time.monotonic()
         for link in self._node.links:
             link.flush()
             link.tend(now_s)
 
-    def _greet_new_connections(self) -> None:
-        for index, link in enumerate(self._node.links):
-            if link.connected and self._sessions.get(index) != link.session:
-                self._sessions[index] = link.session
-                self._node.on_connected(link)
+    def _deliver(self, link: Link, message: Message, now_s: float) -> None:
+        try:
+            self._node.on_message(link, message, now_s)
+        except Exception:
+            # A message that would end whoever reads it comes again after a restart, and again: it
+            # is put away here, said and counted.
+            log.exception("dropped a message on %s that cannot be handled", message.topic)
+            self._drops.labels(reason="poison").inc()
+            link.done(message)
+
+    def _greet_if_new(self, link: Link) -> None:
+        if link.connected and self._sessions.get(link.client_id) != link.session:
+            self._sessions[link.client_id] = link.session
+            self._node.on_connected(link)
 
     def _drain(self) -> None:
         """Gives what is under way a bounded time to leave."""

@@ -27,7 +27,7 @@ def run(config: Tier1Config) -> None:
     link = open_link(config, config.broker, config.role, persistent=persistent)
     node = Tier1Node(config, link, metrics, presence, np.random.default_rng())
     node.start()
-    Loop(node).run()
+    Loop(node, metrics.drops).run()
 
 
 if __name__ == "__main__":

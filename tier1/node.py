@@ -115,10 +115,22 @@ class Tier1Node:
         for updater in self._channels.values():
             updater.on_connected(time.monotonic())
 
-    def turn(self, inbox: Sequence[tuple[Link, Message]], now_s: float) -> None:
-        """Decode → batch → infer → gate → publish, then deadlines and updates."""
-        for _, message in inbox:
-            self._dispatch(message, now_s)
+    def on_message(self, link: Link, message: Message, now_s: float) -> None:
+        """Hands a message to whom its topic names."""
+        if message.topic in self._routes:
+            self._on_reply(self._routes[message.topic], message, now_s)
+        elif message.topic in self._channels:
+            self._channels[message.topic].on_manifest(message.payload, now_s)
+            self._link.done(message)
+        elif (chunk := self._topics.blob_chunk(message.topic)) is not None:
+            for updater in self._channels.values():
+                updater.on_chunk(*chunk, message.payload, now_s)
+            self._link.done(message)
+        else:
+            self._on_sample(message, now_s)
+
+    def turn(self, now_s: float) -> None:
+        """Batch → infer → gate → publish, then deadlines and updates."""
         for lane in self._lanes.values():
             self._infer(lane)
             self._publish(lane, lane.pipeline.expire(now_s))
@@ -144,20 +156,7 @@ class Tier1Node:
         for updater in self._channels.values():
             updater.close()
 
-    # By topic
-
-    def _dispatch(self, message: Message, now_s: float) -> None:
-        if message.topic in self._routes:
-            self._on_reply(self._routes[message.topic], message, now_s)
-        elif message.topic in self._channels:
-            self._channels[message.topic].on_manifest(message.payload, now_s)
-            self._link.done(message)
-        elif (chunk := self._topics.blob_chunk(message.topic)) is not None:
-            for updater in self._channels.values():
-                updater.on_chunk(*chunk, message.payload, now_s)
-            self._link.done(message)
-        else:
-            self._on_sample(message, now_s)
+    # Messages
 
     def _on_sample(self, message: Message, now_s: float) -> None:
         parts = message.topic.split("/")

@@ -30,7 +30,7 @@ def run(config: Tier2Config) -> None:
         cloud = open_link(config, config.cloud, config.role, persistent=False, suffix="-up")
     node = Tier2Node(config, site, cloud, metrics, presence)
     node.start()
-    Loop(node).run()
+    Loop(node, metrics.drops).run()
 
 
 if __name__ == "__main__":

@@ -123,11 +123,25 @@ class Tier2Node:
         if link is self._cloud:
             self._uplink.on_connected()
 
-    def turn(self, inbox: Sequence[tuple[Link, Message]], now_s: float) -> None:
-        """Admit → batch → infer → reply → record → send up, then releases."""
-        for link, message in inbox:
-            self._dispatch(message, now_s)
-            link.done(message)
+    def on_message(self, link: Link, message: Message, now_s: float) -> None:
+        """Hands a message to whom its topic names."""
+        topic = message.topic
+        try:
+            if topic == self._uplink.acks_topic:
+                self._uplink.on_ack(message.payload)
+            elif topic in self._channels:
+                self._channels[topic].on_manifest(message.payload, now_s)
+            elif topic in self._relays:
+                self._relays[topic].on_manifest(message.payload, now_s)
+            elif not self._on_chunk(message, now_s):
+                self._on_escalation(message, now_s)
+        except (PayloadError, StorageError) as error:
+            log.warning("%s: %s", topic, error)
+            self._metrics.drops.labels(reason=getattr(error, "reason", "storage")).inc()
+        link.done(message)
+
+    def turn(self, now_s: float) -> None:
+        """Batch → infer → reply → record → send up, then releases."""
         for lane in self._lanes.values():
             self._infer(lane, now_s)
             if lane.updater is not None:
@@ -157,22 +171,7 @@ class Tier2Node:
             updater.close()
         self._uplink.close()
 
-    # By topic
-
-    def _dispatch(self, message: Message, now_s: float) -> None:
-        topic = message.topic
-        try:
-            if topic == self._uplink.acks_topic:
-                self._uplink.on_ack(message.payload)
-            elif topic in self._channels:
-                self._channels[topic].on_manifest(message.payload, now_s)
-            elif topic in self._relays:
-                self._relays[topic].on_manifest(message.payload, now_s)
-            elif not self._on_chunk(message, now_s):
-                self._on_escalation(message, now_s)
-        except (PayloadError, StorageError) as error:
-            log.warning("%s: %s", topic, error)
-            self._metrics.drops.labels(reason=getattr(error, "reason", "storage")).inc()
+    # Messages
 
     def _on_chunk(self, message: Message, now_s: float) -> bool:
         from_cloud = self._cloud_topics.blob_chunk(message.topic)
