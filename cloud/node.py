@@ -133,7 +133,7 @@ class CloudNode:
                 or Topics(self._config.prefix, site).telemetry(telemetry.sender) != message.topic
             ):
                 raise PayloadError("bad_topic", f"telemetry of {telemetry.sender} is out of place")
-            news = self._store.add(telemetry, time.time())
+            stored = self._store.add(telemetry, time.time())
         except PayloadError as error:
             log.warning("%s: %s", message.topic, error)
             self._metrics.drops.labels(reason=error.reason).inc()
@@ -143,8 +143,9 @@ class CloudNode:
             log.error("%s", error)
             self._metrics.drops.labels(reason="storage").inc()
             return
-        if news:
-            self._metrics.samples.inc(len(telemetry.records))
+        self._metrics.drops.labels(reason="broken_record").inc(stored.broken)
+        if stored.news:
+            self._metrics.samples.inc(stored.samples)
             for counts in telemetry.counts:
                 if counts.pipeline in self._courses:
                     self._courses[counts.pipeline].count(counts)

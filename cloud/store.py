@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +16,11 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from shared.errors import PayloadError, StorageError
 from shared.messages import Telemetry, TelemetryRecord
 from shared.scores import Floats
+
+log = logging.getLogger(__name__)
+
+MAX_TRAINING_SAMPLES = 50_000
+FLOAT_BYTES = 4
 
 METADATA = sa.MetaData()
 
@@ -44,6 +51,21 @@ SAMPLES = sa.Table(
     sa.Column("input", sa.LargeBinary, nullable=True),
     sa.Index("samples_by_time", "pipeline", "received"),
 )
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What became of a batch.
+
+    Attributes:
+        news: False if it was stored before; then nothing is stored twice.
+        samples: records stored.
+        broken: records left out.
+    """
+
+    news: bool
+    samples: int
+    broken: int
 
 
 @dataclass(frozen=True)
@@ -84,21 +106,22 @@ class TelemetryStore:
         except (SQLAlchemyError, ImportError) as error:
             raise StorageError(f"cannot open the store: {error}") from error
 
-    def add(self, telemetry: Telemetry, received: float) -> bool:
-        """Stores a batch in one transaction.
+    def add(self, telemetry: Telemetry, received: float) -> Stored:
+        """Stores a batch in one transaction. A record that is broken is left out, and counted.
 
         Args:
             telemetry: the batch.
             received: seconds since 1970.
 
-        Returns:
-            False if it was stored before: then nothing is stored twice.
-
         Raises:
-            PayloadError: a tensor in it is broken.
             StorageError: the database does not take it.
         """
-        rows = [_row(record, received) for record in telemetry.records]
+        rows = []
+        for record in telemetry.records:
+            try:
+                rows.append(_row(record, received))
+            except PayloadError as error:
+                log.warning("record %s of %s: %s", record.sample.id, telemetry.sender, error)
         batch = {"batch": telemetry.batch, "sender": telemetry.sender, "received": received}
         try:
             with self._connected().begin() as connection:
@@ -106,45 +129,62 @@ class TelemetryStore:
                 if rows:
                     connection.execute(SAMPLES.insert(), rows)
         except IntegrityError:
-            return False
+            return Stored(news=False, samples=0, broken=0)
         except SQLAlchemyError as error:
             raise StorageError(f"the store does not take telemetry: {error}") from error
-        return True
+        return Stored(news=True, samples=len(rows), broken=len(telemetry.records) - len(rows))
 
     def audits_since(self, pipeline: str, since: float) -> int:
-        """Returns how many audited samples with inputs came since an instant."""
+        """Returns how many audited samples with inputs came since an instant.
+
+        Raises:
+            StorageError: the database does not answer.
+        """
         query = (
             sa.select(sa.func.count())
             .select_from(SAMPLES)
             .where(*_usable(pipeline, since), SAMPLES.c.audit)
         )
-        with self._connected().connect() as connection:
-            return int(connection.execute(query).scalar_one())
+        (row,) = self._read(query)
+        return int(row[0])
 
     def since(self, pipeline: str, since: float, shape: tuple[int, ...]) -> TrainingSet:
-        """Returns what came since an instant, with inputs of a shape.
+        """Returns what came since an instant, the latest ``MAX_TRAINING_SAMPLES`` at most.
 
         Args:
             pipeline: the pipeline.
             since: seconds since 1970.
             shape: of one input; samples of another are left out.
+
+        Raises:
+            StorageError: the database does not answer.
         """
         columns = (SAMPLES.c.input, SAMPLES.c.tier2_scores, SAMPLES.c.audit)
-        query = sa.select(*columns).where(*_usable(pipeline, since)).order_by(SAMPLES.c.number)
-        with self._connected().connect() as connection:
-            rows = connection.execute(query).all()
-        size = int(np.prod(shape))
-        fitting = [row for row in rows if len(row.input) == 4 * size]
+        query = (
+            sa.select(*columns)
+            .where(*_usable(pipeline, since))
+            .order_by(SAMPLES.c.number.desc())
+            .limit(MAX_TRAINING_SAMPLES)
+        )
+        size = FLOAT_BYTES * math.prod(shape)
+        rows = [row for row in reversed(self._read(query)) if len(row.input) == size]
         return TrainingSet(
-            _stacked([row.input for row in fitting]).reshape(-1, *shape),
-            _stacked([row.tier2_scores for row in fitting]),
-            np.array([row.audit for row in fitting], bool),
+            _stacked([row.input for row in rows]).reshape(-1, *shape),
+            _stacked([row.tier2_scores for row in rows]),
+            np.array([row.audit for row in rows], bool),
         )
 
     def close(self) -> None:
         """Closes the connections."""
         if self._engine is not None:
             self._engine.dispose()
+
+    def _read(self, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
+        try:
+            with self._connected().connect() as connection:
+                return connection.execute(query).all()
+        except SQLAlchemyError as error:
+            raise StorageError(f"the store does not answer: {error}") from error
 
     def _connected(self) -> sa.Engine:
         if self._engine is None:

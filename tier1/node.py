@@ -166,6 +166,11 @@ class Tier1Node:
             self._metrics.drops.labels(reason="bad_topic").inc()
             self._link.done(message)
             return
+        if lane.config.sensors is not None and sensor not in lane.config.sensors:
+            # A persistent session still holds what an earlier configuration subscribed to.
+            self._metrics.drops.labels(reason="not_our_sensor").inc()
+            self._link.done(message)
+            return
         try:
             sample = lane.decoder.decode(message.payload, time.time())
             lane.pipeline.admit(Received(sample, sensor, message, now_s))

@@ -17,6 +17,7 @@ from escalon.demo.workspace import Workspace
 from shared.durable import write_durably
 
 INTERRUPTED = 130
+PLAIN_WIDTH = 110
 
 NEXT_STEPS = """\
 Three things to try next
@@ -42,6 +43,8 @@ def run_demo(arguments: argparse.Namespace) -> int:
     story = Story(settings, Workspace(arguments.workdir))
     console = Console()
     plain = arguments.plain or not console.is_terminal
+    if plain:
+        console = Console(width=PLAIN_WIDTH)  # a pipe has no width, and 80 would break the table
     screen: Screen = PlainScreen() if plain else LiveScreen(console, story.broker_name)
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGHUP, _interrupt)

@@ -301,15 +301,38 @@ class Updater:
             return self._serving if swapped else None
 
     def _go(self, event: Event, reason: str, now_s: float) -> None:
-        """Moves to the next state: on disk first, then in the report."""
+        """Moves to the next state: on disk first, then here and in the report."""
+        if self._update is not None:
+            record = self._after(self._update, event, reason, now_s)
+            self._file.write(record)
+            self._enter(self._update, record, now_s)
+
+    def _end(self, event: Event, reason: str, now_s: float) -> None:
+        """Ends the update. A disk that does not take the end finds it again at the next start."""
         update = self._update
         if update is None:
             return
-        left, state = self._record.state, advance(self._record.state, event)
+        update.fetch.end()
+        if update.smoke is not None:
+            update.smoke.stop()
+        record = self._after(update, event, reason, now_s)
+        record = msgspec.structs.replace(record, pending=None)
+        try:
+            self._file.write(record)
+        except StorageError as error:
+            log.error("%s: the end of the update is not on disk: %s", self._config.channel, error)
+        self._enter(update, record, now_s)
+        self._update = None
+        # Delivers the retained manifest once more: a newer one may have come in the meantime.
+        self._link.subscribe(self._topics.releases(self._config.channel))
+
+    def _after(self, update: Update, event: Event, reason: str, now_s: float) -> ChannelRecord:
+        """Returns the record after an event."""
+        left = self._record.state
+        steps = list(update.steps)
         if left in UNDER_WAY:
-            seconds = round(now_s - update.since_s, 3)
-            update.steps.append(Step(state=left.value, seconds=seconds))
-        update.since_s = now_s
+            steps.append(Step(state=left.value, seconds=round(now_s - update.since_s, 3)))
+        state = advance(left, event)
         report = UpdateReport(
             node=self._node,
             channel=self._config.channel,
@@ -318,29 +341,20 @@ class Updater:
             state=state.value,
             reason=reason,
             since=time.time(),
-            steps=list(update.steps),
+            steps=steps,
         )
-        self._record = msgspec.structs.replace(self._record, state=state, report=report)
-        self._file.write(self._record)
-        self._metrics.updates.labels(channel=self._config.channel, state=state.value).inc()
-        log.info("%s seq %d: %s %s", report.channel, report.seq, state.value, reason)
-        self._publish(report)
+        return msgspec.structs.replace(self._record, state=state, report=report)
 
-    def _end(self, event: Event, reason: str, now_s: float) -> None:
-        update = self._update
-        if update is None:
+    def _enter(self, update: Update, record: ChannelRecord, now_s: float) -> None:
+        """Makes a record the present one, and says so."""
+        self._record = record
+        report = record.report
+        if report is None:
             return
-        update.fetch.end()
-        if update.smoke is not None:
-            update.smoke.stop()
-        self._record = msgspec.structs.replace(self._record, pending=None)
-        try:
-            self._go(event, reason, now_s)
-        except StorageError as error:
-            log.error("%s: the end of the update is not on disk: %s", self._config.channel, error)
-        self._update = None
-        # Delivers the retained manifest once more: a newer one may have come in the meantime.
-        self._link.subscribe(self._topics.releases(self._config.channel))
+        update.steps, update.since_s = report.steps, now_s
+        self._metrics.updates.labels(channel=report.channel, state=report.state).inc()
+        log.info("%s seq %d: %s %s", report.channel, report.seq, report.state, report.reason)
+        self._publish(report)
 
     # What may be accepted, and what a restart finds
 
@@ -381,7 +395,10 @@ class Updater:
         self._record = msgspec.structs.replace(
             self._record, pending=None, state=advance(record.state, Event.FAIL), report=report
         )
-        self._file.write(self._record)
+        try:
+            self._file.write(self._record)
+        except StorageError as error:
+            log.error("%s: the rollback is not on disk: %s", self._config.channel, error)
 
     def _quarantine(self, manifest: Manifest) -> None:
         digests = (*self._record.quarantined, manifest.artefact.sha256)
