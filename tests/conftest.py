@@ -9,7 +9,7 @@ import pytest
 from escalon.demo.broker import find_mosquitto
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def require_mosquitto() -> None:
     """Skip the test where Mosquitto is missing; in CI a missing Mosquitto is an error."""
     if find_mosquitto() is not None:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from pydantic import ValidationError
+
+from shared.config import BrokerConfig
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the demo's options to its part of the command line."""
@@ -18,13 +22,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="seconds of the phases steady and after, at speed 1",
     )  # fmt: skip
     parser.add_argument("--report", type=Path, metavar="FILE", help="write the figures as JSON")
-    parser.add_argument("--broker", metavar="URL", help="use a broker that runs: mqtt://host:port")
+    parser.add_argument(
+        "--broker",
+        type=_broker,
+        default="auto",
+        metavar="URL",
+        help="mqtt://host:port of a broker that runs; or `mosquitto` or `amqtt` to start that one "
+        "(default: Mosquitto where it is installed, else amqtt)",
+    )
     parser.add_argument(
         "--keep-running", action="store_true", help="leave the hierarchy up until Ctrl-C"
     )
     parser.add_argument(
         "--workdir", type=Path, default=Path(".escalon/demo"), help="folder for state and logs"
     )
+
+
+def _broker(text: str) -> str:
+    if text not in {"auto", "mosquitto", "amqtt"}:
+        try:
+            BrokerConfig(url=text)
+        except ValidationError as error:
+            problem = f"{text} is neither mqtt://host:port nor mosquitto nor amqtt"
+            raise argparse.ArgumentTypeError(problem) from error
+    return text
 
 
 def _positive(text: str) -> float:

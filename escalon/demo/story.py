@@ -11,7 +11,7 @@ import msgspec
 
 from cloud.registry import Registry, Release
 from cloud.trainer import Report, read_report
-from escalon.demo.broker import open_broker
+from escalon.demo.broker import BrokerProcess, open_broker
 from escalon.demo.observer import Observer
 from escalon.demo.processes import Processes
 from escalon.demo.report import (
@@ -55,13 +55,14 @@ class Settings:
         seed: decides split, order, fog and drift.
         speed: how much faster than 150 samples/s; phases get shorter alike.
         duration_s: length of ``steady`` and of ``after`` at speed 1.
-        broker_url: a broker that runs already; None starts one.
+        broker: URL of a broker that runs already, or which one to start: ``auto``, ``mosquitto``
+            or ``amqtt``.
     """
 
     seed: int = 1
     speed: float = 1.0
     duration_s: float = 12.0
-    broker_url: str | None = None
+    broker: str = "auto"
 
     @property
     def rate_per_s(self) -> float:
@@ -82,7 +83,7 @@ class Story:
     def __init__(self, settings: Settings, workspace: Workspace) -> None:
         self._settings = settings
         self._workspace = workspace
-        self._broker = None if settings.broker_url else open_broker(workspace.run / "broker")
+        self._broker = _broker_to_start(settings.broker, workspace.run / "broker")
         self._processes: Processes | None = None
         self._observer: Observer | None = None
         self._began_s = time.monotonic()
@@ -90,12 +91,12 @@ class Story:
     @property
     def broker_name(self) -> str:
         """Which broker is used."""
-        return self._broker.name if self._broker else str(self._settings.broker_url)
+        return self._broker.name if self._broker else self._settings.broker
 
     @property
     def broker_url(self) -> str:
         """Where it is."""
-        return self._broker.url if self._broker else str(self._settings.broker_url)
+        return self._broker.url if self._broker else self._settings.broker
 
     def prepare(self, screen: Screen) -> None:
         """Starts broker and nodes, and waits until every node serves its first model.
@@ -302,6 +303,15 @@ class Story:
         if self._observer is None:
             raise StoryError("prepare() comes first")
         return self._observer
+
+
+def _broker_to_start(choice: str, folder: Path) -> BrokerProcess | None:
+    """Returns the broker that the demo starts, or None where the choice is a URL."""
+    match choice:
+        case "auto" | "mosquitto" | "amqtt":
+            return open_broker(folder, choice)
+        case _:
+            return None
 
 
 def _load(registry: Registry, release: Release) -> Model:
