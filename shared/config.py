@@ -7,6 +7,7 @@ read with come in as validation context (``config_file.py``), never from the pro
 from __future__ import annotations
 
 import math
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -54,7 +55,7 @@ def _expand(value: Any, info: ValidationInfo) -> Any:
 
 def _from_folder(path: Path, info: ValidationInfo) -> Path:
     folder: Path = _context(info, "folder") or Path()
-    return folder / path.expanduser()
+    return Path(os.path.normpath(folder / path.expanduser()))
 
 
 def _existing_file(path: Path) -> Path:
@@ -71,7 +72,9 @@ def _existing_file(path: Path) -> Path:
     return path
 
 
-Name = Annotated[str, StringConstraints(pattern=f"^{NAME.pattern}$")]
+NAME_PATTERN = f"^{NAME.pattern}$"
+
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 EnvironmentText = Annotated[str, BeforeValidator(_expand)]
 AnyPath = Annotated[Path, BeforeValidator(_expand), AfterValidator(_from_folder)]
 ExistingFile = Annotated[AnyPath, AfterValidator(_existing_file)]

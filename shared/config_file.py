@@ -13,12 +13,12 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from shared.config_schema import ConfigSchema, Location
 from shared.errors import ConfigError
 
 MAX_FILE_BYTES = 2**20
 
 Config = TypeVar("Config", bound=BaseModel)
-Location = tuple[int | str, ...]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ class Issue:
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}:{self.column}"
         key = f" {self.key}:" if self.key else ""
-        return f"{where}:{key} {self.problem}. Fix: {self.fix}."
+        end = "" if self.fix.endswith("?") else "."
+        return f"{where}:{key} {self.problem}. Fix: {self.fix}{end}"
 
 
 class ConfigFileError(ConfigError):
@@ -175,37 +176,19 @@ def _child(node: yaml.Node | None, part: int | str) -> tuple[yaml.Mark, yaml.Nod
 
 def _explain(detail: ErrorDetails, kind: type[BaseModel]) -> tuple[str, str]:
     """Returns what is wrong and what to do, in words for the person who wrote the file."""
-    context = detail.get("ctx", {})
+    location, context = detail["loc"], detail.get("ctx", {})
+    schema = ConfigSchema(kind)
     if detail["type"] == "extra_forbidden":
-        return "unknown key", _did_you_mean(detail["loc"], kind)
+        return "unknown key", _did_you_mean(location, schema)
     if detail["type"] == "missing":
-        return "this key is missing", f"add `{detail['loc'][-1]}:`"
-    given = f" (found {detail['input']!r:.60})" if detail["type"] != "value_error" else ""
+        return "this key is missing", f"add `{location[-1]}:`, {schema.accepted(location)}"
     problem = detail["msg"][0].lower() + detail["msg"][1:]
-    fix = context.get("fix") or "change the value"
-    return problem + ("" if "fix" in context else given), str(fix)
+    if "fix" in context:
+        return problem, str(context["fix"])
+    return f"{problem} (found {detail['input']!r:.60})", f"write {schema.accepted(location)}"
 
 
-def _did_you_mean(location: Location, kind: type[BaseModel]) -> str:
-    known = _keys_beside(location, kind)
+def _did_you_mean(location: Location, schema: ConfigSchema) -> str:
+    known = schema.keys(location[:-1])
     near = difflib.get_close_matches(str(location[-1]), known, n=1)
     return f"did you mean `{near[0]}`?" if near else f"remove it; known are {', '.join(known)}"
-
-
-def _keys_beside(location: Location, kind: type[BaseModel]) -> list[str]:
-    """Returns the known keys of the section in which an unknown key stands."""
-    schema = kind.model_json_schema()
-    section: dict[str, Any] = schema
-    for part in location[:-1]:
-        section = _subschema(section, str(part), schema)
-    return sorted(section.get("properties", {}))
-
-
-def _subschema(section: dict[str, Any], key: str, schema: dict[str, Any]) -> dict[str, Any]:
-    found = section.get("properties", {}).get(key) or section.get("additionalProperties") or {}
-    for option in [found, *found.get("anyOf", []), *found.get("allOf", [])]:
-        if isinstance(option, dict) and "$ref" in option:
-            name = option["$ref"].rsplit("/", 1)[-1]
-            resolved: dict[str, Any] = schema["$defs"][name]
-            return resolved
-    return found if isinstance(found, dict) else {}
