@@ -1,18 +1,135 @@
-"""The model that serves a pipeline: from a file at first, from releases ever after."""
+"""The models of a node: each serves a pipeline, from a file at first, from releases ever after."""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import random
+from collections.abc import Mapping
 from pathlib import Path
 
 from shared.config import ModelConfig, NodeConfig, PipelineConfig
 from shared.errors import ArtefactError, StorageError
-from shared.link import Link
+from shared.link import Link, Message
 from shared.metrics import NodeMetrics
 from shared.model import Calibration, Model, ModelSpec
+from shared.presence import Presence
 from shared.releases.signing import Trust, load_trust
 from shared.releases.updater import Updater
+from shared.slot import Slot
+from shared.topics import Topics
+
+log = logging.getLogger(__name__)
+
+
+class NodeModels:
+    """All slots of a node with their updates.
+
+    Args:
+        config: the node.
+        pipelines: its pipelines' configurations, by name.
+        slots: by pipeline.
+        link: the site's broker, where releases come from.
+        metrics: what is counted.
+        presence: tells which models serve.
+
+    Raises:
+        ConfigError: a trust file holds no key.
+        StorageError: a trust file cannot be read.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: NodeConfig,
+        pipelines: Mapping[str, PipelineConfig],
+        slots: Mapping[str, Slot],
+        link: Link,
+        metrics: NodeMetrics,
+        presence: Presence,
+    ) -> None:
+        self._pipelines = pipelines
+        self._slots = slots
+        self._link = link
+        self._topics: Topics = config.topics
+        self._presence = presence
+        self._updaters: dict[str, Updater] = {}
+        self._by_topic: dict[str, Updater] = {}
+        for name, pipeline in pipelines.items():
+            if pipeline.releases is not None:
+                updater = Updater(
+                    config=pipeline.releases,
+                    pipeline=pipeline,
+                    node=config.node,
+                    state_dir=config.state_dir,
+                    link=link,
+                    topics=self._topics,
+                    trust=read_trust(pipeline.releases.trust),
+                    metrics=metrics,
+                    rng=random.Random(),  # noqa: S311 - jitter, not a secret
+                )
+                self._updaters[name] = updater
+                self._by_topic[self._topics.releases(pipeline.releases.channel)] = updater
+
+    def start(self) -> None:
+        """Puts into each slot the committed release, else the configured file, if there is one.
+
+        Raises:
+            ArtefactError: there is no release and the file cannot serve.
+        """
+        for name, pipeline in self._pipelines.items():
+            updater = self._updaters.get(name)
+            model = updater.start() if updater is not None else None
+            if model is None and pipeline.model is not None:
+                model = load_local(name, pipeline.model, pipeline.input.shape)
+            if model is not None:
+                self._slots[name].put(model)
+            else:
+                log.info("%s waits for its first release", name)
+
+    def on_connected(self, now_s: float) -> None:
+        """Says what serves, and reconciles with what is retained."""
+        self._announce()
+        for updater in self._updaters.values():
+            updater.on_connected(now_s)
+
+    def take(self, message: Message, now_s: float) -> bool:
+        """Takes a manifest or a chunk; returns False if the message is neither."""
+        updater = self._by_topic.get(message.topic)
+        if updater is not None:
+            updater.on_manifest(message.payload, now_s)
+            return True
+        chunk = self._topics.blob_chunk(message.topic)
+        if chunk is None:
+            return False
+        for updater in self._updaters.values():
+            updater.on_chunk(*chunk, message.payload, now_s)
+        return True
+
+    def poll(self, now_s: float) -> None:
+        """Carries updates on; a model that is ready serves from the next batch on."""
+        for name, updater in self._updaters.items():
+            slot = self._slots[name]
+            model = updater.poll(slot.health, now_s)
+            if model is not None:
+                slot.put(model)
+                self._announce()
+
+    @property
+    def busy(self) -> bool:
+        """Whether an update is under way."""
+        return any(updater.busy for updater in self._updaters.values())
+
+    def close(self) -> None:
+        """Ends updates under way."""
+        for updater in self._updaters.values():
+            updater.close()
+
+    def _announce(self) -> None:
+        serving = {
+            name: slot.model.spec for name, slot in self._slots.items() if slot.model is not None
+        }
+        self._presence.announce(self._link, serving)
 
 
 def load_local(name: str, config: ModelConfig, input_shape: tuple[int, ...]) -> Model:
@@ -24,10 +141,12 @@ def load_local(name: str, config: ModelConfig, input_shape: tuple[int, ...]) -> 
         input_shape: of one sample.
 
     Raises:
-        ArtefactError: it does not load or does not fit.
-        StorageError: it cannot be read.
+        ArtefactError: it cannot be read, does not load or does not fit.
     """
-    digest = hashlib.sha256(read_file(config.path)).hexdigest()
+    try:
+        digest = hashlib.sha256(read_file(config.path)).hexdigest()
+    except StorageError as error:
+        raise ArtefactError(str(error)) from error
     calibration = Calibration(config.temperature, config.threshold)
     spec = ModelSpec(name, config.version, digest, config.labels, config.scores, calibration)
     return Model.load(config.path, spec, input_shape)
@@ -53,42 +172,3 @@ def read_trust(path: Path) -> Trust:
         StorageError: it cannot be read.
     """
     return load_trust(read_file(path))
-
-
-def make_updater(
-    pipeline: PipelineConfig, node: NodeConfig, link: Link, metrics: NodeMetrics
-) -> Updater | None:
-    """Makes the updater of a pipeline, if it follows a channel.
-
-    Raises:
-        ConfigError: the trust file holds no key.
-        StorageError: the trust file cannot be read.
-    """
-    if pipeline.releases is None:
-        return None
-    return Updater(
-        config=pipeline.releases,
-        pipeline=pipeline,
-        node=node.node,
-        state_dir=node.state_dir,
-        link=link,
-        topics=node.topics,
-        trust=read_trust(pipeline.releases.trust),
-        metrics=metrics,
-        rng=random.Random(),  # noqa: S311 - jitter, not a secret
-    )
-
-
-def first_model(name: str, pipeline: PipelineConfig, updater: Updater | None) -> Model | None:
-    """Returns what serves at the start: the committed release, else the configured file.
-
-    Raises:
-        ArtefactError: there is no release and the file cannot serve.
-    """
-    committed = updater.start() if updater is not None else None
-    if committed is not None or pipeline.model is None:
-        return committed
-    try:
-        return load_local(name, pipeline.model, pipeline.input.shape)
-    except StorageError as error:
-        raise ArtefactError(str(error)) from error

@@ -12,11 +12,9 @@ from shared.errors import PayloadError
 from shared.link import Link, Message
 from shared.messages import Prediction, Reply, SampleError, pack, to_json, unpack
 from shared.metrics import NodeMetrics
-from shared.model import Model
 from shared.presence import Presence
-from shared.releases.updater import Health, Updater
 from shared.runtime import BUSY_WAIT_S, IDLE_WAIT_S
-from shared.serving import first_model, make_updater
+from shared.serving import NodeModels
 from shared.topics import last_level
 from tier1.config import Tier1Config, Tier1PipelineConfig
 from tier1.pipeline import Answer, Received, Tier1Pipeline
@@ -26,27 +24,18 @@ log = logging.getLogger(__name__)
 
 
 class Lane:
-    """One pipeline with its decoder and its updates.
+    """One pipeline with its decoder.
 
     Args:
         pipeline: the data path.
         config: its configuration.
-        updater: follows the pipeline's channel, if it has one.
     """
 
-    def __init__(
-        self, pipeline: Tier1Pipeline, config: Tier1PipelineConfig, updater: Updater | None
-    ) -> None:
+    def __init__(self, pipeline: Tier1Pipeline, config: Tier1PipelineConfig) -> None:
         self.pipeline = pipeline
         self.config = config
-        self.updater = updater
         self.decoder = SampleDecoder(config.input.shape, config.max_payload_bytes)
         self.qos = 1 if config.delivery == "at_least_once" else 0
-
-    @property
-    def health(self) -> Health:
-        """What probation looks at."""
-        return Health(self.pipeline.batches, self.pipeline.broken_batches)
 
 
 class Tier1Node:
@@ -73,19 +62,21 @@ class Tier1Node:
         self._topics = config.topics
         self._metrics = metrics
         self._presence = presence
-        self._lanes: dict[str, Lane] = {}
-        for name, pipeline in config.pipelines.items():
-            path = Tier1Pipeline(name, config.node, pipeline, rng, metrics)
-            updater = make_updater(pipeline, config, link, metrics)
-            self._lanes[name] = Lane(path, pipeline, updater)
-        self._routes = {
+        self._lanes = {
+            name: Lane(Tier1Pipeline(name, config.node, pipeline, rng, metrics), pipeline)
+            for name, pipeline in config.pipelines.items()
+        }
+        self._replies = {
             self._topics.replies(name, config.node): lane for name, lane in self._lanes.items()
         }
-        self._channels = {
-            self._topics.releases(lane.config.releases.channel): lane.updater
-            for lane in self._lanes.values()
-            if lane.updater is not None and lane.config.releases is not None
-        }
+        self._models = NodeModels(
+            config=config,
+            pipelines=config.pipelines,
+            slots={name: lane.pipeline.slot for name, lane in self._lanes.items()},
+            link=link,
+            metrics=metrics,
+            presence=presence,
+        )
 
     @property
     def links(self) -> Sequence[Link]:
@@ -98,12 +89,8 @@ class Tier1Node:
         Raises:
             ArtefactError: a configured model cannot serve.
         """
+        self._models.start()
         for name, lane in self._lanes.items():
-            model = first_model(name, lane.config, lane.updater)
-            if model is not None:
-                self._serve(lane, model)
-            else:
-                log.info("%s waits for its first release", name)
             # QoS 0: a reply must come even while unanswered samples fill the receive window.
             self._link.subscribe(self._topics.replies(name, self._config.node), 0)
             for sensor in lane.config.sensors or ("+",):
@@ -111,20 +98,13 @@ class Tier1Node:
 
     def on_connected(self, link: Link) -> None:
         """Publishes birth and info, reconciles releases."""
-        self._announce()
-        for updater in self._channels.values():
-            updater.on_connected(time.monotonic())
+        self._models.on_connected(time.monotonic())
 
     def on_message(self, link: Link, message: Message, now_s: float) -> None:
         """Hands a message to whom its topic names."""
-        if message.topic in self._routes:
-            self._on_reply(self._routes[message.topic], message, now_s)
-        elif message.topic in self._channels:
-            self._channels[message.topic].on_manifest(message.payload, now_s)
-            self._link.done(message)
-        elif (chunk := self._topics.blob_chunk(message.topic)) is not None:
-            for updater in self._channels.values():
-                updater.on_chunk(*chunk, message.payload, now_s)
+        if message.topic in self._replies:
+            self._on_reply(self._replies[message.topic], message, now_s)
+        elif self._models.take(message, now_s):
             self._link.done(message)
         else:
             self._on_sample(message, now_s)
@@ -134,15 +114,11 @@ class Tier1Node:
         for lane in self._lanes.values():
             self._infer(lane)
             self._publish(lane, lane.pipeline.expire(now_s))
-            if lane.updater is not None:
-                model = lane.updater.poll(lane.health, now_s)
-                if model is not None:
-                    self._serve(lane, model)
-                    self._announce()
+        self._models.poll(now_s)
 
     def next_wake_s(self, now_s: float) -> float:
         """Returns how long nothing is due."""
-        if any(updater.busy for updater in self._channels.values()):
+        if self._models.busy:
             return BUSY_WAIT_S
         due = [lane.pipeline.due_s() for lane in self._lanes.values()]
         return min((due_s - now_s for due_s in due if due_s is not None), default=IDLE_WAIT_S)
@@ -153,8 +129,7 @@ class Tier1Node:
 
     def close(self) -> None:
         """Ends updates under way."""
-        for updater in self._channels.values():
-            updater.close()
+        self._models.close()
 
     # Messages
 
@@ -231,17 +206,3 @@ class Tier1Node:
         self._metrics.latency_seconds.observe(prediction.latency_ms / 1000)
         by, reason = prediction.decided_by, prediction.reason
         self._metrics.predictions.labels(decided_by=by, reason=reason).inc()
-
-    def _serve(self, lane: Lane, model: Model) -> None:
-        name, spec = lane.pipeline.name, model.spec
-        lane.pipeline.model = model
-        self._metrics.show_model(name, spec.name, spec.version)
-        log.info("%s: version %s serves", name, spec.version)
-
-    def _announce(self) -> None:
-        models = {
-            name: lane.pipeline.model.spec
-            for name, lane in self._lanes.items()
-            if lane.pipeline.model is not None
-        }
-        self._presence.announce(self._link, models)

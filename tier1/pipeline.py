@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ import msgspec
 import numpy as np
 
 from shared.batcher import Batcher
-from shared.errors import ArtefactError, PayloadError
+from shared.errors import PayloadError
 from shared.link import Message
 from shared.messages import (
     SCHEMA_VERSION,
@@ -24,14 +23,13 @@ from shared.messages import (
     Tensor,
 )
 from shared.metrics import NodeMetrics
-from shared.model import Model, ModelSpec
+from shared.model import ModelSpec
 from shared.scores import Floats, well_formed
+from shared.slot import Slot
 from tier1.config import Tier1PipelineConfig
 from tier1.escalations import Escalations
 from tier1.gate import Decision, decide
 from tier1.samples import DecodedSample
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +102,7 @@ class Tier1Pipeline:
         metrics: what is counted.
 
     Attributes:
-        model: serves now; None until there is one. Set it between two batches only.
-        broken_batches: batches that the model could not answer at all or answered malformed.
-        batches: all batches so far.
+        slot: holds the model that serves.
     """
 
     def __init__(
@@ -119,9 +115,7 @@ class Tier1Pipeline:
     ) -> None:
         batching = config.batching
         self.name = name
-        self.model: Model | None = None
-        self.batches = 0
-        self.broken_batches = 0
+        self.slot = Slot(name, metrics)
         self._node = node
         self._config = config
         self._rng = rng
@@ -147,18 +141,20 @@ class Tier1Pipeline:
 
     def infer(self, now_s: float) -> Outcome:
         """Runs the next batch, if one is due and there is a model."""
-        batch = self._batcher.poll(now_s) if self.model is not None else []
-        if not batch or self.model is None:
+        model = self.slot.model
+        batch = self._batcher.poll(now_s) if model is not None else []
+        if not batch or model is None:
             return Outcome([], None)
-        probabilities = self._probabilities(self.model, batch)
+        inputs = np.stack([received.sample.features for received in batch])
+        probabilities = self.slot.probabilities(model, inputs)
         decisions = decide(
             probabilities,
-            self.model.spec.calibration.threshold,
+            model.spec.calibration.threshold,
             self._config.escalation.audit_share,
             self._rng.random(len(batch)),
         )
         questions = [
-            Question(received, decision, self.model.spec, row)
+            Question(received, decision, model.spec, row)
             for received, decision, row in zip(batch, decisions, probabilities, strict=True)
         ]
         answers = [
@@ -168,7 +164,7 @@ class Tier1Pipeline:
         ]
         self._seen += len(questions)
         self._unsure += len(questions) - len(answers)
-        return Outcome(answers, self._escalate(questions, self.model.spec, now_s))
+        return Outcome(answers, self._escalate(questions, model.spec, now_s))
 
     def on_reply(self, reply: Reply, now_s: float) -> list[Answer]:
         """Takes tier-2's answers.
@@ -207,26 +203,11 @@ class Tier1Pipeline:
 
     def due_s(self) -> float | None:
         """Returns when something is due next, monotonic, or None."""
-        batch_due_s = self._batcher.due_s() if self.model is not None else None
+        batch_due_s = self._batcher.due_s() if self.slot.model is not None else None
         return min(
             (due_s for due_s in (batch_due_s, self._escalations.due_s()) if due_s is not None),
             default=None,
         )
-
-    def _probabilities(self, model: Model, batch: Sequence[Received]) -> Floats:
-        version = model.spec.version
-        self.batches += 1
-        try:
-            result = model.probabilities(np.stack([item.sample.features for item in batch]))
-        except ArtefactError as error:
-            log.error("%s: %s", self.name, error)
-            result = np.full((len(batch), len(model.spec.labels)), np.nan, np.float32)
-        sound = int(well_formed(result).sum())
-        self.broken_batches += sound < len(batch)
-        count = self._metrics.inferences
-        count.labels(model_version=version, status="ok").inc(sound)
-        count.labels(model_version=version, status="invalid_scores").inc(len(batch) - sound)
-        return result
 
     def _escalate(
         self, questions: Sequence[Question], spec: ModelSpec, now_s: float

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shared.batcher import Batcher
-from shared.errors import ArtefactError, PayloadError
+from shared.errors import PayloadError
 from shared.messages import (
     SCHEMA_VERSION,
     EscalatedSample,
@@ -22,11 +21,10 @@ from shared.messages import (
 from shared.metrics import NodeMetrics
 from shared.model import Model
 from shared.scores import Floats, well_formed
+from shared.slot import Slot
 from tier2.config import Tier2PipelineConfig
 
 REMEMBERED = 50_000
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +70,13 @@ class Tier2Pipeline:
         metrics: what is counted.
 
     Attributes:
-        model: serves now; None until there is one. Set it between two batches only.
-        batches: all batches so far.
-        broken_batches: those with malformed scores, or none.
+        slot: holds the model that serves.
     """
 
     def __init__(self, name: str, config: Tier2PipelineConfig, metrics: NodeMetrics) -> None:
         batching = config.batching
         self.name = name
-        self.model: Model | None = None
-        self.batches = 0
-        self.broken_batches = 0
+        self.slot = Slot(name, metrics)
         self._config = config
         self._metrics = metrics
         self._batcher: Batcher[Admitted] = Batcher(
@@ -115,27 +109,28 @@ class Tier2Pipeline:
 
     def infer(self, now_s: float) -> Answered | None:
         """Runs the next batch, if one is due and there is a model; else returns None."""
-        taken = self._batcher.poll(now_s) if self.model is not None else []
-        if not taken or self.model is None:
+        model = self.slot.model
+        taken = self._batcher.poll(now_s) if model is not None else []
+        if not taken or model is None:
             return None
         batch = [item for item in taken if item.due_s > now_s or not item.awaited]
         self._metrics.drops.labels(reason="deadline").inc(len(taken) - len(batch))
         if not batch:
             return Answered([], [])
-        probabilities = self._probabilities(self.model, batch)
+        probabilities = self.slot.probabilities(model, np.stack([item.input for item in batch]))
         sound = well_formed(probabilities)
         good = [
             (item, row) for item, row, ok in zip(batch, probabilities, sound, strict=True) if ok
         ]
-        version = self.model.spec.version
+        version = model.spec.version
         return Answered(
-            self._replies(good, self.model),
+            self._replies(good, model),
             [self._record(item, row, version) for item, row in good],
         )
 
     def due_s(self) -> float | None:
         """Returns when the next batch is due, monotonic, or None."""
-        return self._batcher.due_s() if self.model is not None else None
+        return self._batcher.due_s() if self.slot.model is not None else None
 
     def _is_repeat(self, node: str, correlation: int) -> bool:
         """Whether this question came before: QoS 1 may deliver a message twice."""
@@ -146,20 +141,6 @@ class Tier2Pipeline:
         if len(self._recent) > REMEMBERED:
             self._recent.popitem(last=False)
         return False
-
-    def _probabilities(self, model: Model, batch: Sequence[Admitted]) -> Floats:
-        self.batches += 1
-        try:
-            result = model.probabilities(np.stack([item.input for item in batch]))
-        except ArtefactError as error:
-            log.error("%s: %s", self.name, error)
-            result = np.full((len(batch), len(model.spec.labels)), np.nan, np.float32)
-        sound = int(well_formed(result).sum())
-        self.broken_batches += sound < len(batch)
-        count, version = self._metrics.inferences, model.spec.version
-        count.labels(model_version=version, status="ok").inc(sound)
-        count.labels(model_version=version, status="invalid_scores").inc(len(batch) - sound)
-        return result
 
     def _replies(self, good: Sequence[tuple[Admitted, Floats]], model: Model) -> list[Reply]:
         by_node: dict[str, list[tuple[Admitted, Floats]]] = {}
