@@ -91,7 +91,8 @@ class Tier1Node:
         """
         self._models.start()
         for name, lane in self._lanes.items():
-            # QoS 0: a reply must come even while unanswered samples fill the receive window.
+            # QoS 0, as all but samples: a reply must come even while unanswered samples fill the
+            # receive window, and needs no acknowledgement behind theirs.
             self._link.subscribe(self._topics.replies(name, self._config.node), 0)
             for sensor in lane.config.sensors or ("+",):
                 self._link.subscribe(self._topics.samples(name, sensor), lane.qos)

@@ -17,6 +17,7 @@ from shared.releases.manifest import Manifest
 from shared.releases.publication import Publication
 from shared.releases.record import ChannelFile, ChannelRecord
 from shared.releases.signing import Trust, open_envelope
+from shared.releases.updater import RECONCILE_S
 from shared.topics import Topics
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class ChannelRelay:
         self._fetch: Fetch | None = None
         self._coming: tuple[bytes, Manifest] | None = None
         self._publication: Publication | None = None
+        self._reconcile_due_s = 0.0
 
     @property
     def manifest_topic(self) -> str:
@@ -72,7 +74,7 @@ class ChannelRelay:
                 self._stage(self._record.active, open_envelope(self._record.active, self._trust))
             except ArtefactError as error:
                 log.error("%s: what was handed down last cannot be again: %s", self.channel, error)
-        self._up.subscribe(self.manifest_topic)
+        self._up.subscribe(self.manifest_topic, 0)
 
     def on_site_connected(self) -> None:
         """Publishes again: a broker may have forgotten what it acknowledged."""
@@ -110,7 +112,10 @@ class ChannelRelay:
                 log.error("%s: %s", self.channel, error)
 
     def poll(self, now_s: float) -> None:
-        """Goes as far as it can."""
+        """Goes as far as it can; now and then looks whether it has missed a manifest."""
+        if self._up.connected and now_s >= self._reconcile_due_s:
+            self._reconcile_due_s = now_s + RECONCILE_S
+            self._up.subscribe(self.manifest_topic, 0)
         if self._coming is not None and self._fetch is not None:
             if self._fetch.complete:
                 self._arrived(*self._coming)

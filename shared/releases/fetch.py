@@ -21,7 +21,8 @@ class Fetch:
     """One artefact on its way to the disk.
 
     It subscribes to the exact topics of a window of missing chunks, never to a wildcard: every
-    subscription makes the broker send all retained messages that match.
+    subscription makes the broker send all retained messages that match. At QoS 0, so that no chunk
+    waits for its acknowledgement behind the samples; one that is lost is asked for again.
 
     Args:
         artefact: what to fetch.
@@ -90,7 +91,7 @@ class Fetch:
             if index not in self._asked:
                 self._asked.add(index)
                 self._ask_again_s = now_s + ASK_AGAIN_S
-                self._link.subscribe(self._topic(index))
+                self._link.subscribe(self._topic(index), 0)
 
     def _topic(self, index: int) -> str:
         return self._topics.blob(self._artefact.sha256, index)

@@ -40,6 +40,7 @@ from shared.releases.smoke import SmokeTest
 from shared.topics import Topics
 
 MAX_BROKEN_SHARE = 0.05
+RECONCILE_S = 300.0
 JITTER_S = 0.2  # spreads a site's nodes over the broker when a manifest reaches them all at once
 
 log = logging.getLogger(__name__)
@@ -128,6 +129,7 @@ class Updater:
         self._interrupted: bytes | None = None
         self._serving: Model | None = None
         self._update: Update | None = None
+        self._reconcile_due_s = 0.0
         self._loader = ThreadPoolExecutor(1, thread_name_prefix=f"load-{config.channel}")
 
     # What the node calls
@@ -154,7 +156,7 @@ class Updater:
         if self._interrupted is not None:
             envelope, self._interrupted = self._interrupted, None
             self._guarded(lambda: self._take(envelope, now_s, again=True), now_s)
-        self._link.subscribe(self._topics.releases(self._config.channel))
+        self._reconcile(now_s)
         if self._record.report is not None:
             self._publish(self._record.report)
 
@@ -177,6 +179,8 @@ class Updater:
             The model to serve from the next batch on, or None for no change.
         """
         if self._update is None:
+            if self._link.connected and now_s >= self._reconcile_due_s:
+                self._reconcile(now_s)
             return None
         return self._guarded(lambda: self._advance(health, now_s), now_s)
 
@@ -323,8 +327,7 @@ class Updater:
             log.error("%s: the end of the update is not on disk: %s", self._config.channel, error)
         self._enter(update, record, now_s)
         self._update = None
-        # Delivers the retained manifest once more: a newer one may have come in the meantime.
-        self._link.subscribe(self._topics.releases(self._config.channel))
+        self._reconcile(now_s)  # a newer manifest may have come in the meantime
 
     def _after(self, update: Update, event: Event, reason: str, now_s: float) -> ChannelRecord:
         """Returns the record after an event."""
@@ -425,6 +428,15 @@ class Updater:
             if envelope is not None:
                 keep.add(open_envelope(envelope, self._trust).artefact.sha256)
         self._blobs.prune(keep)
+
+    def _reconcile(self, now_s: float) -> None:
+        """Has the broker deliver the retained manifest once more.
+
+        At QoS 0: a QoS 1 message would have to be acknowledged behind the samples that still wait
+        for their answers. What QoS 0 may lose, the next time brings.
+        """
+        self._reconcile_due_s = now_s + RECONCILE_S
+        self._link.subscribe(self._topics.releases(self._config.channel), 0)
 
     def _publish(self, report: UpdateReport) -> None:
         topic = self._topics.updates(self._node, self._config.channel)
