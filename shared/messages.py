@@ -98,8 +98,8 @@ class Prediction(Public, frozen=True):
         model: the channel or name of the deciding model.
         model_version: its version.
         latency_ms: from receipt on the node to this answer.
-        probabilities: of every label, on request.
-        supersedes: in a correction, the id whose earlier answer it replaces.
+        probabilities: of every label, on request; else left out.
+        supersedes: in a correction alone, the id whose earlier answer it replaces.
     """
 
     id: str
@@ -113,9 +113,14 @@ class Prediction(Public, frozen=True):
     model_version: str
     latency_ms: float
     node: str
-    probabilities: dict[str, float] | None = None
-    supersedes: str | None = None
+    probabilities: dict[str, float] | msgspec.UnsetType = msgspec.UNSET
+    supersedes: str | msgspec.UnsetType = msgspec.UNSET
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def is_correction(self) -> bool:
+        """Whether it replaces an answer that was given before."""
+        return self.supersedes is not msgspec.UNSET
 
 
 class SampleError(Public, frozen=True):

@@ -197,7 +197,7 @@ class Tier1Node:
             topic = self._topics.predictions(lane.pipeline.name, prediction.device_id)
             on_ack = (lambda done=message: self._link.done(done)) if message and lane.qos else None
             taken = self._link.publish(topic, to_json(prediction), qos=lane.qos, on_ack=on_ack)
-            if taken and prediction.supersedes is None:
+            if taken and not prediction.is_correction:
                 self._count(prediction)
             elif not taken:
                 # Unacknowledged, so the broker brings the sample again on the next connection.

@@ -290,7 +290,7 @@ class Tier1Pipeline:
 
     def _prediction(self, question: Question, verdict: Verdict, now_s: float) -> Prediction:
         received, labels = question.received, question.spec.labels
-        shown = None
+        shown: dict[str, float] | msgspec.UnsetType = msgspec.UNSET
         if self._config.probabilities:
             shown = dict(zip(labels, map(float, verdict.probabilities), strict=True))
         return Prediction(

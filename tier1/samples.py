@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import uuid
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ from shared.messages import Sample, Timestamp
 from shared.scores import Floats
 
 MAX_ID_CHARACTERS = 128
+NOT_A_NUMBER = re.compile(rb"\b(NaN|Infinity)\b")
+ID_SOMEWHERE = re.compile(rb'"id"\s*:\s*"([^"\\]{1,128})"')
 
 _OBJECT = msgspec.json.Decoder(Sample)
 _ARRAY = msgspec.json.Decoder(list[float])
@@ -82,7 +85,8 @@ class SampleDecoder:
         except msgspec.ValidationError as error:
             raise self._refusal("wrong_fields", str(error)) from error
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-            raise self._refusal("not_json", f"not JSON: {error}") from error
+            hint = "; JSON has no NaN or Infinity" if NOT_A_NUMBER.search(payload) else ""
+            raise self._refusal("not_json", f"not JSON: {error}{hint}") from error
 
     def _id(self, given: str | int | None) -> str:
         if given is None:
@@ -115,4 +119,5 @@ def sender_id(payload: bytes, max_payload_bytes: int) -> str | None:
         fields = msgspec.json.decode(payload, type=dict[str, msgspec.Raw])
         return str(msgspec.json.decode(fields["id"], type=str | int))[:MAX_ID_CHARACTERS]
     except (msgspec.DecodeError, KeyError, RecursionError, UnicodeDecodeError):
-        return None
+        found = ID_SOMEWHERE.search(payload)
+        return found[1].decode(errors="replace") if found else None

@@ -70,7 +70,7 @@ def _play(story: Story, screen: Screen, console: Console, arguments: argparse.Na
     screen.stop()
     _conclude(report, console, arguments.report)
     if arguments.keep_running:
-        console.print(_invitation(story), markup=False, highlight=False)
+        console.print(_invitation(story), markup=False, highlight=False, soft_wrap=True)
         story.watch(PlainScreen())
     return 0
 

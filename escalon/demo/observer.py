@@ -174,7 +174,7 @@ class Observer:
             self.events.append(f"{levels[4]}: sample refused: {message.payload.decode()[:120]}")
 
     def _on_prediction(self, prediction: Prediction) -> None:
-        if prediction.supersedes is not None:
+        if prediction.is_correction:
             self.corrections += 1
             return
         seen = Seen(prediction, time.time())

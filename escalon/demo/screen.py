@@ -79,7 +79,7 @@ class PlainScreen:
             return
         self._next_s = now_s + PLAIN_EVERY_S
         for name, view in sorted(observer.nodes.items()):
-            if view.role == "tier1":
+            if view.role == "tier1" and view.samples_per_s(time.time()) > 0:
                 self.say(f"{name}  {_figures(view)}")
 
     def stop(self) -> None:
