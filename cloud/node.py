@@ -76,8 +76,8 @@ class CloudNode:
     def on_connected(self, link: Link) -> None:
         """Publishes birth and all releases again: a broker may have forgotten them."""
         self._announce()
-        for publication in self._publications.values():
-            publication.begin()
+        for channel in self._publications:
+            self._publish(channel)
 
     def on_message(self, link: Link, message: Message, now_s: float) -> None:
         """Stores telemetry, and acknowledges what is stored."""
@@ -91,7 +91,7 @@ class CloudNode:
             self._stage(releases)
             for release in releases:
                 if self._link.connected:
-                    self._publications[release.manifest.channel].begin()
+                    self._publish(release.manifest.channel)
         for publication in self._publications.values():
             publication.poll()
         if self._activity() != self._announced:
@@ -110,6 +110,12 @@ class CloudNode:
         for course in self._courses.values():
             course.close()
         self._store.close()
+
+    def _publish(self, channel: str) -> None:
+        try:
+            self._publications[channel].begin()
+        except StorageError as error:
+            log.error("%s cannot be published: %s", channel, error)
 
     def _activity(self) -> str:
         return "; ".join(course.activity for course in self._courses.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +67,8 @@ class Registry:
         path = self._path(manifest.channel, manifest.seq)
         if path.exists():
             raise StorageError(f"{manifest.channel} has a release {manifest.seq} already")
+        if hashlib.sha256(artefact).hexdigest() != manifest.artefact.sha256:
+            raise StorageError("the artefact is not the signed one")
         self.blobs.add(artefact)
         write_durably(path, envelope)
         return Release(envelope, manifest)

@@ -168,6 +168,8 @@ class TelemetryStore:
         )
         size = FLOAT_BYTES * math.prod(shape)
         rows = [row for row in reversed(self._read(query)) if len(row.input) == size]
+        # A tier-2 model with other labels may have answered before: the latest decides.
+        rows = [row for row in rows if len(row.tier2_scores) == len(rows[-1].tier2_scores)]
         return TrainingSet(
             _stacked([row.input for row in rows]).reshape(-1, *shape),
             _stacked([row.tier2_scores for row in rows]),
@@ -224,4 +226,5 @@ def _float_bytes(array: NDArray[Any]) -> bytes:
 
 def _stacked(rows: Sequence[bytes]) -> Floats:
     """Returns float32 [N, ...] of equally long rows."""
-    return np.frombuffer(b"".join(rows), "<f4").reshape(len(rows), -1)
+    columns = len(rows[0]) // FLOAT_BYTES if rows else 0
+    return np.frombuffer(b"".join(rows), "<f4").reshape(len(rows), columns)

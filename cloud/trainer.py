@@ -24,7 +24,7 @@ from cloud.quantize import quantize_int8
 from cloud.training import Inputs, Mlp, distill, noisy_copies, train_full
 from shared.durable import write_durably
 from shared.errors import EscalonError, StorageError
-from shared.messages import Public
+from shared.messages import UNREADABLE, Public
 from shared.model import Calibration, Model, ModelSpec
 from shared.scores import Floats
 
@@ -143,7 +143,7 @@ def read_report(candidate: Path) -> Report | None:
     """Returns the report in a candidate folder, or None if there is no whole candidate."""
     try:
         return msgspec.json.decode((candidate / "report.json").read_bytes(), type=Report)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, *UNREADABLE):
         return None
 
 
@@ -265,7 +265,7 @@ def _read(folder: Path) -> tuple[Job, str]:
         digest = hashlib.sha256(f"recipe {RECIPE}\n".encode() + raw)
         for path in files:
             digest.update(hashlib.sha256(path.read_bytes()).digest())
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, *UNREADABLE) as error:
         raise StorageError(f"cannot read the job in {folder}: {error}") from error
     return job, digest.hexdigest()
 

@@ -17,6 +17,7 @@ from shared.config_schema import ConfigSchema, Location
 from shared.errors import ConfigError
 
 MAX_FILE_BYTES = 2**20
+TEXT_TAGS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 Config = TypeVar("Config", bound=BaseModel)
 
@@ -87,12 +88,30 @@ class ConfigFile:
             raise self._error((), f"more than {MAX_FILE_BYTES} bytes", "is this the right file?")
         try:
             self._root = yaml.compose(raw, yaml.SafeLoader)
+            self._refuse_odd_keys(self._root)
             data = yaml.safe_load(raw)
         except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
             raise self._yaml_error(error) from error
         if not isinstance(data, dict):
             raise self._error((), "not a mapping of keys", "begin with `role: tier1`")
         self.data = data
+
+    def _refuse_odd_keys(self, node: yaml.Node | None) -> None:
+        """Refuses a key that stands twice, which YAML forbids and the library lets pass."""
+        if isinstance(node, yaml.SequenceNode):
+            for child in node.value:
+                self._refuse_odd_keys(child)
+        if not isinstance(node, yaml.MappingNode):
+            return
+        seen = set()
+        for key, value in node.value:
+            mark = key.start_mark
+            if not isinstance(key, yaml.ScalarNode) or key.tag not in TEXT_TAGS:
+                raise self._marked(mark, "a key that is no plain word", "put it in quotes")
+            if key.value in seen:
+                raise self._marked(mark, f"the key {key.value} stands twice", "remove one of them")
+            seen.add(key.value)
+            self._refuse_odd_keys(value)
 
     @property
     def role(self) -> str:
@@ -156,10 +175,12 @@ class ConfigFile:
         return mark
 
     def _yaml_error(self, error: Exception) -> ConfigFileError:
-        mark = getattr(error, "problem_mark", None)
-        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         problem = f"not YAML: {getattr(error, 'problem', None) or error}"
         fix = "look at the indentation, quotes and colons there"
+        return self._marked(getattr(error, "problem_mark", None), problem, fix)
+
+    def _marked(self, mark: yaml.Mark | None, problem: str, fix: str) -> ConfigFileError:
+        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         return ConfigFileError([Issue(self.path, line, column, "", problem, fix)])
 
 

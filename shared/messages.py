@@ -16,6 +16,9 @@ from shared.errors import PayloadError
 
 SCHEMA_VERSION = 1
 
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding untrusted bytes may raise: the library lets the last two through."""
+
 DecidedBy = Literal["tier1", "tier2", "fallback"]
 Reason = Literal["confident", "low_confidence", "audit", "deadline", "invalid_scores"]
 Timestamp = float | str
@@ -69,7 +72,10 @@ class Tensor(Internal, frozen=True):
                 f"shape {self.shape} of {self.dtype} takes {expected_bytes} bytes, "
                 f"not {len(self.data)}",
             )
-        return np.frombuffer(self.data, dtype).reshape(self.shape)
+        try:
+            return np.frombuffer(self.data, dtype).reshape(self.shape)
+        except ValueError as error:  # an empty array with a dimension beyond numpy's
+            raise PayloadError("bad_tensor", f"shape {self.shape}: {error}") from error
 
 
 DTYPES = {name: np.dtype(name).newbyteorder("<") for name in ("float32", "uint8", "int64")}
@@ -328,7 +334,7 @@ def unpack(payload: bytes, kind: type[Payload]) -> Payload:
     """
     try:
         message = msgspec.msgpack.decode(payload, type=kind)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise PayloadError(
             "not_" + kind.__name__.lower(), f"not a {kind.__name__}: {error}"
         ) from error
@@ -350,7 +356,7 @@ def from_json(payload: bytes, kind: type[PublicPayload]) -> PublicPayload:
     """
     try:
         return msgspec.json.decode(payload, type=kind)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise PayloadError(
             "not_" + kind.__name__.lower(), f"not a {kind.__name__}: {error}"
         ) from error

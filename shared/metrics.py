@@ -61,12 +61,18 @@ class NodeMetrics:
         )  # fmt: skip
         self._shown: dict[str, tuple[str, str]] = {}
 
-    def show_model(self, pipeline: str, model: str, version: str) -> None:
-        """Says which model serves a pipeline, and no longer which one did."""
+    def show_model(self, pipeline: str, model: tuple[str, str] | None) -> None:
+        """Says which model serves a pipeline, and no longer which one did.
+
+        Args:
+            pipeline: the pipeline.
+            model: its name and version, or None if there is none.
+        """
         if pipeline in self._shown:
-            self.model_info.remove(pipeline, *self._shown[pipeline])
-        self._shown[pipeline] = (model, version)
-        self.model_info.labels(pipeline, model, version).set(1)
+            self.model_info.remove(pipeline, *self._shown.pop(pipeline))
+        if model is not None:
+            self._shown[pipeline] = model
+            self.model_info.labels(pipeline, *model).set(1)
 
 
 class CloudMetrics:

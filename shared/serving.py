@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import random
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,8 +17,6 @@ from shared.releases.signing import Trust, load_trust
 from shared.releases.updater import Updater
 from shared.slot import Slot
 from shared.topics import Topics
-
-log = logging.getLogger(__name__)
 
 
 class NodeModels:
@@ -78,14 +75,15 @@ class NodeModels:
             ArtefactError: there is no release and the file cannot serve.
         """
         for name, pipeline in self._pipelines.items():
-            updater = self._updaters.get(name)
-            model = updater.start() if updater is not None else None
+            model, updater = None, self._updaters.get(name)
+            if updater is not None:
+                updater.start()
+                model = updater.serving
             if model is None and pipeline.model is not None:
                 model = load_local(name, pipeline.model, pipeline.input.shape)
-            if model is not None:
-                self._slots[name].put(model)
-            else:
-                log.info("%s waits for its first release", name)
+                if updater is not None:
+                    updater.begin_with(model)
+            self._slots[name].put(model)
 
     def on_connected(self, now_s: float) -> None:
         """Says what serves, and reconciles with what is retained."""
@@ -110,9 +108,9 @@ class NodeModels:
         """Carries updates on; a model that is ready serves from the next batch on."""
         for name, updater in self._updaters.items():
             slot = self._slots[name]
-            model = updater.poll(slot.health, now_s)
-            if model is not None:
-                slot.put(model)
+            updater.poll(slot.health, now_s)
+            if updater.serving is not slot.model:
+                slot.put(updater.serving)
                 self._announce()
 
     @property

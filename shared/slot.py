@@ -38,11 +38,15 @@ class Slot:
         """What a probation looks at."""
         return Health(self._batches, self._broken_batches)
 
-    def put(self, model: Model) -> None:
-        """Lets a model serve from the next batch on."""
+    def put(self, model: Model | None) -> None:
+        """Lets a model serve from the next batch on; None lets samples wait for one."""
         self.model = model
-        self._metrics.show_model(self._pipeline, model.spec.name, model.spec.version)
-        log.info("%s: version %s serves", self._pipeline, model.spec.version)
+        shown = None if model is None else (model.spec.name, model.spec.version)
+        self._metrics.show_model(self._pipeline, shown)
+        if model is not None:
+            log.info("%s: version %s serves", self._pipeline, model.spec.version)
+        else:
+            log.info("%s waits for a release", self._pipeline)
 
     def probabilities(self, model: Model, inputs: Floats) -> Floats:
         """Runs a batch through the model that the caller took from here.

@@ -49,6 +49,8 @@ class Spool:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._connect()
+        except sqlite3.OperationalError as error:
+            raise StorageError(f"cannot open {self._path}: {error}") from error
         except sqlite3.DatabaseError as error:
             aside = self._path.with_suffix(f".corrupt-{int(time.time())}")
             log.error("%s is corrupt (%s); put aside as %s", self._path, error, aside.name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 MAX_NAME = 64
 NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME - 1}}}")
@@ -17,7 +16,7 @@ CLOUD_SITE = "cloud"
 
 def last_level(topic: str) -> str | None:
     """Returns the last level of a topic, or None if it is not an allowed name."""
-    name = PurePosixPath(topic).name
+    name = topic.rsplit("/", 1)[-1]
     return name if NAME.fullmatch(name) else None
 
 

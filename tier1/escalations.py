@@ -32,6 +32,11 @@ class Escalations(Generic[Question]):
         """Notes a question."""
         self._waiting[correlation] = (now_s + self._deadline_s, question)
 
+    def asked(self, correlation: int) -> Question | None:
+        """Returns the question that an answer belongs to, in time or late, and keeps it."""
+        _, question = self._waiting.get(correlation, (0.0, None))
+        return question or self._late.get(correlation)
+
     def answered(self, correlation: int) -> Question | None:
         """Returns the question that an answer in time belongs to, once; else None."""
         _, question = self._waiting.pop(correlation, (0.0, None))

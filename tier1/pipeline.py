@@ -248,17 +248,19 @@ class Tier1Pipeline:
     def _on_row(
         self, correlation: int, row: Floats, sound: bool, reply: Reply, now_s: float
     ) -> Answer | None:
-        question = self._escalations.answered(correlation) if sound else None
-        late = None if question or not sound else self._escalations.answered_late(correlation)
-        asked = question or late
-        if asked is None or len(row) != len(asked.spec.labels):
+        asked = self._escalations.asked(correlation)
+        if asked is None or not sound or len(row) != len(asked.spec.labels):
+            # The question stays: it gets a usable answer, or its deadline.
             self._metrics.drops.labels(reason="reply_not_usable").inc()
             return None
-        self._metrics.escalations.labels(outcome="late" if late else "answered").inc()
+        in_time = self._escalations.answered(correlation) is not None
+        if not in_time:
+            self._escalations.answered_late(correlation)
+        self._metrics.escalations.labels(outcome="answered" if in_time else "late").inc()
         self._count_agreement(asked, row)
         if asked.decision.accepted:
             return None
-        return self._tier2_answer(asked, row, reply, now_s, correction=late is not None)
+        return self._tier2_answer(asked, row, reply, now_s, correction=not in_time)
 
     def _count_agreement(self, question: Question, row: Floats) -> None:
         kind = "audit" if question.decision.accepted else "hard"

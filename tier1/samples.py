@@ -11,12 +11,12 @@ import msgspec
 import numpy as np
 
 from shared.errors import PayloadError
-from shared.messages import Sample, Timestamp
+from shared.messages import UNREADABLE, Sample, Timestamp
 from shared.scores import Floats
 
 MAX_ID_CHARACTERS = 128
 NOT_A_NUMBER = re.compile(rb"\b(NaN|Infinity)\b")
-ID_SOMEWHERE = re.compile(rb'"id"\s*:\s*"([^"\\]{1,128})"')
+ID_SOMEWHERE = re.compile(rb'"id"\s*:\s*"([ !#-\[\]-~]{1,128})"')
 
 _OBJECT = msgspec.json.Decoder(Sample)
 _ARRAY = msgspec.json.Decoder(list[float])
@@ -84,7 +84,7 @@ class SampleDecoder:
             return _OBJECT.decode(payload)
         except msgspec.ValidationError as error:
             raise self._refusal("wrong_fields", str(error)) from error
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             hint = "; JSON has no NaN or Infinity" if NOT_A_NUMBER.search(payload) else ""
             raise self._refusal("not_json", f"not JSON: {error}{hint}") from error
 
@@ -118,6 +118,7 @@ def sender_id(payload: bytes, max_payload_bytes: int) -> str | None:
     try:
         fields = msgspec.json.decode(payload, type=dict[str, msgspec.Raw])
         return str(msgspec.json.decode(fields["id"], type=str | int))[:MAX_ID_CHARACTERS]
-    except (msgspec.DecodeError, KeyError, RecursionError, UnicodeDecodeError):
+    except (KeyError, *UNREADABLE):
+        # What is no JSON may still say whose it is.
         found = ID_SOMEWHERE.search(payload)
-        return found[1].decode(errors="replace") if found else None
+        return found[1].decode() if found else None

@@ -85,10 +85,11 @@ class Tier2Node:
 
     def on_connected(self, link: Link) -> None:
         """Publishes again what a broker may have forgotten."""
+        now_s = time.monotonic()
         if link is self._site:
-            self._models.on_connected(time.monotonic())
+            self._models.on_connected(now_s)
             for relay in self._relays.values():
-                relay.on_site_connected()
+                relay.on_site_connected(now_s)
         if link is self._cloud:
             self._uplink.on_connected()
 

@@ -94,11 +94,9 @@ class Tier2Pipeline:
         Raises:
             PayloadError: the arrays do not fit the samples or this pipeline.
         """
-        inputs, scores = escalation.inputs.array(), escalation.probabilities.array()
         count, shape = len(escalation.samples), self._config.input.shape
-        if inputs.shape != (count, *shape) or scores.ndim != 2 or len(scores) != count:
-            problem = f"inputs {inputs.shape} and scores {scores.shape} for {count} samples"
-            raise PayloadError("bad_escalation", problem, f"inputs of shape [N, *{shape}]")
+        inputs = _floats(escalation.inputs, (count, *shape))
+        scores = _floats(escalation.probabilities, (count, *escalation.probabilities.shape[1:2]))
         due_s = now_s + escalation.budget_ms / 1000
         for sample, row, score in zip(escalation.samples, inputs, scores, strict=True):
             if self._is_repeat(escalation.node, sample.correlation):
@@ -171,3 +169,16 @@ class Tier2Pipeline:
             Tensor.of(row),
             Tensor.of(item.input) if leaves else None,
         )
+
+
+def _floats(tensor: Tensor, shape: tuple[int, ...]) -> Floats:
+    """Returns a tensor that must be float32 of a shape.
+
+    Raises:
+        PayloadError: it is not.
+    """
+    array = tensor.array()
+    if array.dtype != np.float32 or array.shape != shape:
+        problem = f"{array.dtype} of shape {array.shape} for float32 of shape {shape}"
+        raise PayloadError("bad_escalation", problem)
+    return array

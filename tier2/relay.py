@@ -76,10 +76,17 @@ class ChannelRelay:
                 log.error("%s: what was handed down last cannot be again: %s", self.channel, error)
         self._up.subscribe(self.manifest_topic, 0)
 
-    def on_site_connected(self) -> None:
+    def on_site_connected(self, now_s: float) -> None:
         """Publishes again: a broker may have forgotten what it acknowledged."""
-        if self._publication is not None:
-            self._publication.begin()
+        publication, envelope = self._publication, self._record.active
+        if publication is None or envelope is None:
+            return
+        try:
+            publication.begin()
+        except StorageError as error:
+            log.error("%s: fetched again to be handed down: %s", self.channel, error)
+            self._publication = None
+            self._await(envelope, publication.manifest, now_s)
 
     def on_manifest(self, envelope: bytes, now_s: float) -> None:
         """Takes a manifest from the cloud; one that is not newer or not trusted goes no further."""
@@ -93,13 +100,7 @@ class ChannelRelay:
             return
         if manifest.channel != self.channel or manifest.seq <= self._newest_seq:
             return
-        if self._fetch is not None:
-            self._fetch.end()
-        self._coming = (envelope, manifest)
-        self._fetch = Fetch(
-            manifest.artefact, self._blobs, self._up, self._up_topics, self._metrics
-        )
-        self._fetch.begin(now_s)
+        self._await(envelope, manifest, now_s)
 
     def on_chunk(self, sha256: str, index: int, data: bytes, now_s: float) -> None:
         """Takes a chunk, if it belongs to the release that is coming."""
@@ -118,7 +119,7 @@ class ChannelRelay:
             self._up.subscribe(self.manifest_topic, 0)
         if self._coming is not None and self._fetch is not None:
             if self._fetch.complete:
-                self._arrived(*self._coming)
+                self._arrived(*self._coming, now_s)
             else:
                 self._fetch.poll(now_s)
         if self._publication is not None:
@@ -133,7 +134,16 @@ class ChannelRelay:
     def _newest_seq(self) -> int:
         return self._coming[1].seq if self._coming is not None else self._record.seq
 
-    def _arrived(self, envelope: bytes, manifest: Manifest) -> None:
+    def _await(self, envelope: bytes, manifest: Manifest, now_s: float) -> None:
+        if self._fetch is not None:
+            self._fetch.end()
+        self._coming = (envelope, manifest)
+        self._fetch = Fetch(
+            manifest.artefact, self._blobs, self._up, self._up_topics, self._metrics
+        )
+        self._fetch.begin(now_s)
+
+    def _arrived(self, envelope: bytes, manifest: Manifest, now_s: float) -> None:
         self._coming = self._fetch = None
         try:
             self._blobs.assemble(manifest.artefact)
@@ -146,7 +156,7 @@ class ChannelRelay:
             return
         self._record = record
         self._stage(envelope, manifest)
-        self.on_site_connected()
+        self.on_site_connected(now_s)
 
     def _stage(self, envelope: bytes, manifest: Manifest) -> None:
         self._publication = Publication(

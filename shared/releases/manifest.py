@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from shared.errors import ManifestError
-from shared.messages import SCHEMA_VERSION, Public, Tensor
+from shared.messages import SCHEMA_VERSION, UNREADABLE, Public, Tensor
 from shared.model import Calibration, ModelSpec
 from shared.scores import ScoreKind
 
@@ -106,7 +106,7 @@ def parse_manifest(body: bytes) -> Manifest:
     """
     try:
         manifest = msgspec.json.decode(body, type=Manifest)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise ManifestError(f"the signed bytes are no manifest: {error}") from error
     for problem in _contradictions(manifest):
         raise ManifestError(f"release {manifest.channel} seq {manifest.seq}: {problem}")

@@ -6,6 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 
+from shared.errors import StorageError
 from shared.link import Link
 from shared.releases.blobs import BlobStore, chunked
 from shared.releases.manifest import Manifest
@@ -44,8 +45,14 @@ class Publication:
         self._attempt = 0
 
     def begin(self) -> None:
-        """Starts, or starts anew on a new connection."""
+        """Starts, or starts anew on a new connection.
+
+        Raises:
+            StorageError: the artefact is damaged or gone.
+        """
         artefact = self.manifest.artefact
+        if not self._blobs.has(artefact):
+            raise StorageError(f"{artefact.sha256} is damaged or gone")
         parts = chunked(self._blobs.path(artefact.sha256).read_bytes(), artefact.chunk_bytes)
         self._waiting = deque(
             (self._topics.blob(artefact.sha256, index), part) for index, part in enumerate(parts)

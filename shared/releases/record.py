@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from shared.durable import write_durably
-from shared.messages import UpdateReport
+from shared.messages import UNREADABLE, UpdateReport
 from shared.releases.machine import State
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class ChannelFile:
             return msgspec.json.decode(self._path.read_bytes(), type=ChannelRecord)
         except FileNotFoundError:
             return ChannelRecord()
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, *UNREADABLE) as error:
             aside = self._path.with_suffix(".broken")
             log.error("%s cannot be read (%s); put aside as %s", self._path, error, aside.name)
             self._path.replace(aside)

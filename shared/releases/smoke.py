@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from shared.errors import ArtefactError, EscalonError, SmokeError
+from shared.errors import ArtefactError, EscalonError, SmokeError, StorageError
 from shared.model import Model
 from shared.releases.manifest import Manifest, parse_manifest
 
@@ -52,7 +52,18 @@ class SmokeTest:
         self._ends_s = 0.0
 
     def start(self, now_s: float) -> None:
-        """Starts the child."""
+        """Starts the child.
+
+        Raises:
+            StorageError: its input cannot be written, or the child not be started.
+        """
+        try:
+            self._launch()
+        except OSError as error:
+            raise StorageError(f"cannot start the smoke test: {error}") from error
+        self._ends_s = now_s + TIMEOUT_S
+
+    def _launch(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         manifest_path = self._folder / "manifest.json"
         manifest_path.write_bytes(msgspec.json.encode(self._manifest))
@@ -64,7 +75,6 @@ class SmokeTest:
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
-        self._ends_s = now_s + TIMEOUT_S
 
     def poll(self, now_s: float) -> SmokeReport | None:
         """Returns the report once the child has ended well, None while it runs.
@@ -82,7 +92,10 @@ class SmokeTest:
             return None
         output = self._output.read_bytes().decode(errors="replace").strip()
         if code == 0:
-            return msgspec.json.decode(output.splitlines()[-1], type=SmokeReport)
+            try:
+                return msgspec.json.decode(output.splitlines()[-1], type=SmokeReport)
+            except (IndexError, msgspec.DecodeError) as error:
+                raise SmokeError("the child ended without a report") from error
         if code < 0:
             raise SmokeError(f"the model crashed the process that tried it (signal {-code})")
         raise SmokeError(output[-MAX_REASON_CHARACTERS:] or f"the child ended with code {code}")

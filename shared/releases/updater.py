@@ -87,7 +87,7 @@ class Update:
 class Updater:
     """Follows one channel for one pipeline.
 
-    The node asks ``poll`` each turn; a model that it returns serves from the next batch on.
+    The node calls ``poll`` each turn; what ``serving`` is then serves from the next batch on.
 
     Args:
         config: the channel and its trust.
@@ -127,14 +127,14 @@ class Updater:
         self._blobs = BlobStore(state_dir / "models" / config.channel)
         self._record = ChannelRecord()
         self._interrupted: bytes | None = None
-        self._serving: Model | None = None
+        self._committed: Model | None = None
         self._update: Update | None = None
         self._reconcile_due_s = 0.0
         self._loader = ThreadPoolExecutor(1, thread_name_prefix=f"load-{config.channel}")
 
     # What the node calls
 
-    def start(self) -> Model | None:
+    def start(self) -> None:
         """Loads the committed release, if there is one, and settles what a crash left open.
 
         An update that was cut off after its swap is rolled back: it may be what killed the node.
@@ -147,9 +147,20 @@ class Updater:
             self._interrupted = record.pending
             self._record = msgspec.structs.replace(record, pending=None, state=State.IDLE)
         for envelope in (record.active, record.previous):
-            if envelope is not None and self._serving is None:
-                self._serving = self._reload(envelope)
-        return self._serving
+            if envelope is not None and self._committed is None:
+                self._committed = self._reload(envelope)
+
+    def begin_with(self, model: Model) -> None:
+        """Lets a model serve until the first release, and again should that be rolled back."""
+        self._committed = model
+
+    @property
+    def serving(self) -> Model | None:
+        """The model that is to serve from the next batch on; None while there is none."""
+        update = self._update
+        if update is not None and self._record.state in AFTER_THE_SWAP:
+            return update.model
+        return self._committed
 
     def on_connected(self, now_s: float) -> None:
         """Subscribes, and publishes the last report again: the broker may have lost it."""
@@ -172,17 +183,17 @@ class Updater:
         if update is not None and update.manifest.artefact.sha256 == sha256:
             self._guarded(lambda: update.fetch.on_chunk(index, data, now_s), now_s)
 
-    def poll(self, health: Health, now_s: float) -> Model | None:
+    def poll(self, health: Health, now_s: float) -> None:
         """Goes as far as it can.
 
-        Returns:
-            The model to serve from the next batch on, or None for no change.
+        Args:
+            health: what the pipeline has counted so far.
+            now_s: monotonic.
         """
-        if self._update is None:
-            if self._link.connected and now_s >= self._reconcile_due_s:
-                self._reconcile(now_s)
-            return None
-        return self._guarded(lambda: self._advance(health, now_s), now_s)
+        if self._update is not None:
+            self._guarded(lambda: self._advance(health, now_s), now_s)
+        elif self._link.connected and now_s >= self._reconcile_due_s:
+            self._reconcile(now_s)
 
     @property
     def busy(self) -> bool:
@@ -221,13 +232,18 @@ class Updater:
         self._update = Update(
             envelope, manifest, fetch, begins_s, begins_s + self._config.deadline_s, since_s=now_s
         )
-        self._record = msgspec.structs.replace(self._record, seq=manifest.seq, pending=envelope)
-        self._go(Event.OFFER, "", now_s)
+        before = self._record
+        self._record = msgspec.structs.replace(before, seq=manifest.seq, pending=envelope)
+        try:
+            self._go(Event.OFFER, "", now_s)
+        except StorageError as error:
+            log.error("%s: the offer is not on disk: %s", self._config.channel, error)
+            self._record, self._update = before, None
 
-    def _advance(self, health: Health, now_s: float) -> Model | None:
+    def _advance(self, health: Health, now_s: float) -> None:
         update = self._update
         if update is None:
-            return None
+            return
         match self._record.state:
             case State.OFFERED if now_s >= update.begins_s:
                 self._go(Event.FETCH, "", now_s)
@@ -243,14 +259,13 @@ class Updater:
                 update.smoke = SmokeTest(update.manifest, path, self._work)
                 update.smoke.start(now_s)
             case State.SMOKE:
-                return self._prove(update, now_s)
+                self._prove(update, now_s)
             case State.ACTIVATING:
                 # The node has put the model in place since the last turn.
                 update.health = health
                 self._go(Event.WATCH, "", now_s)
             case State.PROBATION:
-                return self._watch(update, health, now_s)
-        return None
+                self._watch(update, health, now_s)
 
     def _fetch(self, update: Update, now_s: float) -> None:
         if update.fetch.complete:
@@ -260,49 +275,41 @@ class Updater:
         else:
             update.fetch.poll(now_s)
 
-    def _prove(self, update: Update, now_s: float) -> Model | None:
+    def _prove(self, update: Update, now_s: float) -> None:
         if update.smoke is not None:
             if update.smoke.poll(now_s) is None:
-                return None
+                return
             update.smoke = None
             update.loading = self._loader.submit(self._load, update.manifest)
-        if update.loading is None or not update.loading.done():
-            return None
-        update.model = update.loading.result()
-        self._go(Event.ACTIVATE, "", now_s)
-        return update.model
+        if update.loading is not None and update.loading.done():
+            update.model = update.loading.result()
+            self._go(Event.ACTIVATE, "", now_s)
 
-    def _watch(self, update: Update, health: Health, now_s: float) -> Model | None:
+    def _watch(self, update: Update, health: Health, now_s: float) -> None:
         before = update.health or health
         batches = health.batches - before.batches
         broken = health.broken_batches - before.broken_batches
         if broken > MAX_BROKEN_SHARE * batches:
+            self._quarantine(update.manifest)
             reason = f"{broken} of {batches} batches without sound scores"
-            return self._roll_back(update.manifest, reason, now_s)
+            self._end(Event.FAIL, reason, now_s)
+            return
         if now_s - update.since_s < self._config.probation_s:
-            return None
-        self._serving = update.model
+            return
+        self._committed = update.model
         self._record = msgspec.structs.replace(
             self._record, active=update.envelope, previous=self._record.active
         )
         self._end(Event.COMMIT, "", now_s)
         self._prune()
-        return None
 
-    def _roll_back(self, manifest: Manifest, reason: str, now_s: float) -> Model | None:
-        self._quarantine(manifest)
-        self._end(Event.FAIL, reason, now_s)
-        return self._serving
-
-    def _guarded(self, act: Callable[[], Model | None], now_s: float) -> Model | None:
+    def _guarded(self, act: Callable[[], None], now_s: float) -> None:
         """Runs a step; what goes wrong ends the update with its reason, never the node."""
         try:
-            return act()
+            act()
         except EscalonError as error:
-            swapped = self._record.state in AFTER_THE_SWAP
             log.error("%s: update failed: %s", self._config.channel, error)
             self._end(Event.FAIL, str(error), now_s)
-            return self._serving if swapped else None
 
     def _go(self, event: Event, reason: str, now_s: float) -> None:
         """Moves to the next state: on disk first, then here and in the report."""

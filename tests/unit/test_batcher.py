@@ -1,0 +1,76 @@
+"""A batch is due when it is full or its first item has waited long enough."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.batcher import Batcher
+
+
+def test_without_a_delay_it_hands_out_what_is_there_at_once() -> None:
+    batcher: Batcher[str] = Batcher(8, 0.0, 100)
+    batcher.add("a", 1.0)
+    batcher.add("b", 1.0)
+    assert batcher.poll(1.0) == ["a", "b"]
+    assert batcher.poll(1.0) == []
+
+
+def test_the_wait_begins_with_the_first_item_not_with_the_last() -> None:
+    batcher: Batcher[str] = Batcher(8, 1.0, 100)
+    batcher.add("a", 10.0)
+    batcher.add("b", 10.9)
+    assert batcher.poll(10.99) == []
+    assert batcher.due_s() == 11.0
+    assert batcher.poll(11.0) == ["a", "b"]
+
+
+def test_a_full_batch_does_not_wait_and_leaves_the_rest_its_own_due_time() -> None:
+    batcher: Batcher[int] = Batcher(2, 1.0, 100)
+    for item in range(3):
+        batcher.add(item, float(item))
+    assert batcher.poll(2.0) == [0, 1]
+    assert batcher.poll(2.0) == []
+    assert batcher.due_s() == 3.0
+
+
+def test_a_full_queue_refuses_the_newest_and_keeps_the_older() -> None:
+    batcher: Batcher[int] = Batcher(8, 0.0, 2)
+    assert [batcher.add(item, 0.0) for item in range(3)] == [True, True, False]
+    assert batcher.poll(0.0) == [0, 1]
+
+
+def test_an_empty_batcher_is_never_due() -> None:
+    batcher: Batcher[int] = Batcher(8, 0.0, 2)
+    assert batcher.due_s() is None
+    assert batcher.poll(1e9) == []
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["add", "poll"]), st.floats(0, 3)), max_size=60),
+    st.integers(1, 5),
+    st.floats(0, 4),
+    st.integers(1, 10),
+)
+def test_every_item_taken_leaves_once_in_order_and_none_waits_past_its_due_time(
+    steps: list[tuple[str, float]], max_batch_size: int, max_delay_s: float, queue_size: int
+) -> None:
+    batcher: Batcher[int] = Batcher(max_batch_size, max_delay_s, queue_size)
+    now_s, taken, out = 0.0, list[int](), list[int]()
+    for number, (step, passed_s) in enumerate(steps):
+        now_s += passed_s
+        if step == "add":
+            fits = len(taken) - len(out) < queue_size
+            assert batcher.add(number, now_s) is fits
+            taken += [number] if fits else []
+        else:
+            batch = batcher.poll(now_s)
+            out += batch
+            assert len(batch) <= max_batch_size
+            due_s = batcher.due_s()
+            if not batch:
+                assert due_s is None or due_s > now_s
+        assert len(batcher) == len(taken) - len(out)
+    while batch := batcher.poll(now_s + max_delay_s):
+        out += batch
+    assert out == taken

@@ -1,0 +1,159 @@
+"""Every chunk proves itself, and so does the whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.errors import DigestError, StorageError
+from shared.releases.blobs import BlobStore, chunked, describe
+from tests.builders import sha256
+
+DATA = bytes(range(256)) * 2 + b"and a shorter end"
+ARTEFACT = describe(DATA, 100, "int8")
+PARTS = chunked(DATA, 100)
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> BlobStore:
+    return BlobStore(tmp_path)
+
+
+def fill(blobs: BlobStore, *, leave_out: tuple[int, ...] = ()) -> None:
+    for index, part in enumerate(PARTS):
+        if index not in leave_out:
+            blobs.add_chunk(ARTEFACT, index, part)
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_an_artefact_is_put_together_from_chunks_in_any_order(blobs: BlobStore) -> None:
+    for index in reversed(range(len(PARTS))):
+        assert not blobs.has(ARTEFACT)
+        blobs.add_chunk(ARTEFACT, index, PARTS[index])
+    blobs.assemble(ARTEFACT)
+    assert blobs.has(ARTEFACT)
+    assert blobs.path(ARTEFACT.sha256).read_bytes() == DATA
+
+
+def test_once_whole_its_chunks_are_gone_and_assembling_again_is_nothing(
+    blobs: BlobStore, tmp_path: Path
+) -> None:
+    fill(blobs)
+    blobs.assemble(ARTEFACT)
+    blobs.assemble(ARTEFACT)
+    assert files(tmp_path) == {f"blobs/{ARTEFACT.sha256}"}
+
+
+@given(st.data())
+def test_a_chunk_with_one_flipped_bit_is_refused_and_leaves_no_trace(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("blobs")
+    index = data.draw(st.integers(0, len(PARTS) - 1))
+    position = data.draw(st.integers(0, len(PARTS[index]) - 1))
+    changed = bytearray(PARTS[index])
+    changed[position] ^= 1 << data.draw(st.integers(0, 7))
+    with pytest.raises(DigestError, match="other bytes than were signed"):
+        BlobStore(folder).add_chunk(ARTEFACT, index, bytes(changed))
+    assert files(folder) == set()
+
+
+@pytest.mark.parametrize(
+    ("index", "data", "reason"),
+    [
+        pytest.param(0, PARTS[1], "other bytes", id="another-index's-bytes"),
+        pytest.param(-1, PARTS[-1], "has no chunk -1", id="negative-index"),
+        pytest.param(len(PARTS), PARTS[0], "has no chunk", id="index-past-the-end"),
+        pytest.param(0, DATA, "too large", id="too-large"),
+        pytest.param(0, b"", "other bytes", id="empty"),
+        pytest.param(0, PARTS[0][:-1], "other bytes", id="truncated"),
+    ],
+)
+def test_a_chunk_that_was_not_signed_is_refused(
+    blobs: BlobStore, tmp_path: Path, index: int, data: bytes, reason: str
+) -> None:
+    with pytest.raises(DigestError, match=reason):
+        blobs.add_chunk(ARTEFACT, index, data)
+    assert files(tmp_path) == set()
+
+
+def test_what_is_missing_is_what_is_not_on_disk_after_a_restart_too(
+    blobs: BlobStore, tmp_path: Path
+) -> None:
+    assert blobs.missing(ARTEFACT) == list(range(len(PARTS)))
+    fill(blobs, leave_out=(1, 4))
+    assert BlobStore(tmp_path).missing(ARTEFACT) == [1, 4]
+
+
+def test_a_file_left_by_a_killed_write_is_not_taken_for_a_chunk(
+    blobs: BlobStore, tmp_path: Path
+) -> None:
+    folder = tmp_path / "incoming" / ARTEFACT.sha256
+    folder.mkdir(parents=True)
+    (folder / ".0.123.tmp").write_bytes(PARTS[0][:10])
+    assert blobs.missing(ARTEFACT) == list(range(len(PARTS)))
+
+
+def test_with_a_chunk_missing_there_is_no_whole_and_the_rest_stays(blobs: BlobStore) -> None:
+    fill(blobs, leave_out=(2,))
+    with pytest.raises(StorageError, match="cannot read the chunks"):
+        blobs.assemble(ARTEFACT)
+    assert not blobs.has(ARTEFACT)
+    assert blobs.missing(ARTEFACT) == [2]
+
+
+def test_a_chunk_that_the_disk_changed_shows_in_the_whole_and_all_is_fetched_anew(
+    blobs: BlobStore, tmp_path: Path
+) -> None:
+    fill(blobs)
+    (tmp_path / "incoming" / ARTEFACT.sha256 / "3").write_bytes(b"x" * 100)
+    with pytest.raises(DigestError, match="not what was signed"):
+        blobs.assemble(ARTEFACT)
+    assert not blobs.has(ARTEFACT)
+    assert blobs.missing(ARTEFACT) == list(range(len(PARTS)))
+
+
+@pytest.mark.parametrize("damage", [b"", DATA[:-1], DATA[:-1] + b"!", DATA + b"!"])
+def test_a_whole_that_the_disk_damaged_is_not_there_and_can_be_made_again(
+    blobs: BlobStore, damage: bytes
+) -> None:
+    fill(blobs)
+    blobs.assemble(ARTEFACT)
+    blobs.path(ARTEFACT.sha256).write_bytes(damage)
+    assert not blobs.has(ARTEFACT)
+    fill(blobs)
+    blobs.assemble(ARTEFACT)
+    assert blobs.has(ARTEFACT)
+
+
+def test_pruning_keeps_what_is_named_and_deletes_the_rest(blobs: BlobStore, tmp_path: Path) -> None:
+    kept, other = blobs.add(b"kept"), blobs.add(b"other")
+    fill(blobs, leave_out=(0,))
+    blobs.prune({kept})
+    assert files(tmp_path) == {f"blobs/{kept}"}
+    assert not blobs.path(other).exists()
+
+
+def test_pruning_an_empty_store_is_nothing(blobs: BlobStore) -> None:
+    blobs.prune(set())
+
+
+def test_an_artefact_made_here_stands_under_its_digest(blobs: BlobStore) -> None:
+    digest = blobs.add(DATA)
+    assert digest == sha256(DATA) == ARTEFACT.sha256
+    assert blobs.has(ARTEFACT)
+
+
+@given(st.binary(min_size=1, max_size=300), st.integers(1, 120))
+def test_the_description_fits_the_chunks(data: bytes, chunk_bytes: int) -> None:
+    artefact, parts = describe(data, chunk_bytes, "fp32"), chunked(data, chunk_bytes)
+    assert b"".join(parts) == data
+    assert artefact.size == len(data)
+    assert artefact.chunks == tuple(sha256(part) for part in parts)
+    assert all(len(part) == chunk_bytes for part in parts[:-1])

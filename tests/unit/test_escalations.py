@@ -1,0 +1,112 @@
+"""Every question leaves exactly once, whatever the order of answers and deadlines."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from tier1.escalations import MAX_LATE, Escalations
+
+DEADLINE_S = 1.0
+
+
+def test_an_answer_in_time_takes_its_question_once() -> None:
+    escalations: Escalations[str] = Escalations(DEADLINE_S)
+    escalations.ask(7, "seven", 0.0)
+    assert escalations.answered(7) == "seven"
+    assert escalations.answered(7) is None
+    assert escalations.answered_late(7) is None
+    assert escalations.expired(10.0) == []
+
+
+def test_a_question_expires_at_its_deadline_and_not_before() -> None:
+    escalations: Escalations[str] = Escalations(DEADLINE_S)
+    escalations.ask(1, "one", 5.0)
+    escalations.ask(2, "two", 5.5)
+    assert escalations.due_s() == 6.0
+    assert escalations.expired(5.999) == []
+    assert escalations.expired(6.0) == ["one"]
+    assert escalations.due_s() == 6.5
+    assert len(escalations) == 1
+
+
+def test_a_late_answer_corrects_once() -> None:
+    escalations: Escalations[str] = Escalations(DEADLINE_S)
+    escalations.ask(1, "one", 0.0)
+    escalations.expired(2.0)
+    assert escalations.answered(1) is None
+    assert escalations.answered_late(1) == "one"
+    assert escalations.answered_late(1) is None
+
+
+def test_nothing_waits_for_an_answer_that_nobody_asked_for() -> None:
+    escalations: Escalations[str] = Escalations(DEADLINE_S)
+    assert escalations.answered(1) is None
+    assert escalations.answered_late(1) is None
+    assert escalations.due_s() is None
+
+
+def test_the_memory_of_the_late_is_bounded_and_forgets_the_oldest() -> None:
+    escalations: Escalations[int] = Escalations(DEADLINE_S)
+    for number in range(MAX_LATE + 5):
+        escalations.ask(number, number, 0.0)
+    assert len(escalations.expired(2.0)) == MAX_LATE + 5
+    assert escalations.answered_late(4) is None
+    assert escalations.answered_late(5) == 5
+
+
+class EscalationCourse(RuleBasedStateMachine):
+    """Asks, answers and lets time pass in any order, beside a model of what must happen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.escalations: Escalations[int] = Escalations(DEADLINE_S)
+        self.now_s = 0.0
+        self.waiting: dict[int, float] = {}
+        self.late: set[int] = set()
+        self.left: list[int] = []
+        self.corrected: list[int] = []
+        self.asked = 0
+
+    @rule()
+    def ask(self) -> None:
+        self.escalations.ask(self.asked, self.asked, self.now_s)
+        self.waiting[self.asked] = self.now_s + DEADLINE_S
+        self.asked += 1
+
+    @rule(data=st.data())
+    def answer(self, data: st.DataObject) -> None:
+        number = data.draw(st.integers(0, self.asked))
+        found = self.escalations.answered(number)
+        assert found == (number if number in self.waiting else None)
+        if found is not None:
+            del self.waiting[number]
+            self.left.append(number)
+            return
+        late = self.escalations.answered_late(number)
+        assert late == (number if number in self.late else None)
+        if late is not None:
+            self.late.discard(number)
+            self.corrected.append(number)
+
+    @rule(passed_s=st.floats(0, 1.5))
+    def let_time_pass(self, passed_s: float) -> None:
+        self.now_s += passed_s
+        over = self.escalations.expired(self.now_s)
+        assert over == [number for number, due_s in self.waiting.items() if due_s <= self.now_s]
+        for number in over:
+            del self.waiting[number]
+            self.late.add(number)
+            self.left.append(number)
+
+    @invariant()
+    def each_question_waits_or_has_left_once(self) -> None:
+        assert sorted([*self.left, *self.waiting]) == list(range(self.asked))
+        assert len(self.escalations) == len(self.waiting)
+        assert self.escalations.due_s() == min(self.waiting.values(), default=None)
+        assert len(set(self.corrected)) == len(self.corrected)
+
+
+TestEscalationCourse = EscalationCourse.TestCase
+TestEscalationCourse.settings = settings(max_examples=60, deadline=None, database=None)

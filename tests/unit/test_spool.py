@@ -1,0 +1,199 @@
+"""The spool keeps what it took until it is told to let go, within its limits."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.errors import StorageError
+from shared.spool import Spool, SpoolLimits
+from tests.fakes import wait_until
+
+ROOMY = SpoolLimits(max_bytes=2**20, max_age_s=3600.0)
+
+
+@contextmanager
+def spool_at(path: Path, limits: SpoolLimits = ROOMY) -> Iterator[Spool]:
+    spool = Spool(path, limits)
+    spool.open()
+    try:
+        yield spool
+    finally:
+        spool.close()
+
+
+def keys(spool: Spool) -> list[str]:
+    return [key for key, _ in spool.oldest(1000)]
+
+
+def test_entries_come_oldest_first_and_stay_until_removed(tmp_path: Path) -> None:
+    with spool_at(tmp_path / "s.sqlite") as spool:
+        for key in "cab":
+            spool.add(key, key.encode() * 3)
+        assert spool.oldest(2) == [("c", b"ccc"), ("a", b"aaa")]
+        assert spool.oldest(2) == [("c", b"ccc"), ("a", b"aaa")]
+        spool.remove(("a", "never-seen"))
+        assert keys(spool) == ["c", "b"]
+        assert spool.payload_bytes == 6
+
+
+def test_past_its_bytes_the_oldest_go_and_are_counted(tmp_path: Path) -> None:
+    with spool_at(tmp_path / "s.sqlite", SpoolLimits(10, 3600.0)) as spool:
+        assert spool.add("a", b"1234") == 0
+        assert spool.add("b", b"1234") == 0
+        assert spool.add("c", b"12345678") == 2
+        assert keys(spool) == ["c"]
+        assert spool.payload_bytes == 8
+
+
+def test_an_entry_larger_than_the_whole_spool_does_not_stay(tmp_path: Path) -> None:
+    with spool_at(tmp_path / "s.sqlite", SpoolLimits(4, 3600.0)) as spool:
+        assert spool.add("a", b"12345") == 1
+        assert keys(spool) == []
+        assert spool.payload_bytes == 0
+
+
+def test_what_is_too_old_goes_with_the_next_entry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = time.time()
+    with spool_at(tmp_path / "s.sqlite", SpoolLimits(2**20, 60.0)) as spool:
+        spool.add("old", b"1234")
+        monkeypatch.setattr(time, "time", lambda: start + 30.0)
+        assert spool.add("younger", b"12") == 0
+        monkeypatch.setattr(time, "time", lambda: start + 70.0)
+        assert spool.add("new", b"1") == 1
+        assert keys(spool) == ["younger", "new"]
+        assert spool.payload_bytes == 3
+
+
+def test_what_was_added_survives_closing_and_opening(tmp_path: Path) -> None:
+    with spool_at(tmp_path / "s.sqlite") as spool:
+        spool.add("a", b"12")
+        spool.add("b", b"345")
+    with spool_at(tmp_path / "s.sqlite") as again:
+        assert again.oldest(10) == [("a", b"12"), ("b", b"345")]
+        assert again.payload_bytes == 5
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(b"this is no database, and longer than its header " * 50, id="text"),
+        pytest.param(b"SQLite format 3\0" + b"\xff" * 5000, id="broken-header"),
+    ],
+)
+def test_a_corrupt_file_is_put_aside_and_a_new_spool_begun(tmp_path: Path, damage: bytes) -> None:
+    path = tmp_path / "s.sqlite"
+    path.write_bytes(damage)
+    with spool_at(path) as spool:
+        assert keys(spool) == []
+        spool.add("a", b"1")
+        assert keys(spool) == ["a"]
+    (aside,) = tmp_path.glob("s.corrupt-*")
+    assert aside.read_bytes() == damage
+
+
+def test_a_key_that_is_in_it_already_is_refused_and_nothing_changes(tmp_path: Path) -> None:
+    with spool_at(tmp_path / "s.sqlite") as spool:
+        spool.add("a", b"12")
+        with pytest.raises(StorageError, match="cannot write"):
+            spool.add("a", b"345")
+        assert spool.oldest(10) == [("a", b"12")]
+        assert spool.payload_bytes == 2
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_of_storage(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_bytes(b"")
+    with pytest.raises(StorageError, match="cannot open"):
+        Spool(tmp_path / "taken" / "s.sqlite", ROOMY).open()
+
+
+def test_a_path_that_is_a_folder_is_an_error_of_storage_and_is_left_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "s.sqlite"
+    folder.mkdir()
+    (folder / "precious").write_bytes(b"1")
+    with pytest.raises(StorageError):
+        Spool(folder, ROOMY).open()
+    assert (folder / "precious").exists()
+
+
+def test_a_closed_spool_says_so(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "s.sqlite", ROOMY)
+    with pytest.raises(StorageError, match="is not open"):
+        spool.add("a", b"1")
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from shared.spool import Spool, SpoolLimits
+
+spool = Spool(Path(sys.argv[1]), SpoolLimits(2**30, 3600.0))
+spool.open()
+number = 0
+while True:
+    spool.add(str(number), str(number).encode() * 1000)
+    print(number, flush=True)
+    number += 1
+"""
+
+
+def test_kill_9_in_mid_write_loses_nothing_that_was_taken(tmp_path: Path) -> None:
+    path, said = tmp_path / "s.sqlite", tmp_path / "said.txt"
+    with said.open("wb") as output:
+        child = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=output)
+    try:
+        wait_until(lambda: said.read_bytes().count(b"\n") >= 20, "the child writes")
+    finally:
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+    taken = [line for line in said.read_text().split("\n")[:-1] if line]
+    with spool_at(path, SpoolLimits(2**30, 3600.0)) as spool:
+        entries = spool.oldest(100_000)
+        # The child may have been killed between the commit and its word of it.
+        assert [key for key, _ in entries[: len(taken)]] == taken
+        assert len(entries) <= len(taken) + 1
+        assert all(payload == key.encode() * 1000 for key, payload in entries)
+    assert not list(tmp_path.glob("*.corrupt-*"))
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["add", "remove", "reopen"]), st.integers(0, 40)), max_size=25
+    )
+)
+def test_it_behaves_like_a_bounded_list(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]
+) -> None:
+    path = tmp_path_factory.mktemp("spool") / "s.sqlite"
+    limits = SpoolLimits(100, 3600.0)
+    kept: list[tuple[str, bytes]] = []
+    spool = Spool(path, limits)
+    spool.open()
+    for number, (step, size) in enumerate(steps):
+        if step == "add":
+            kept.append((str(number), b"x" * size))
+            before = len(kept)
+            while sum(len(payload) for _, payload in kept) > 100:
+                del kept[0]
+            assert spool.add(str(number), b"x" * size) == before - len(kept)
+        elif step == "remove" and kept:
+            key, _ = kept.pop(size % len(kept))
+            spool.remove((key,))
+        else:
+            spool.close()
+            spool.open()
+        assert spool.oldest(100) == kept
+        assert spool.payload_bytes == sum(len(payload) for _, payload in kept)
+    spool.close()

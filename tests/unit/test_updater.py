@@ -1,0 +1,764 @@
+"""An update goes the whole way or leaves the node as it was, whatever happens on the way."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from prometheus_client import CollectorRegistry
+
+from shared.config import InputConfig, ModelConfig, PipelineConfig, ReleasesConfig
+from shared.errors import StorageError
+from shared.messages import UpdateReport, from_json
+from shared.metrics import NodeMetrics
+from shared.model import Model
+from shared.releases.blobs import chunked, describe
+from shared.releases.machine import AFTER_THE_SWAP, BEFORE_THE_SWAP, State
+from shared.releases.manifest import Manifest
+from shared.releases.record import ChannelFile, ChannelRecord
+from shared.releases.signing import sign
+from shared.releases.updater import Health, Updater
+from shared.serving import load_local
+from shared.topics import Topics
+from tests.builders import (
+    CHANNEL,
+    CHUNK_BYTES,
+    LABELS,
+    SHAPE,
+    diagonal_onnx,
+    echo_onnx,
+    manifest,
+    nan_onnx,
+    trust_in,
+)
+from tests.fakes import FakeBroker, FakeLink, wait_until
+
+TOPICS = Topics("escalon", "site-a")
+PROBATION_S = 10.0
+DEADLINE_S = 100.0
+WHOLE_COURSE = [
+    "OFFERED", "FETCHING", "VERIFIED", "STAGED", "SMOKE", "ACTIVATING", "PROBATION", "COMMITTED",
+]  # fmt: skip
+
+
+def model_of(seq: int) -> bytes:
+    """Returns the artefact of a release: its gain is its seq."""
+    return diagonal_onnx(float(seq))
+
+
+def release(number: int, data: bytes | None = None, **changes: Any) -> Manifest:
+    """Returns the release with this seq and the artefact of that number, with changes."""
+    data = model_of(number) if data is None else data
+    return manifest(data, gain=float(number), **{"seq": number, "version": str(number), **changes})
+
+
+class Station:
+    """A node's part around an updater: hands on messages, puts a returned model in place."""
+
+    def __init__(
+        self, folder: Path, key: Ed25519PrivateKey, hub: FakeBroker, **config: Any
+    ) -> None:
+        (folder / "trust.pub").touch()
+        releases = ReleasesConfig(
+            channel=CHANNEL,
+            trust=folder / "trust.pub",
+            probation_s=PROBATION_S,
+            deadline_s=DEADLINE_S,
+            **config,
+        )
+        self.pipeline = PipelineConfig(input=InputConfig(shape=SHAPE), releases=releases)
+        self.folder = folder
+        self.key = key
+        self.hub = hub
+        self.link = FakeLink(hub)
+        self.metrics = NodeMetrics(CollectorRegistry())
+        self.health = Health(0, 0)
+        self.now_s = 1000.0
+        self.updater = Updater(
+            config=releases,
+            pipeline=self.pipeline,
+            node="tier1-a",
+            state_dir=folder,
+            link=self.link,
+            topics=TOPICS,
+            trust=trust_in(key),
+            metrics=self.metrics,
+            rng=random.Random(1),
+        )
+        self.model: Model | None = None
+
+    def start(self) -> None:
+        self.updater.start()
+        self.model = self.updater.serving
+        self.updater.on_connected(self.now_s)
+
+    def turn(self) -> None:
+        """One turn of the node's loop."""
+        for message in self.link.receive():
+            chunk = TOPICS.blob_chunk(message.topic)
+            if chunk is not None:
+                self.updater.on_chunk(*chunk, message.payload, self.now_s)
+            else:
+                self.updater.on_manifest(message.payload, self.now_s)
+        self.updater.poll(self.health, self.now_s)
+        self.model = self.updater.serving
+
+    def run_to(self, state: State, seq: int) -> None:
+        """Takes turns until a release is in a state; time passes only in the jitter."""
+
+        def there() -> bool:
+            if self.state != (state, seq):
+                self.turn()
+            if self.state == (State.OFFERED, seq) and state is not State.OFFERED:
+                self.now_s += 1.0
+            return self.state == (state, seq)
+
+        wait_until(there, f"seq {seq} in {state}")
+
+    def commit(self, seq: int) -> None:
+        self.run_to(State.PROBATION, seq)
+        self.now_s += PROBATION_S
+        self.run_to(State.COMMITTED, seq)
+
+    def settle(self) -> None:
+        """Takes turns until nothing is under way and nothing arrives."""
+        self.turn()
+        wait_until(lambda: not self.link.receive(), "no message comes any more")
+
+    def publish(self, described: Manifest, data: bytes, *, chunks: int | None = None) -> None:
+        """Publishes a release, retained, with its first chunks."""
+        for index, part in enumerate(chunked(data, CHUNK_BYTES)[:chunks]):
+            self.hub.publish(TOPICS.blob(described.artefact.sha256, index), part, retain=True)
+        topic = TOPICS.releases(CHANNEL)
+        self.hub.publish(topic, sign(described, self.key), retain=True)
+
+    @property
+    def reports(self) -> list[UpdateReport]:
+        topic = TOPICS.updates("tier1-a", CHANNEL)
+        return [from_json(payload, UpdateReport) for payload in self.hub.payloads(topic)]
+
+    @property
+    def state(self) -> tuple[State, int] | None:
+        return (State(self.reports[-1].state), self.reports[-1].seq) if self.reports else None
+
+    @property
+    def version(self) -> str | None:
+        return self.model.spec.version if self.model is not None else None
+
+    @property
+    def record(self) -> ChannelRecord:
+        return ChannelFile(self.folder / "channels" / f"{CHANNEL}.json").read()
+
+    @property
+    def blobs(self) -> set[str]:
+        return {path.name for path in (self.folder / "models" / CHANNEL / "blobs").iterdir()}
+
+    def drops(self, reason: str) -> float:
+        value = self.metrics.registry.get_sample_value("edge_drops_total", {"reason": reason})
+        return value or 0.0
+
+    def die(self) -> None:
+        """Ends like a killed process: nothing is written, the child goes with it."""
+        self.updater.close()
+        self.link.disconnect()
+        self.hub.links.remove(self.link)
+
+
+StationMaker = Callable[..., Station]
+
+
+@pytest.fixture
+def make(tmp_path: Path, release_key: Ed25519PrivateKey) -> Iterator[StationMaker]:
+    """Makes stations on one folder; a second one is the next life of the first."""
+    made: list[Station] = []
+    hub = FakeBroker()
+
+    def maker(**config: Any) -> Station:
+        if made:
+            made[-1].die()
+        made.append(Station(tmp_path / "state", release_key, hub, **config))
+        return made[-1]
+
+    (tmp_path / "state").mkdir()
+    yield maker
+    for station in made:
+        station.updater.close()
+
+
+@pytest.fixture(scope="module")
+def committed_folder(
+    tmp_path_factory: pytest.TempPathFactory, release_key: Ed25519PrivateKey
+) -> Path:
+    """The folder of a node that has committed release 1."""
+    folder = tmp_path_factory.mktemp("committed")
+    station = Station(folder, release_key, FakeBroker())
+    station.start()
+    station.publish(release(1), model_of(1))
+    station.commit(1)
+    station.updater.close()
+    return folder
+
+
+@pytest.fixture
+def make_on_1(make: StationMaker, tmp_path: Path, committed_folder: Path) -> StationMaker:
+    """Makes stations on a folder with release 1 committed."""
+    shutil.copytree(committed_folder, tmp_path / "state", dirs_exist_ok=True)
+    return make
+
+
+@pytest.fixture
+def on_1(make_on_1: StationMaker) -> Station:
+    """A station that runs release 1."""
+    station = make_on_1()
+    station.start()
+    return station
+
+
+# The whole way
+
+
+def test_a_release_goes_the_whole_way_and_reports_each_state_once(make: StationMaker) -> None:
+    station = make()
+    station.start()
+    assert station.version is None
+    station.publish(release(1), model_of(1))
+    station.commit(1)
+    assert [report.state for report in station.reports] == WHOLE_COURSE
+    assert [step.state for step in station.reports[-1].steps] == WHOLE_COURSE[:-1]
+    assert station.version == "1"
+    assert not station.updater.busy
+
+
+def test_a_model_serves_from_activating_on_and_not_before(on_1: Station) -> None:
+    on_1.publish(release(2), model_of(2))
+    on_1.run_to(State.SMOKE, 2)
+    assert on_1.version == "1"
+    on_1.run_to(State.ACTIVATING, 2)
+    assert on_1.version == "2"
+
+
+def test_success_is_not_reported_before_probation_is_over(on_1: Station) -> None:
+    on_1.publish(release(2), model_of(2))
+    on_1.run_to(State.PROBATION, 2)
+    on_1.now_s += PROBATION_S - 0.1
+    on_1.turn()
+    assert on_1.state == (State.PROBATION, 2)
+    on_1.now_s += 0.1
+    on_1.turn()
+    assert on_1.state == (State.COMMITTED, 2)
+
+
+def test_a_committed_release_serves_in_the_next_life(make_on_1: StationMaker) -> None:
+    station = make_on_1()
+    station.start()
+    assert station.version == "1"
+    station.publish(release(2), model_of(2))
+    station.commit(2)
+    again = make_on_1()
+    again.start()
+    assert again.version == "2"
+
+
+def test_active_and_previous_artefacts_stay_and_older_ones_go(on_1: Station) -> None:
+    first, second, third = (release(seq) for seq in (1, 2, 3))
+    on_1.publish(second, model_of(2))
+    on_1.commit(2)
+    assert on_1.blobs == {first.artefact.sha256, second.artefact.sha256}
+    on_1.publish(third, model_of(3))
+    on_1.commit(3)
+    assert on_1.blobs == {second.artefact.sha256, third.artefact.sha256}
+
+
+def test_a_rollback_is_a_new_release_of_old_bytes_and_fetches_nothing(on_1: Station) -> None:
+    on_1.publish(release(2), model_of(2))
+    on_1.commit(2)
+    on_1.link.subscribed.clear()
+    on_1.publish(release(1, seq=3, version="1 again"), model_of(1), chunks=0)
+    on_1.commit(3)
+    assert on_1.version == "1 again"
+    assert not any("/blobs/" in topic for topic in on_1.link.subscribed)
+
+
+def test_a_reconnect_publishes_the_last_report_again(on_1: Station) -> None:
+    before = len(on_1.reports)
+    on_1.hub.forget()
+    on_1.updater.on_connected(on_1.now_s)
+    assert len(on_1.reports) == before + 1
+    assert on_1.reports[-1].state == "COMMITTED"
+    assert TOPICS.updates("tier1-a", CHANNEL) in on_1.hub.retained
+
+
+# What is not accepted
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        pytest.param({"expires": 5.0}, "it has expired", id="expired"),
+        pytest.param(
+            {"artefact": describe(b"x" * 2001, CHUNK_BYTES, "fp32")},
+            "2001 bytes are more than this node takes",
+            id="too-large",
+        ),
+    ],
+)
+def test_a_release_that_is_not_for_this_node_is_rejected_with_the_reason(
+    make_on_1: StationMaker, changes: dict[str, Any], reason: str
+) -> None:
+    station = make_on_1(max_artifact_bytes=2000)
+    station.start()
+    station.publish(release(2, **changes), model_of(2), chunks=0)
+    station.settle()
+    assert station.state == (State.REJECTED, 2)
+    assert station.reports[-1].reason == reason
+    assert station.version == "1"
+    assert not station.updater.busy
+    assert not any("/blobs/" in topic for topic in station.link.subscribed)
+
+
+def test_a_release_for_another_input_shape_is_rejected(
+    make_on_1: StationMaker, release_key: Ed25519PrivateKey, tmp_path: Path
+) -> None:
+    station = make_on_1()
+    station.start()
+    other = manifest(model_of(2), seq=2)
+    wide = msgspec.structs.replace(
+        other,
+        input_shape=(1, 3),
+        golden=msgspec.structs.replace(
+            other.golden, inputs=msgspec.structs.replace(other.golden.inputs, shape=(3, 1, 3))
+        ),
+    )
+    station.publish(wide, model_of(2), chunks=0)
+    station.settle()
+    assert station.state == (State.REJECTED, 2)
+    assert "shape (1, 3)" in station.reports[-1].reason
+
+
+def test_a_rejected_release_is_not_offered_again_at_the_next_connect(on_1: Station) -> None:
+    on_1.publish(release(2, expires=5.0), model_of(2), chunks=0)
+    on_1.settle()
+    states = len(on_1.reports)
+    on_1.link.disconnect()
+    on_1.link.connect()
+    on_1.settle()
+    assert len(on_1.reports) == states
+
+
+def refused_payload(kind: str, key: Ed25519PrivateKey) -> bytes:
+    sound = release(2)
+    payloads = {
+        "stale": sign(msgspec.structs.replace(release(1), seq=1, version="old"), key),
+        "another-channel": sign(msgspec.structs.replace(sound, channel="other"), key),
+        "another-key": sign(sound, Ed25519PrivateKey.generate()),
+        "flipped": sign(sound, key)[:-2] + b"x}",
+        "garbage": b"no envelope at all" * 20,
+        "empty-object": b"{}",
+    }
+    return payloads[kind]
+
+
+@pytest.mark.parametrize(
+    "kind", ["stale", "another-channel", "another-key", "flipped", "garbage", "empty-object"]
+)
+def test_an_attack_changes_neither_disk_nor_model_and_is_counted(
+    make_on_1: StationMaker, release_key: Ed25519PrivateKey, kind: str
+) -> None:
+    station = make_on_1()
+    station.start()
+    station.publish(release(5), model_of(5))
+    station.commit(5)
+    record, blobs, reports = station.record, station.blobs, len(station.reports)
+    station.updater.on_manifest(refused_payload(kind, release_key), station.now_s)
+    station.settle()
+    assert station.record == record
+    assert station.blobs == blobs
+    assert len(station.reports) == reports
+    assert station.version == "5"
+    assert station.drops("release_refused") == 1
+
+
+def test_the_same_manifest_delivered_again_changes_nothing(on_1: Station) -> None:
+    envelope = sign(release(1), on_1.key)
+    record, reports = on_1.record, len(on_1.reports)
+    for _ in range(3):
+        on_1.updater.on_manifest(envelope, on_1.now_s)
+        on_1.settle()
+    assert on_1.record == record
+    assert len(on_1.reports) == reports
+    assert on_1.drops("release_refused") == 0
+
+
+def test_a_manifest_delivered_again_in_mid_fetch_does_not_begin_it_anew(on_1: Station) -> None:
+    on_1.publish(release(2), model_of(2), chunks=1)
+    on_1.run_to(State.FETCHING, 2)
+    reports = len(on_1.reports)
+    on_1.updater.on_manifest(sign(release(2), on_1.key), on_1.now_s)
+    on_1.settle()
+    assert on_1.state == (State.FETCHING, 2)
+    assert len(on_1.reports) == reports
+
+
+def test_an_emptied_retained_manifest_is_no_uninstall(on_1: Station) -> None:
+    on_1.updater.on_manifest(b"", on_1.now_s)
+    on_1.settle()
+    assert on_1.version == "1"
+    assert on_1.drops("release_refused") == 0
+
+
+# Before the swap
+
+
+def test_a_newer_release_supersedes_one_in_mid_fetch(on_1: Station) -> None:
+    on_1.publish(release(2), model_of(2), chunks=1)
+    on_1.run_to(State.FETCHING, 2)
+    on_1.publish(release(3), model_of(3))
+    on_1.commit(3)
+    course = [(report.seq, report.state) for report in on_1.reports]
+    assert (2, "SUPERSEDED") in course
+    assert course.index((2, "SUPERSEDED")) < course.index((3, "OFFERED"))
+    assert on_1.version == "3"
+    digest = release(2).artefact.sha256
+    assert not any(digest in topic for topic in on_1.link.subscriptions)
+
+
+def test_a_fetch_past_its_deadline_times_out_and_changes_nothing(on_1: Station) -> None:
+    on_1.publish(release(2), model_of(2), chunks=1)
+    on_1.run_to(State.FETCHING, 2)
+    on_1.now_s += DEADLINE_S
+    on_1.turn()
+    assert on_1.state == (State.TIMED_OUT, 2)
+    assert on_1.reports[-1].reason == "not complete after 100 s"
+    assert on_1.version == "1"
+    assert not any("/blobs/" in topic for topic in on_1.link.subscriptions)
+
+
+def test_a_corrupt_chunk_is_fetched_again_until_the_right_one_comes(on_1: Station) -> None:
+    described = release(2)
+    on_1.publish(described, model_of(2))
+    topic = TOPICS.blob(described.artefact.sha256, 0)
+    right = on_1.hub.retained[topic]
+    on_1.hub.retained[topic] = b"!" + right[1:]
+    on_1.run_to(State.FETCHING, 2)
+    on_1.settle()
+    on_1.turn()
+    assert on_1.state == (State.FETCHING, 2)
+    assert on_1.drops("bad_chunk") >= 1
+    on_1.hub.retained[topic] = right
+    on_1.now_s += 5.0
+    on_1.run_to(State.PROBATION, 2)
+
+
+@pytest.mark.parametrize(
+    ("data", "changes", "reason"),
+    [
+        pytest.param(nan_onnx(), {}, "NaN", id="nan"),
+        pytest.param(diagonal_onnx(9.0), {}, "differs by 7", id="answers-otherwise"),
+        pytest.param(b"no model at all", {}, "does not load", id="no-model"),
+        pytest.param(echo_onnx(4), {}, "cannot run", id="other-inputs"),
+    ],
+)
+def test_a_model_that_fails_its_proof_never_serves(
+    on_1: Station, data: bytes, changes: dict[str, Any], reason: str
+) -> None:
+    on_1.publish(release(2, data, **changes), data)
+    on_1.run_to(State.FAILED_NO_STATE_CHANGE, 2)
+    assert reason in on_1.reports[-1].reason
+    assert "ACTIVATING" not in {report.state for report in on_1.reports if report.seq == 2}
+    assert on_1.version == "1"
+    assert on_1.record.active == sign(release(1), on_1.key)
+    assert not on_1.updater.busy
+
+
+def test_after_a_failure_the_next_release_is_taken(on_1: Station) -> None:
+    on_1.publish(release(2, nan_onnx()), nan_onnx())
+    on_1.run_to(State.FAILED_NO_STATE_CHANGE, 2)
+    on_1.publish(release(3), model_of(3))
+    on_1.commit(3)
+    assert on_1.version == "3"
+
+
+@pytest.mark.parametrize("taken", ["work", f"models/{CHANNEL}/incoming"])
+def test_a_folder_that_cannot_be_written_ends_the_update_never_the_node(
+    on_1: Station, taken: str
+) -> None:
+    path = on_1.folder / taken
+    shutil.rmtree(path, ignore_errors=True)
+    path.write_bytes(b"a file where a folder should be")
+    on_1.publish(release(2), model_of(2))
+    on_1.run_to(State.FAILED_NO_STATE_CHANGE, 2)
+    assert on_1.version == "1"
+
+
+# After the swap
+
+
+def test_a_model_that_answers_malformed_in_probation_is_rolled_back_and_quarantined(
+    on_1: Station,
+) -> None:
+    on_1.publish(release(2), model_of(2))
+    on_1.run_to(State.PROBATION, 2)
+    assert on_1.version == "2"
+    on_1.health = Health(batches=100, broken_batches=6)
+    on_1.turn()
+    assert on_1.state == (State.ROLLED_BACK, 2)
+    assert on_1.reports[-1].reason == "6 of 100 batches without sound scores"
+    assert on_1.version == "1"
+    assert on_1.record.quarantined == (release(2).artefact.sha256,)
+    assert on_1.record.active == sign(release(1), on_1.key)
+
+
+def test_broken_batches_of_before_the_swap_do_not_count(on_1: Station) -> None:
+    on_1.health = Health(batches=100, broken_batches=100)
+    on_1.publish(release(2), model_of(2))
+    on_1.commit(2)
+    assert on_1.version == "2"
+
+
+def test_a_few_broken_batches_in_probation_are_forgiven(on_1: Station) -> None:
+    on_1.publish(release(2), model_of(2))
+    on_1.run_to(State.PROBATION, 2)
+    on_1.health = Health(batches=100, broken_batches=5)
+    on_1.now_s += PROBATION_S
+    on_1.turn()
+    assert on_1.state == (State.COMMITTED, 2)
+
+
+def test_quarantined_bytes_are_rejected_under_any_later_seq(on_1: Station) -> None:
+    on_1.publish(release(2), model_of(2))
+    on_1.run_to(State.PROBATION, 2)
+    on_1.health = Health(10, 10)
+    on_1.turn()
+    on_1.publish(release(2, seq=3, version="3"), model_of(2))
+    on_1.settle()
+    assert on_1.state == (State.REJECTED, 3)
+    assert "has failed on this node before" in on_1.reports[-1].reason
+
+
+@pytest.mark.parametrize("state", AFTER_THE_SWAP)
+def test_a_newer_release_waits_for_the_end_of_probation(on_1: Station, state: State) -> None:
+    on_1.publish(release(2), model_of(2))
+    on_1.run_to(state, 2)
+    on_1.publish(release(3), model_of(3))
+    on_1.turn()
+    assert all(report.seq < 3 for report in on_1.reports)
+    on_1.commit(2)
+    on_1.commit(3)
+    assert on_1.version == "3"
+
+
+def test_a_first_release_that_fails_probation_hands_back_the_configured_model(
+    make: StationMaker, tmp_path: Path
+) -> None:
+    station = make()
+    (tmp_path / "local.onnx").write_bytes(model_of(7))
+    local = ModelConfig(path=tmp_path / "local.onnx", labels=LABELS, scores="logits")
+    station.updater.start()
+    station.updater.begin_with(load_local("meter", local, SHAPE))
+    station.model = station.updater.serving
+    assert station.version == "local"
+    station.updater.on_connected(station.now_s)
+    station.publish(release(1), model_of(1))
+    station.run_to(State.PROBATION, 1)
+    station.health = Health(10, 10)
+    station.run_to(State.ROLLED_BACK, 1)
+    assert station.version == "local"
+
+
+def test_a_first_release_that_fails_probation_leaves_nothing_to_serve_where_there_was_nothing(
+    make: StationMaker,
+) -> None:
+    station = make()
+    station.start()
+    station.publish(release(1), model_of(1))
+    station.run_to(State.PROBATION, 1)
+    assert station.version == "1"
+    station.health = Health(10, 10)
+    station.run_to(State.ROLLED_BACK, 1)
+    assert station.model is None
+
+
+# A crash in each state
+
+
+@pytest.mark.parametrize("state", BEFORE_THE_SWAP)
+def test_a_crash_before_the_swap_resumes_and_comes_to_its_end(
+    make_on_1: StationMaker, state: State
+) -> None:
+    station = make_on_1()
+    station.start()
+    station.publish(release(2), model_of(2))
+    station.run_to(state, 2)
+    again = make_on_1()
+    again.start()
+    assert again.version == "1"
+    again.commit(2)
+    assert again.version == "2"
+    assert again.record.quarantined == ()
+
+
+def test_a_crash_in_mid_fetch_fetches_only_what_was_missing(make_on_1: StationMaker) -> None:
+    station = make_on_1()
+    station.start()
+    described = release(2)
+    station.publish(described, model_of(2), chunks=2)
+    station.run_to(State.FETCHING, 2)
+    station.settle()
+    folder = station.folder / "models" / CHANNEL / "incoming" / described.artefact.sha256
+    station.turn()
+    assert {path.name for path in folder.iterdir()} == {"0", "1"}
+    again = make_on_1()
+    again.start()
+    again.publish(described, model_of(2))
+    again.commit(2)
+    fetched = {topic.rsplit("/", 1)[1] for topic in again.link.subscribed if "/blobs/" in topic}
+    assert fetched == {str(index) for index in range(2, len(described.artefact.chunks))}
+
+
+def test_an_interrupted_update_that_was_superseded_meanwhile_gives_way(
+    make_on_1: StationMaker,
+) -> None:
+    station = make_on_1()
+    station.start()
+    station.publish(release(2), model_of(2), chunks=1)
+    station.run_to(State.FETCHING, 2)
+    station.publish(release(3), model_of(3))
+    again = make_on_1()
+    again.start()
+    again.commit(3)
+    assert again.version == "3"
+
+
+def test_an_interrupted_update_that_has_expired_meanwhile_is_rejected(
+    make_on_1: StationMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    station = make_on_1()
+    station.start()
+    station.publish(release(2), model_of(2), chunks=1)
+    station.run_to(State.FETCHING, 2)
+    again = make_on_1()
+    monkeypatch.setattr("time.time", lambda: release(2).expires + 1)
+    again.start()
+    again.settle()
+    assert again.state == (State.REJECTED, 2)
+    assert again.version == "1"
+
+
+@pytest.mark.parametrize("state", AFTER_THE_SWAP)
+def test_a_crash_after_the_swap_rolls_back_and_quarantines(
+    make_on_1: StationMaker, state: State
+) -> None:
+    station = make_on_1()
+    station.start()
+    station.publish(release(2), model_of(2))
+    station.run_to(state, 2)
+    assert station.version == "2"
+    again = make_on_1()
+    again.start()
+    assert again.version == "1"
+    assert again.state == (State.ROLLED_BACK, 2)
+    assert again.reports[-1].reason == "the node died while it was new"
+    assert again.record.quarantined == (release(2).artefact.sha256,)
+    again.settle()
+    assert again.state == (State.ROLLED_BACK, 2)
+    again.publish(release(2, seq=3), model_of(2))
+    again.settle()
+    assert again.state == (State.REJECTED, 3)
+
+
+@pytest.mark.parametrize("state", AFTER_THE_SWAP)
+def test_a_second_crash_right_after_the_first_changes_nothing_more(
+    make_on_1: StationMaker, state: State
+) -> None:
+    station = make_on_1()
+    station.start()
+    station.publish(release(2), model_of(2))
+    station.run_to(state, 2)
+    make_on_1().start()
+    record = station.record
+    again = make_on_1()
+    again.start()
+    assert again.version == "1"
+    assert again.record == record
+
+
+# What a restart may find
+
+
+def test_a_damaged_active_artefact_lets_the_previous_one_serve(make_on_1: StationMaker) -> None:
+    station = make_on_1()
+    station.start()
+    station.publish(release(2), model_of(2))
+    station.commit(2)
+    path = station.folder / "models" / CHANNEL / "blobs" / release(2).artefact.sha256
+    path.write_bytes(path.read_bytes()[:-1])
+    again = make_on_1()
+    again.start()
+    assert again.version == "1"
+
+
+def test_an_expired_manifest_does_not_stop_what_runs(
+    make_on_1: StationMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    station = make_on_1()
+    monkeypatch.setattr("time.time", lambda: release(1).expires + 1)
+    station.start()
+    assert station.version == "1"
+
+
+def test_a_release_of_a_key_that_is_no_longer_trusted_does_not_serve(
+    make_on_1: StationMaker, tmp_path: Path
+) -> None:
+    station = Station(tmp_path / "state", Ed25519PrivateKey.generate(), FakeBroker())
+    station.start()
+    assert station.version is None
+    station.updater.close()
+
+
+def test_without_its_record_a_node_takes_the_retained_release_anew(
+    make_on_1: StationMaker,
+) -> None:
+    station = make_on_1()
+    (station.folder / "channels" / f"{CHANNEL}.json").write_bytes(b"{broken")
+    station.start()
+    assert station.version is None
+    station.publish(release(1), model_of(1))
+    station.commit(1)
+    assert station.version == "1"
+
+
+# A disk that fails
+
+
+@pytest.mark.parametrize("step", WHOLE_COURSE[:-1])
+def test_a_disk_that_does_not_take_one_step_costs_that_release_and_not_the_next(
+    on_1: Station, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    write, failed = ChannelFile.write, list[str]()
+
+    def full_once(self: ChannelFile, record: ChannelRecord) -> None:
+        if record.state == step and not failed:
+            failed.append(step)
+            raise StorageError("No space left on device")
+        write(self, record)
+
+    monkeypatch.setattr(ChannelFile, "write", full_once)
+    on_1.publish(release(2), model_of(2))
+
+    def failed_and_over() -> bool:
+        on_1.turn()
+        on_1.now_s += 0.01
+        return bool(failed) and not on_1.updater.busy
+
+    wait_until(failed_and_over, "the update ends")
+    assert on_1.version == "1"
+    assert on_1.record.active == sign(release(1), on_1.key)
+    on_1.publish(release(3), model_of(3))
+    on_1.commit(3)
+    assert on_1.version == "3"
