@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -148,7 +149,7 @@ def test_a_sure_sample_is_answered_at_once_by_tier1(rig: Rig) -> None:
     assert (prediction.model, prediction.model_version) == ("meter", "1")
     assert prediction.latency_ms == pytest.approx(2.0)
     assert not prediction.is_correction
-    assert prediction.probabilities is None
+    assert prediction.probabilities is msgspec.UNSET
     assert answer.message is not None
     assert answer.message.mid == 1
 
