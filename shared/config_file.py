@@ -142,7 +142,8 @@ class ConfigFile:
             text = json.dumps(self.data, default=str)
             return kind.model_validate_json(text, context=context)
         except ValidationError as error:
-            issues = [self._issue(detail, kind) for detail in error.errors(include_url=False)]
+            details = _causes(error.errors(include_url=False))
+            issues = [self._issue(detail, kind) for detail in details]
             raise ConfigFileError(issues) from error
 
     def wrong_role(self, roles: Sequence[str]) -> ConfigFileError:
@@ -193,6 +194,20 @@ def _child(node: yaml.Node | None, part: int | str) -> tuple[yaml.Mark, yaml.Nod
         child = node.value[part]
         return child.start_mark, child
     return None
+
+
+def _causes(details: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Leaves out that a list is too short where that only follows from what is wrong in it."""
+    return [
+        detail
+        for detail in details
+        if detail["type"] != "too_short"
+        or not any(_is_inside(other["loc"], detail["loc"]) for other in details)
+    ]
+
+
+def _is_inside(location: Location, section: Location) -> bool:
+    return len(location) > len(section) and location[: len(section)] == section
 
 
 def _explain(detail: ErrorDetails, kind: type[BaseModel]) -> tuple[str, str]:

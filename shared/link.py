@@ -49,6 +49,7 @@ class Message:
         payload: its bytes.
         qos: 0 or 1.
         mid: the broker's number for it, 0 for QoS 0.
+        dup: whether the broker brings it again.
         session: number of the connection that it came on.
     """
 
@@ -57,6 +58,7 @@ class Message:
     qos: int
     mid: int
     session: int
+    dup: bool = False
 
 
 @dataclass(frozen=True)
@@ -280,7 +282,8 @@ class Link:
         qos = min(message.qos, 1)
         if qos:
             self._acks.add(message.mid)
-        taken = Message(message.topic, bytes(message.payload), qos, message.mid, self.session)
+        payload = bytes(message.payload)
+        taken = Message(message.topic, payload, qos, message.mid, self.session, message.dup)
         self._inbox.append(taken)
 
     def _on_publish(

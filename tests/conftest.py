@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from escalon.demo.broker import find_mosquitto
+from escalon.demo.broker_programs import find_mosquitto
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from shared.runtime import BUSY_WAIT_S, IDLE_WAIT_S
 from shared.serving import NodeModels
 from shared.topics import last_level
 from tier1.config import Tier1Config, Tier1PipelineConfig
+from tier1.deliveries import Deliveries
 from tier1.pipeline import Answer, Received, Tier1Pipeline
 from tier1.samples import SampleDecoder, sender_id
 
@@ -66,6 +68,7 @@ class Tier1Node:
             name: Lane(Tier1Pipeline(name, config.node, pipeline, rng, metrics), pipeline)
             for name, pipeline in config.pipelines.items()
         }
+        self._deliveries = Deliveries()
         self._replies = {
             self._topics.replies(name, config.node): lane for name, lane in self._lanes.items()
         }
@@ -147,9 +150,15 @@ class Tier1Node:
             self._metrics.drops.labels(reason="not_our_sensor").inc()
             self._link.done(message)
             return
+        if self._deliveries.is_under_way(message):
+            return
+        if self._deliveries.is_answered(message):
+            self._link.done(message)
+            return
         try:
             sample = lane.decoder.decode(message.payload, time.time())
             lane.pipeline.admit(Received(sample, sensor, message, now_s))
+            self._deliveries.begin(message)
         except PayloadError as error:
             self._refuse(lane, sensor, message, error)
 
@@ -195,15 +204,23 @@ class Tier1Node:
         for answer in answers:
             prediction, message = answer.prediction, answer.message
             topic = self._topics.predictions(lane.pipeline.name, prediction.device_id)
-            on_ack = (lambda done=message: self._link.done(done)) if message and lane.qos else None
-            taken = self._link.publish(topic, to_json(prediction), qos=lane.qos, on_ack=on_ack)
-            if taken and not prediction.is_correction:
+            on_ack = partial(self._acknowledge, message) if message and lane.qos else None
+            if self._link.publish(topic, to_json(prediction), qos=lane.qos, on_ack=on_ack):
                 self._count(prediction)
-            elif not taken:
+                if message is not None:
+                    self._deliveries.answered(message)
+            else:
                 # Unacknowledged, so the broker brings the sample again on the next connection.
                 self._metrics.drops.labels(reason="prediction_not_sent").inc()
+                if message is not None:
+                    self._deliveries.end(message)
+
+    def _acknowledge(self, message: Message) -> None:
+        self._link.done(self._deliveries.end(message))
 
     def _count(self, prediction: Prediction) -> None:
+        if prediction.is_correction:
+            return
         self._metrics.latency_seconds.observe(prediction.latency_ms / 1000)
         by, reason = prediction.decided_by, prediction.reason
         self._metrics.predictions.labels(decided_by=by, reason=reason).inc()

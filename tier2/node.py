@@ -117,7 +117,7 @@ class Tier2Node:
 
     def next_wake_s(self, now_s: float) -> float:
         """Returns how long nothing is due."""
-        if self._models.busy or any(relay.busy for relay in self._relays.values()):
+        if self._models.busy:
             return BUSY_WAIT_S
         due = [self._uplink.due_s(), *(part.due_s() for part in self._pipelines.values())]
         return min((due_s - now_s for due_s in due if due_s is not None), default=IDLE_WAIT_S)

@@ -126,11 +126,6 @@ class ChannelRelay:
             self._publication.poll()
 
     @property
-    def busy(self) -> bool:
-        """Whether a release is on its way."""
-        return self._coming is not None
-
-    @property
     def _newest_seq(self) -> int:
         return self._coming[1].seq if self._coming is not None else self._record.seq
 

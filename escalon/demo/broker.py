@@ -7,24 +7,18 @@ starts it stops it.
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 import os
 import re
-import shutil
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
+from escalon.demo.broker_programs import HOST, BrokerProgram, find_amqtt, find_mosquitto
 from shared.errors import EscalonError
 
-HOST = "127.0.0.1"
 MQTT_PORT = 1883
 START_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 5.0
@@ -32,47 +26,9 @@ START_ATTEMPTS = 5
 POLL_INTERVAL_S = 0.02
 LOG_TAIL_LINES = 8
 
-# Debian and Homebrew install Mosquitto where a plain user's PATH does not look.
-SBIN_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin")
-
-# `max_packet_size` and not `message_size_limit`: over the latter a v3.1.1 publisher is acked and
-# its message dropped, and 2.1 advises against it. 2,000,000 bytes is what 2.1 defaults to.
-MOSQUITTO_CONFIG = """\
-listener {port} {host}
-allow_anonymous true
-set_tcp_nodelay true
-max_inflight_messages 1000
-max_queued_messages 100000
-max_packet_size 2000000
-persistence true
-persistence_location {folder}/
-autosave_interval 1
-log_dest stderr
-log_type error
-log_type warning
-log_type notice
-log_type information
-log_timestamp_format %Y-%m-%dT%H:%M:%S
-"""
-
 
 class BrokerUnavailableError(EscalonError):
     """No broker is installed, or the one that is does not start."""
-
-
-@dataclass(frozen=True)
-class BrokerProgram:
-    """An installed broker and how to run it.
-
-    Attributes:
-        name: what the run reports, such as ``Mosquitto 2.0.11``.
-        command: given the folder and the port, writes what the broker needs and returns its argv.
-        environment: variables added to ours.
-    """
-
-    name: str
-    command: Callable[[Path, int], list[str]]
-    environment: Mapping[str, str]
 
 
 class BrokerProcess:
@@ -95,6 +51,7 @@ class BrokerProcess:
         self.process: subprocess.Popen[bytes] | None = None
         self._program = program
         self._port: int | None = None
+        self._log_start = 0
 
     @property
     def port(self) -> int:
@@ -145,6 +102,18 @@ class BrokerProcess:
             process.wait()
         self.process = None
 
+    def check(self) -> None:
+        """Look whether the broker lives.
+
+        Raises:
+            BrokerUnavailableError: it does not; with the end of its log.
+        """
+        if self.process is not None and self.process.poll() is not None:
+            raise BrokerUnavailableError(
+                f"the broker ({self.name}) ended with code {self.process.returncode}. The last "
+                f"lines of {self.log_path}:\n{self._log_tail()}"
+            )
+
     def kill(self) -> None:
         """End the broker by SIGKILL, as a crash would; idempotent."""
         if self.process is not None:
@@ -180,6 +149,7 @@ class BrokerProcess:
     def _launch(self, port: int) -> subprocess.Popen[bytes]:
         argv = self._program.command(self.folder, port)
         with self.log_path.open("ab") as log:
+            self._log_start = log.tell()
             try:
                 return subprocess.Popen(
                     argv,
@@ -196,11 +166,13 @@ class BrokerProcess:
                     f"{self.name}: cannot run {argv[0]}: {error}"
                 ) from error
 
-    @staticmethod
-    def _wait_until_ready(process: subprocess.Popen[bytes], port: int, deadline: float) -> bool:
+    def _wait_until_ready(
+        self, process: subprocess.Popen[bytes], port: int, deadline: float
+    ) -> bool:
         while time.monotonic() < deadline:
-            if accepts_mqtt(port):
-                # A stranger on our port would answer too, while our child fails to bind.
+            # A stranger on our port answers too, before our child has failed to bind: so the
+            # child's own word comes first.
+            if self._says_ready() and accepts_mqtt(port):
                 return process.poll() is None
             try:
                 process.wait(POLL_INTERVAL_S)
@@ -208,6 +180,10 @@ class BrokerProcess:
                 continue
             return False
         return False
+
+    def _says_ready(self) -> bool:
+        said = self.log_path.read_bytes()[self._log_start :].decode(errors="replace")
+        return re.search(self._program.ready_pattern, said) is not None
 
     def _log_tail(self) -> str:
         if not self.log_path.exists():
@@ -241,60 +217,6 @@ def open_broker(
         f"no MQTT broker found (looked for {' and '.join(wanted)}): install Mosquitto "
         "(apt-get install mosquitto, brew install mosquitto) or amqtt (pip install amqtt)"
     )
-
-
-def find_mosquitto() -> BrokerProgram | None:
-    """Return Mosquitto where it is installed and runs, else None."""
-    search_path = os.pathsep.join((os.environ.get("PATH", os.defpath), *SBIN_FOLDERS))
-    executable = shutil.which("mosquitto", path=search_path)
-    if executable is None:
-        return None
-    try:
-        # `--version` exists, but its exit status and text differ between 2.0 releases.
-        usage = subprocess.run(
-            [executable, "-h"], check=False, capture_output=True, text=True, timeout=5
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    version = re.search(r"mosquitto version (\S+)", usage.stdout + usage.stderr)
-    if version is None:
-        return None
-
-    def command(folder: Path, port: int) -> list[str]:
-        config_path = folder / "mosquitto.conf"
-        config_path.write_text(mosquitto_config(folder, port))
-        return [executable, "-c", str(config_path)]
-
-    return BrokerProgram(f"Mosquitto {version[1]}", command, {})
-
-
-def mosquitto_config(folder: Path, port: int) -> str:
-    """Return a configuration that Mosquitto 2.0 and 2.1 accept.
-
-    Args:
-        folder: where it saves its state; a path of one line.
-        port: TCP port on 127.0.0.1.
-    """
-    text = MOSQUITTO_CONFIG.format(host=HOST, port=port, folder=folder)
-    if os.geteuid() == 0:
-        # As root it would become the user `mosquitto`, who cannot write our folder.
-        text += "user root\n"
-    return text
-
-
-def find_amqtt() -> BrokerProgram | None:
-    """Return amqtt where it is installed, else None."""
-    if importlib.util.find_spec("amqtt") is None:
-        return None
-
-    def command(folder: Path, port: int) -> list[str]:
-        # -P: no file in the working folder may stand in for a module.
-        return [sys.executable, "-P", "-m", "escalon.demo.embedded_broker", "--port", str(port)]
-
-    # The child imports what we import, whether we are installed, or run from a checkout.
-    environment = {"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
-    name = f"amqtt {importlib.metadata.version('amqtt')} (embedded)"
-    return BrokerProgram(name, command, environment)
 
 
 def free_port() -> int:

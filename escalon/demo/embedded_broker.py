@@ -19,6 +19,8 @@ from amqtt.broker import Broker
 from amqtt.errors import BrokerError
 from amqtt.session import Session
 
+from escalon.demo.broker_programs import EMBEDDED_READY
+
 SHUTDOWN_TIMEOUT_S = 3.0
 
 logger = logging.getLogger(__name__)
@@ -64,6 +66,8 @@ async def serve(port: int) -> None:
         loop.add_signal_handler(signum, stop.set)
     broker = LoopbackBroker(broker_config(port))
     await broker.start()
+    sys.stdout.write(f"{EMBEDDED_READY}\n")
+    sys.stdout.flush()
     await stop.wait()
     try:
         # From Python 3.12 a listener waits for its last connection, which may be half open.

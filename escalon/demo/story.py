@@ -206,6 +206,8 @@ class Story:
 
     def _step(self, screen: Screen) -> None:
         self._running().check()
+        if self._broker is not None:
+            self._broker.check()
         observer = self._observing()
         observer.step(STEP_S)
         screen.show(observer)

@@ -146,9 +146,11 @@ class Updater:
         elif record.pending is not None:
             self._interrupted = record.pending
             self._record = msgspec.structs.replace(record, pending=None, state=State.IDLE)
-        for envelope in (record.active, record.previous):
+        for envelope in (self._record.active, self._record.previous):
             if envelope is not None and self._committed is None:
                 self._committed = self._reload(envelope)
+                if self._committed is None and envelope == self._record.active:
+                    self._interrupted = self._interrupted or envelope  # fetched anew
 
     def begin_with(self, model: Model) -> None:
         """Lets a model serve until the first release, and again should that be rolled back."""
@@ -197,8 +199,8 @@ class Updater:
 
     @property
     def busy(self) -> bool:
-        """Whether an update is under way."""
-        return self._update is not None
+        """Whether something goes on that wakes no socket: a child process, a thread, a jitter."""
+        return self._update is not None and self._record.state is not State.FETCHING
 
     def close(self) -> None:
         """Ends child and thread."""

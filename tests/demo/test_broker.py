@@ -18,15 +18,16 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from escalon.demo import broker as broker_module
+from escalon.demo import broker_programs
 from escalon.demo.broker import (
     BrokerProcess,
     BrokerUnavailableError,
     accepts_mqtt,
     free_port,
     is_free,
-    mosquitto_config,
     open_broker,
 )
+from escalon.demo.broker_programs import mosquitto_config
 
 TIMEOUT_S = 10.0
 BrokerKind = Literal["mosquitto", "amqtt"]
@@ -288,7 +289,7 @@ def test_name_and_url_say_what_runs_and_where(broker: BrokerProcess, kind: Broke
 def test_broker_that_does_not_start_is_reported_with_its_log(
     require_mosquitto: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(broker_module, "MOSQUITTO_CONFIG", "no_such_option 1\n")
+    monkeypatch.setattr(broker_programs, "MOSQUITTO_CONFIG", "no_such_option 1\n")
     refused = open_broker(tmp_path, "mosquitto")
     with pytest.raises(BrokerUnavailableError, match="no_such_option"):
         refused.start()

@@ -1,0 +1,1 @@
+"""Integration tests: real broker processes, real node processes."""

@@ -1,0 +1,150 @@
+"""Tiny ONNX models whose answers are known, and releases of them, signed as the cloud signs."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from onnx import TensorProto, helper, numpy_helper
+
+from shared.messages import Tensor
+from shared.model import Calibration
+from shared.releases.blobs import describe
+from shared.releases.manifest import Golden, Manifest
+from shared.releases.signing import load_private_key, new_key_pem, public_pem, sign
+from shared.scores import Floats
+
+LABELS = ("north", "east", "south")
+SHAPE = (4,)
+THRESHOLD = 0.8
+CHUNK_BYTES = 128  # small, so that a tiny model still travels in several chunks
+GOLDEN_INPUTS = np.array([[9, 0, 0, 0], [0, 5, 1, 0], [1, 1, 2, 0]], np.float32)
+
+# What each model answers where input 0, 1 or 2 is the largest: LABELS, turned by so many places.
+TIER1_TURN = 0
+TIER2_TURN = 1
+NEW_TURN = 2
+
+
+def sure(direction: int) -> list[float]:
+    """Features that every model is sure of."""
+    return [9.0 if index == direction else 0.0 for index in range(3)] + [0.0]
+
+
+def unsure(direction: int) -> list[float]:
+    """Features that no model is sure of."""
+    return [1.2 if index == direction else 1.0 for index in range(3)] + [0.0]
+
+
+NAN_MAKING = [9.0, 0.0, 0.0, -2.0]
+"""A valid sample whose logits are NaN in a model with ``fragile``."""
+
+
+def label(direction: int, turn: int) -> str:
+    """What a model answers."""
+    return LABELS[(direction + turn) % 3]
+
+
+def weights(turn: int) -> Floats:
+    """float32 [4, 3]: logit (direction + turn) is feature (direction)."""
+    matrix = np.zeros((4, 3), np.float32)
+    for direction in range(3):
+        matrix[direction, (direction + turn) % 3] = 1.0
+    return matrix
+
+
+def model_bytes(turn: int, *, fragile: bool = True, name: str = "tiny") -> bytes:
+    """An ONNX model: logits = features @ weights, NaN where feature 3 is below -1 if ``fragile``.
+
+    Args:
+        turn: which label stands for which direction.
+        fragile: whether feature 3 can make NaN.
+        name: of the graph; another name is another digest.
+    """
+    last = np.array([[0], [0], [0], [1]], np.float32)
+    nodes = [
+        helper.make_node("MatMul", ["features", "w"], ["turned"]),
+        helper.make_node("MatMul", ["features", "v"], ["last"]),
+        helper.make_node("Add", ["last", "one"], ["risen"]),
+        helper.make_node("Log" if fragile else "Abs", ["risen"], ["maybe"]),
+        helper.make_node("Add", ["turned", "maybe"], ["logits"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        name,
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["N", 4])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 3])],
+        [
+            numpy_helper.from_array(weights(turn), "w"),
+            numpy_helper.from_array(last, "v"),
+            numpy_helper.from_array(np.ones(1, np.float32), "one"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(model.SerializeToString())
+
+
+@dataclass(frozen=True)
+class SignedRelease:
+    """What goes out: the signed manifest, and the artefact."""
+
+    envelope: bytes
+    manifest: Manifest
+    artefact: bytes
+
+
+class ReleaseKey:
+    """Signs releases.
+
+    Attributes:
+        private_pem: for the cloud's ``signing_key``.
+        public_pem: for the nodes' ``trust``.
+    """
+
+    def __init__(self) -> None:
+        self.private_pem = new_key_pem()
+        self.public_pem = public_pem(self.private_pem)
+
+    @property
+    def private(self) -> Ed25519PrivateKey:
+        """The key itself."""
+        return load_private_key(self.private_pem)
+
+    def release(
+        self, channel: str, seq: int, turn: int, *, artefact: bytes | None = None, **changes: Any
+    ) -> SignedRelease:
+        """Makes a release.
+
+        Args:
+            channel: the channel.
+            seq: its number; the version is ``v{seq}``.
+            turn: which answers the model gives, and its golden scores.
+            artefact: other bytes than the right model's.
+            changes: fields of the manifest to set otherwise.
+        """
+        data = artefact or model_bytes(turn, name=f"{channel}-{seq}")
+        now = time.time()
+        manifest = Manifest(
+            channel=channel,
+            seq=seq,
+            issued=now,
+            expires=now + 3600,
+            pipeline="meter",
+            version=f"v{seq}",
+            artefact=describe(data, CHUNK_BYTES, "fp32"),
+            labels=LABELS,
+            input_shape=SHAPE,
+            scores="logits",
+            calibration=Calibration(1.0, THRESHOLD),
+            golden=Golden(
+                inputs=Tensor.of(GOLDEN_INPUTS),
+                scores=Tensor.of(GOLDEN_INPUTS @ weights(turn)),
+                tolerance=1e-3,
+            ),
+        )
+        manifest = msgspec.structs.replace(manifest, **changes)
+        return SignedRelease(sign(manifest, self.private), manifest, data)
