@@ -249,10 +249,10 @@ def test_restart_on_a_port_that_another_took_is_an_error(broker: BrokerProcess) 
 def test_port_taken_between_choice_and_bind_is_left_for_another(
     kind: BrokerKind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(broker_module, "is_free", lambda port: True)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         taken_port = taken.getsockname()[1]
         ports = iter([taken_port, free_port()])
+        monkeypatch.setattr(broker_module, "is_free", lambda port: True)
         monkeypatch.setattr(broker_module, "free_port", lambda: next(ports))
         with _hanging_up(taken), open_broker(tmp_path, kind) as running:
             assert running.port != taken_port
