@@ -21,9 +21,10 @@ $(STAMP): requirements.lock pyproject.toml
 	  { echo 'Escalon needs Python 3.11 or newer; $(PYTHON) is older. Try: make PYTHON=python3.13'; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
 	  { echo 'This Python cannot make virtual environments. On Debian: apt-get install python3-venv'; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@echo 'Setting up $(VENV), once: about a minute'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)
 
 demo: $(STAMP) ## Watch a whole hierarchy on this machine, on real input

@@ -44,6 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
     except EscalonError as error:
         print(f"escalon: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("escalon: stopped", file=sys.stderr)
+        return 130
     return 1
 
 

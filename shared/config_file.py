@@ -84,6 +84,8 @@ class ConfigFile:
         except OSError as error:
             reason = error.strerror or str(error)
             raise self._error((), reason, "give the path of a readable YAML file") from error
+        if b"\0" in raw:
+            raise self._error((), "not a text file", "give the path of a YAML file")
         if len(raw) > MAX_FILE_BYTES:
             raise self._error((), f"more than {MAX_FILE_BYTES} bytes", "is this the right file?")
         try:
@@ -148,6 +150,9 @@ class ConfigFile:
 
     def wrong_role(self, roles: Sequence[str]) -> ConfigFileError:
         """Returns the error for a role that is not one of ``roles``."""
+        if len(roles) == 1:
+            problem = f"this node is of role {self.role}, not {roles[0]}"
+            return self._error(("role",), problem, "run it with `escalon run`")
         fix = f"write one of {', '.join(roles)}"
         return self._error(("role",), f"{self.role!r} is not a role", fix)
 

@@ -24,11 +24,12 @@ def set_up_log(level: str) -> None:
     logging.basicConfig(level=level.upper(), format=LOG_FORMAT, stream=sys.stderr)
 
 
-def run_file(path: Path, kind: type[Config], run: Callable[[Config], None]) -> int:
+def run_file(path: Path, role: str, kind: type[Config], run: Callable[[Config], None]) -> int:
     """Runs a node from its YAML.
 
     Args:
         path: the file.
+        role: the role that it must have.
         kind: the role's configuration.
         run: the role.
 
@@ -36,7 +37,10 @@ def run_file(path: Path, kind: type[Config], run: Callable[[Config], None]) -> i
         The process's exit code: 0, or 1 after an error that was said.
     """
     try:
-        config = ConfigFile(path).parse(kind, os.environ)
+        file = ConfigFile(path)
+        if file.role != role:
+            raise file.wrong_role([role])
+        config = file.parse(kind, os.environ)
         set_up_log(config.log_level)
         run(config)
     except EscalonError as error:
@@ -49,4 +53,4 @@ def main(role: str, kind: type[Config], run: Callable[[Config], None]) -> int:
     """Entry of ``python -m ROLE FILE``; returns the exit code."""
     parser = argparse.ArgumentParser(prog=f"python -m {role}", description=f"Run a {role} node.")
     parser.add_argument("file", type=Path, help="the node's YAML")
-    return run_file(parser.parse_args().file, kind, run)
+    return run_file(parser.parse_args().file, role, kind, run)

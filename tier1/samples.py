@@ -69,7 +69,10 @@ class SampleDecoder:
             PayloadError: it is not what ``expected`` says.
         """
         if len(payload) > self._max_payload_bytes:
-            raise self._refusal("too_large", f"{len(payload)} bytes")
+            problem = f"{len(payload)} bytes, more than {self._max_payload_bytes}"
+            raise self._refusal("too_large", problem)
+        if not payload:
+            raise self._refusal("not_json", "the message is empty")
         sample = self._parse(payload)
         return DecodedSample(
             self._id(sample.id),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import signal
-from pathlib import Path
 from types import FrameType
 
 import msgspec
@@ -21,9 +20,9 @@ PLAIN_WIDTH = 110
 
 NEXT_STEPS = """\
 Three things to try next
-  1. Be a sensor yourself:   escalon demo --keep-running, and in another terminal what it prints
-  2. Take another split:     escalon demo --seed 2 --report report.json
-  3. Run one node yourself:  escalon validate configs/demo/tier1-a.yaml, then escalon run on it
+  1. Be a sensor yourself:   make demo ARGS=--keep-running, and in another terminal what it prints
+  2. Take another split:     make demo ARGS="--seed 2 --report report.json"
+  3. Use your own models:    README.md, "The YAML of one node"
 """
 
 
@@ -65,17 +64,29 @@ def _play(story: Story, screen: Screen, console: Console, arguments: argparse.Na
     screen.start()
     story.prepare(screen)
     report = story.play(screen)
-    if arguments.report is not None:
-        write_durably(arguments.report, msgspec.json.format(msgspec.json.encode(report)))
     screen.stop()
-    _conclude(report, console, arguments.report)
+    _conclude(report, console)
+    if arguments.report is not None:
+        text = msgspec.json.format(msgspec.json.encode(report)) + b"\n"
+        write_durably(arguments.report, text)
+        console.print(f"report: {arguments.report}")
     if arguments.keep_running:
         console.print(_invitation(story), markup=False, highlight=False, soft_wrap=True)
-        story.watch(PlainScreen())
+        _watch(story, console)
     return 0
 
 
-def _conclude(report: DemoReport, console: Console, path: Path | None) -> None:
+def _watch(story: Story, console: Console) -> None:
+    """Leaves the hierarchy up. Ctrl-C is how it is meant to end, so it ends well."""
+    screen = PlainScreen()
+    screen.start()
+    try:
+        story.watch(screen)
+    except KeyboardInterrupt:
+        console.print("stopped: every process is being ended")
+
+
+def _conclude(report: DemoReport, console: Console) -> None:
     console.print(summary(report))
     release, first = report.release, report.first_models
     console.print(
@@ -92,21 +103,19 @@ def _conclude(report: DemoReport, console: Console, path: Path | None) -> None:
     seconds = ", ".join(f"{node.node} {node.seconds:.1f} s" for node in release.nodes)
     console.print(f"v{release.new_version} committed: {seconds}")
     console.print(f"broker: {report.broker}; {report.seconds_total:.0f} s in all")
-    if path is not None:
-        console.print(f"report: {path}")
     console.print()
-    console.print(NEXT_STEPS, highlight=False)
+    console.print(NEXT_STEPS, highlight=False, markup=False)
 
 
 def _invitation(story: Story) -> str:
     port = story.broker_url.rsplit(":", 1)[-1]
-    numbers = ",".join(["0"] * 64)
     return (
         f"The hierarchy stays up at {story.broker_url} until Ctrl-C. Look on:\n"
-        f"  mosquitto_sub -p {port} -v -t 'escalon/site-a/meter/predictions/#'\n"
-        "and be a sensor:\n"
+        f"  mosquitto_sub -p {port} -v -t 'escalon/site-a/meter/predictions/#' "
+        "-t 'escalon/site-a/meter/errors/#'\n"
+        "and be a sensor, with 64 numbers from 0 to 16 (both commands: mosquitto-clients):\n"
         f"  mosquitto_pub -p {port} -t escalon/site-a/meter/samples/cam-01 "
-        f'-m \'{{"id":"a1","features":[{numbers}]}}\'\n'
+        "-m \"[$(seq -s, 1 64 | sed 's/[0-9]*/8/g')]\"\n"
     )
 
 

@@ -12,7 +12,14 @@ import numpy as np
 from shared.config import BrokerConfig
 from shared.errors import PayloadError
 from shared.link import Link, Message, wait_for_any
-from shared.messages import NodeInfo, NodeState, Prediction, UpdateReport, from_json
+from shared.messages import (
+    NodeInfo,
+    NodeState,
+    Prediction,
+    SampleError,
+    UpdateReport,
+    from_json,
+)
 from shared.topics import Topics
 
 RECENT_S = 3.0
@@ -171,7 +178,8 @@ class Observer:
             self._on_prediction(from_json(message.payload, Prediction))
         elif kind == "errors":
             self.errors += 1
-            self.events.append(f"{levels[4]}: sample refused: {message.payload.decode()[:120]}")
+            refusal = from_json(message.payload, SampleError)
+            self.events.append(f"{refusal.device_id}: sample refused: {refusal.error}")
 
     def _on_prediction(self, prediction: Prediction) -> None:
         if prediction.is_correction:

@@ -18,7 +18,10 @@ from rich.tree import Tree
 from escalon.demo.observer import NodeView, Observer
 from escalon.demo.report import DemoReport, PhaseReport
 
-SHOWN_EVENTS = 10
+KEPT_EVENTS = 60
+MIN_EVENTS = 3
+OTHER_ROWS = 12  # banner, borders, broker, and one to spare
+WIDE = 104  # columns that all figures of a node take
 REFRESH_PER_S = 5
 PLAIN_EVERY_S = 2.0
 PHASE_STYLES = {"steady": "green", "drift": "yellow", "rollout": "cyan", "after": "green"}
@@ -99,7 +102,7 @@ class LiveScreen:
         self._console = console
         self._broker = broker
         self._phase = "prepare"
-        self._events: deque[str] = deque(maxlen=SHOWN_EVENTS)
+        self._events: deque[str] = deque(maxlen=KEPT_EVENTS)
         self._began_s = time.monotonic()
         self._live = Live(console=console, refresh_per_second=REFRESH_PER_S, transient=True)
 
@@ -125,7 +128,7 @@ class LiveScreen:
                 self._banner(),
                 Panel(self._tree(observer), title="hierarchy", title_align="left"),
                 Panel(_predictions(observer), title="predictions", title_align="left"),
-                Panel("\n".join(self._events), title="events", title_align="left"),
+                Panel(self._newest_events(observer), title="events", title_align="left"),
             )
         )
 
@@ -133,10 +136,16 @@ class LiveScreen:
         """Leaves the terminal as it was."""
         self._live.stop()
 
+    def _newest_events(self, observer: Observer) -> Text:
+        taken = OTHER_ROWS + len(observer.nodes) + len(observer.shown)
+        rows = max(MIN_EVENTS, self._console.height - taken)
+        return Text("\n".join(list(self._events)[-rows:]), no_wrap=True, overflow="ellipsis")
+
     def _banner(self) -> Text:
         style = PHASE_STYLES.get(self._phase, "white")
         elapsed_s = time.monotonic() - self._began_s
-        text = Text(f" {self._phase.upper()} ", style=f"bold black on {style}")
+        text = Text(f" {self._phase.upper()} ", style=f"bold black on {style}", no_wrap=True)
+        text.overflow = "ellipsis"
         return text.append(f" {PHASE_WORDS[self._phase]}  ({elapsed_s:.0f} s)", style="not bold")
 
     def _tree(self, observer: Observer) -> Tree:
@@ -150,7 +159,8 @@ class LiveScreen:
         for name, view in by_role["tier2"]:
             branch = branch.add(f"{_dot(view)} [bold]{name}[/bold]  {view.version}  {view.update}")
         for name, view in by_role["tier1"]:
-            branch.add(f"{_dot(view)} [bold]{name}[/bold]  {_figures(view)}")
+            figures = _figures(view, wide=self._console.width >= WIDE)
+            branch.add(f"{_dot(view)} [bold]{name}[/bold]  {figures}")
         return root
 
 
@@ -158,11 +168,16 @@ def _dot(view: NodeView) -> str:
     return "[green]●[/green]" if view.online else "[red]○[/red]"
 
 
-def _figures(view: NodeView) -> str:
-    rate = view.samples_per_s(time.time())
+def _figures(view: NodeView, *, wide: bool = True) -> str:
+    rate, share = view.samples_per_s(time.time()), view.escalated_share()
+    if not view.recent:
+        return f"{view.version:<4} no samples yet  {view.update}"
+    p50, p99 = view.latency_ms(0.5), view.latency_ms(0.99)
+    if not wide:
+        return f"{view.version:<4} {rate:3.0f}/s {share:4.0%} esc. {p50:5.1f} ms  {view.update}"
     return (
-        f"{view.version:<4} {rate:5.1f}/s  {view.escalated_share():4.0%} escalated  "
-        f"p50 {view.latency_ms(0.5):6.1f} ms  p99 {view.latency_ms(0.99):6.1f} ms  {view.update}"
+        f"{view.version:<4} {rate:5.1f}/s  {share:4.0%} escalated  "
+        f"p50 {p50:6.1f} ms  p99 {p99:6.1f} ms  {view.update}"
     )
 
 

@@ -38,6 +38,8 @@ PREFIX, SITE, PIPELINE = "escalon", "site-a", "meter"
 TIER1_CHANNEL, TIER2_CHANNEL = "meter-tier1", "meter-tier2"
 
 STEP_S = 0.05
+BROKER_S = 10.0
+RETAINED_S = 0.5  # what is retained comes within it
 FIRST_MODELS_S = 180.0
 RELEASE_S = 120.0
 LAST_ANSWERS_S = 5.0
@@ -91,7 +93,7 @@ class Story:
     @property
     def broker_name(self) -> str:
         """Which broker is used."""
-        return self._broker.name if self._broker else self._settings.broker
+        return self._broker.name if self._broker else "a broker of yours"
 
     @property
     def broker_url(self) -> str:
@@ -115,6 +117,7 @@ class Story:
             self.broker_url, prefix=PREFIX, site=SITE, pipeline=PIPELINE, since=time.time()
         )
         self._observer.start()
+        self._meet_broker()
         environment = workspace.environment(settings.seed, self.broker_url)
         self._processes = Processes(workspace.logs, environment)
         for node, role in NODES.items():
@@ -161,6 +164,27 @@ class Story:
         self._workspace.release()
 
     # Steps
+
+    def _meet_broker(self) -> None:
+        """Looks whether the broker answers, and whether a hierarchy like ours is on it already."""
+        observer = self._observing()
+        ends_s = time.monotonic() + BROKER_S
+        while not observer.connected:
+            if time.monotonic() >= ends_s:
+                raise StoryError(
+                    f"no broker answers at {self.broker_url}: start one, or leave --broker out"
+                )
+            observer.step(STEP_S)
+        ends_s = time.monotonic() + RETAINED_S
+        while time.monotonic() < ends_s:
+            observer.step(STEP_S)
+        strangers = sorted(name for name, view in observer.nodes.items() if view.online)
+        if strangers:
+            raise StoryError(
+                f"at {self.broker_url} the nodes {', '.join(strangers)} are online: another "
+                "demo uses this broker"
+            )
+        observer.events.clear()
 
     def _start_sensors(self) -> str:
         workspace, settings = self._workspace, self._settings

@@ -14,9 +14,11 @@ from shared.durable import write_durably
 from shared.errors import EscalonError
 from shared.releases.signing import new_key_pem, public_pem
 
+LOCK = "escalon-demo.lock"
 
-class WorkspaceBusyError(EscalonError):
-    """Another demo runs in the same folder."""
+
+class WorkspaceError(EscalonError):
+    """The folder cannot be used."""
 
 
 class Workspace:
@@ -68,18 +70,34 @@ class Workspace:
         """Takes the folder and empties what an earlier run left.
 
         Raises:
-            WorkspaceBusyError: another demo runs in it.
+            WorkspaceError: another demo runs in it, or it is not a folder of the demo's.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
-        self._lock = (self.root / "lock").open("w")
+        try:
+            self._claim()
+        except OSError as error:
+            raise WorkspaceError(
+                f"{self.root} cannot be used: {error.strerror}. Give another --workdir"
+            ) from error
+        self._lock = (self.root / LOCK).open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise WorkspaceBusyError(
+            raise WorkspaceError(
                 f"another demo runs in {self.root}: end it, or give another --workdir"
             ) from error
         shutil.rmtree(self.run, ignore_errors=True)
         self.logs.mkdir(parents=True)
+
+    def _claim(self) -> None:
+        """Makes the folder the demo's. What a user keeps in a ``run/`` is nobody's to delete."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        lock = self.root / LOCK
+        if not lock.exists() and self.run.exists() and any(self.run.iterdir()):
+            raise WorkspaceError(
+                f"{self.run} was not made by the demo, which would empty it: give an empty or a "
+                "new folder as --workdir"
+            )
+        lock.touch()
 
     def release(self) -> None:
         """Gives the folder back."""
