@@ -85,7 +85,7 @@ class ConfigFile:
             reason = error.strerror or str(error)
             raise self._error((), reason, "give the path of a readable YAML file") from error
         if b"\0" in raw:
-            raise self._error((), "not a text file", "give the path of a YAML file")
+            raise self._error((), "not YAML: the file is not text", "give the path of a YAML file")
         if len(raw) > MAX_FILE_BYTES:
             raise self._error((), f"more than {MAX_FILE_BYTES} bytes", "is this the right file?")
         try:
