@@ -148,6 +148,12 @@ class Course:
             raise StorageError("a channel has lost its releases")
         folder = self._folder / f"{self._name}-{tier1.manifest.seq + 1}"
         self._retrained_s = now_s
+        withheld = self._store.withheld_audits_since(self._name, alarm.since)
+        if withheld:
+            raise StorageError(
+                f"{withheld} audited samples came without their input (uplink.inputs of a tier-2 "
+                "node): on the others alone no threshold can be certified"
+            )
         self._export(folder, alarm.since)
         log.info("%s: training version %d", self._name, tier1.manifest.seq + 1)
         self._begin(TrainingJob(folder, self._make_job((tier1, tier2))), now_s)

@@ -128,7 +128,9 @@ class TelemetryStore:
                 connection.execute(BATCHES.insert(), batch)
                 if rows:
                     connection.execute(SAMPLES.insert(), rows)
-        except IntegrityError:
+        except IntegrityError as error:
+            if not self._read(sa.select(BATCHES.c.batch).where(BATCHES.c.batch == telemetry.batch)):
+                raise StorageError(f"the store does not take telemetry: {error}") from error
             return Stored(news=False, samples=0, broken=0)
         except SQLAlchemyError as error:
             raise StorageError(f"the store does not take telemetry: {error}") from error
@@ -144,6 +146,22 @@ class TelemetryStore:
             sa.select(sa.func.count())
             .select_from(SAMPLES)
             .where(*_usable(pipeline, since), SAMPLES.c.audit)
+        )
+        (row,) = self._read(query)
+        return int(row[0])
+
+    def withheld_audits_since(self, pipeline: str, since: float) -> int:
+        """Returns how many audited samples came without their input since an instant.
+
+        Raises:
+            StorageError: the database does not answer.
+        """
+        columns = SAMPLES.c
+        query = (
+            sa.select(sa.func.count())
+            .select_from(SAMPLES)
+            .where(columns.pipeline == pipeline, columns.received >= since, columns.audit)
+            .where(columns.input.is_(None))
         )
         (row,) = self._read(query)
         return int(row[0])

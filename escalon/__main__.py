@@ -1,7 +1,19 @@
-"""``python -m escalon``."""
+"""``escalon`` and ``python -m escalon``."""
 
 import sys
 
-from escalon.cli import main
 
-sys.exit(main())
+def main() -> int:
+    """Entry of the program; returns the exit code."""
+    try:
+        # Here and not above: Ctrl-C may come while the libraries are imported, too.
+        from escalon.cli import main as run  # noqa: PLC0415
+
+        return run()
+    except KeyboardInterrupt:
+        sys.stderr.write("escalon: stopped\n")
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -19,8 +19,8 @@ from shared.errors import EscalonError
 EXAMPLES = """\
 examples:
   escalon demo                                    a whole hierarchy on this machine, on real input
-  escalon validate configs/demo/*.yaml            look for mistakes before a node does
-  escalon run configs/demo/tier1-a.yaml           run one node; its YAML says which role it has
+  escalon validate tier1.yaml tier2.yaml          look for mistakes before a node does
+  escalon run tier1.yaml                          run one node; its YAML says which role it has
 
 exit codes: 0 all is well, 1 something is wrong and was said, 2 the command line is wrong
 """
@@ -44,9 +44,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
     except EscalonError as error:
         print(f"escalon: {error}", file=sys.stderr)
-    except KeyboardInterrupt:
-        print("escalon: stopped", file=sys.stderr)
-        return 130
     return 1
 
 

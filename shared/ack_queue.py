@@ -14,14 +14,17 @@ class AckQueue:
 
     def __init__(self) -> None:
         self._order: deque[int] = deque()
+        self._waiting: set[int] = set()
         self._done: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._order)
 
     def add(self, mid: int) -> None:
-        """Notes that a message arrived."""
-        self._order.append(mid)
+        """Notes that a message arrived; one that waits already keeps its place."""
+        if mid not in self._waiting:
+            self._waiting.add(mid)
+            self._order.append(mid)
 
     def done(self, mid: int) -> list[int]:
         """Notes that a message is done with; returns what may be acknowledged now, in order."""
@@ -29,6 +32,7 @@ class AckQueue:
         ready = []
         while self._order and self._order[0] in self._done:
             head = self._order.popleft()
+            self._waiting.remove(head)
             self._done.remove(head)
             ready.append(head)
         return ready
@@ -36,4 +40,5 @@ class AckQueue:
     def clear(self) -> None:
         """Forgets all: the broker delivers what was not acknowledged again."""
         self._order.clear()
+        self._waiting.clear()
         self._done.clear()

@@ -110,6 +110,12 @@ class BrokerConfig(Section):
             port = parts.port
         except ValueError:
             port = 0
+        if parts.username is not None or parts.password is not None:
+            raise PydanticCustomError(
+                "broker_url",
+                "a user name or password does not belong into the address",
+                {"fix": "write them as username: and password:, the latter as ${VAR}"},
+            )
         if parts.scheme != "mqtt" or not parts.hostname or port == 0 or parts.path not in ("", "/"):
             raise PydanticCustomError(
                 "broker_url",

@@ -5,7 +5,6 @@
     EscalonError
     ├── ConfigError        our configuration: a list of issues with file, line, key and fix
     ├── PayloadError       the peer: bytes that are not what the topic promises
-    ├── LinkError          the network or the broker
     ├── ArtefactError      a model or a release that must not serve
     │   ├── SignatureError     not signed by a key that we trust
     │   ├── ManifestError      signed, but stale, expired or not for this channel
@@ -37,10 +36,6 @@ class PayloadError(EscalonError):
         super().__init__(message)
         self.reason = reason
         self.expected = expected
-
-
-class LinkError(EscalonError):
-    """The broker cannot be reached, or refuses us."""
 
 
 class ArtefactError(EscalonError):

@@ -7,6 +7,7 @@ that a broker that does not answer stalls nobody.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import select
@@ -50,6 +51,7 @@ class Message:
         qos: 0 or 1.
         mid: the broker's number for it, 0 for QoS 0.
         dup: whether the broker brings it again.
+        retain: whether the broker had kept it for later subscribers.
         session: number of the connection that it came on.
     """
 
@@ -59,6 +61,7 @@ class Message:
     mid: int
     session: int
     dup: bool = False
+    retain: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,7 @@ class Link:
         self._on_acks: dict[int, Callable[[], None]] = {}
         self._connected = False
         self._closing = False
+        self._lost = False
         self._connector: threading.Thread | None = None
         self._failures = 0
         self._next_attempt_s = 0.0
@@ -207,6 +211,10 @@ class Link:
         if self._connector is not None:
             self._after_attempt(now_s)
         elif self._client.socket() is None:
+            if self._lost:
+                # Also after a long connection: a broker's restart must not bring all at once.
+                self._lost = False
+                self._next_attempt_s = now_s + self._delay_s()
             if now_s >= self._next_attempt_s:
                 self._attempt(now_s)
         elif not self._connected and now_s >= self._attempt_ends_s:
@@ -253,7 +261,8 @@ class Link:
         """Ends a connection so that paho itself finds it ended at its next read."""
         ready = self.socket()
         if ready is not None:
-            ready.shutdown(socket.SHUT_RDWR)
+            with contextlib.suppress(OSError):  # it may be closed by the other side already
+                ready.shutdown(socket.SHUT_RDWR)
 
     # Called by paho, within ``receive``, ``flush`` or ``tend``. Each only takes note.
 
@@ -277,14 +286,24 @@ class Link:
         if self._connected and not self._closing:
             log.warning("connection to %s lost: %s", self.broker.url, code)
         self._connected = False
+        self._lost = True
 
     def _on_message(self, client: Client, userdata: Any, message: MQTTMessage) -> None:
         qos = min(message.qos, 1)
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            log.warning("dropped a message whose topic is not UTF-8")
+            client.ack(message.mid, qos)
+            return
         if qos:
             self._acks.add(message.mid)
         payload = bytes(message.payload)
-        taken = Message(message.topic, payload, qos, message.mid, self.session, message.dup)
-        self._inbox.append(taken)
+        self._inbox.append(
+            Message(
+                topic, payload, qos, message.mid, self.session, message.dup, bool(message.retain)
+            )
+        )
 
     def _on_publish(
         self, client: Client, userdata: Any, mid: int, code: ReasonCode, properties: Any

@@ -335,9 +335,7 @@ def unpack(payload: bytes, kind: type[Payload]) -> Payload:
     try:
         message = msgspec.msgpack.decode(payload, type=kind)
     except UNREADABLE as error:
-        raise PayloadError(
-            "not_" + kind.__name__.lower(), f"not a {kind.__name__}: {error}"
-        ) from error
+        raise _not_a(kind, error) from error
     if getattr(message, "schema_version", SCHEMA_VERSION) > SCHEMA_VERSION:
         raise PayloadError("newer_schema", f"{kind.__name__} of a newer schema: update this node")
     return message
@@ -357,9 +355,7 @@ def from_json(payload: bytes, kind: type[PublicPayload]) -> PublicPayload:
     try:
         return msgspec.json.decode(payload, type=kind)
     except UNREADABLE as error:
-        raise PayloadError(
-            "not_" + kind.__name__.lower(), f"not a {kind.__name__}: {error}"
-        ) from error
+        raise _not_a(kind, error) from error
 
 
 def _not_a(kind: type[msgspec.Struct], error: Exception) -> PayloadError:

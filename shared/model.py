@@ -181,6 +181,7 @@ def _open_session(path: Path) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = cpu_quota()
     options.inter_op_num_threads = 1
+    log.info("ONNX Runtime runs %s with %d threads", path.name[:16], options.intra_op_num_threads)
     options.log_severity_level = 3
     # A spinning pool would take a whole core from the loop beside it.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

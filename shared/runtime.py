@@ -132,13 +132,13 @@ def open_link(
         broker: the broker.
         role: the node's role.
         persistent: whether the broker keeps messages while the node is away.
-        suffix: tells the links of one node apart.
+        suffix: tells the links of one node apart; only the one without has the last will.
     """
     gone = NodeState(node=config.node, role=role, state="offline")
     return Link(
         broker,
         f"{config.prefix}-{config.site}-{config.node}{suffix}",
         persistent=persistent,
-        will=Will(config.topics.state(config.node), to_json(gone)),
+        will=None if suffix else Will(config.topics.state(config.node), to_json(gone)),
         rng=random.Random(),  # noqa: S311 - jitter, not a secret
     )

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from shared.config import ModelConfig, NodeConfig, PipelineConfig
-from shared.errors import ArtefactError, StorageError
+from shared.errors import ArtefactError, ConfigError, StorageError
 from shared.link import Link, Message
 from shared.metrics import NodeMetrics
 from shared.model import Calibration, Model, ModelSpec
@@ -31,7 +31,7 @@ class NodeModels:
         presence: tells which models serve.
 
     Raises:
-        ConfigError: a trust file holds no key.
+        ConfigError: a trust file holds no key, or two pipelines follow one channel.
         StorageError: a trust file cannot be read.
     """
 
@@ -54,6 +54,12 @@ class NodeModels:
         self._by_topic: dict[str, Updater] = {}
         for name, pipeline in pipelines.items():
             if pipeline.releases is not None:
+                topic = self._topics.releases(pipeline.releases.channel)
+                if topic in self._by_topic:
+                    raise ConfigError(
+                        f"two pipelines follow channel {pipeline.releases.channel}: a release is "
+                        "made for one. Fix: give each pipeline a channel of its own"
+                    )
                 updater = Updater(
                     config=pipeline.releases,
                     pipeline=pipeline,
@@ -66,7 +72,7 @@ class NodeModels:
                     rng=random.Random(),  # noqa: S311 - jitter, not a secret
                 )
                 self._updaters[name] = updater
-                self._by_topic[self._topics.releases(pipeline.releases.channel)] = updater
+                self._by_topic[topic] = updater
 
     def start(self) -> None:
         """Puts into each slot the committed release, else the configured file, if there is one.

@@ -82,14 +82,22 @@ class Spool:
                 self._bytes += len(payload)
                 return self._shrink(database, now)
         except sqlite3.Error as error:
+            self._bytes = self._count_bytes(database)  # the transaction was rolled back
             raise StorageError(f"cannot write {self._path}: {error}") from error
 
     def oldest(self, count: int) -> list[tuple[str, bytes]]:
-        """Returns up to ``count`` entries, oldest first, without removing them."""
-        rows = self._open_database().execute(
-            "SELECT key, payload FROM entries ORDER BY number LIMIT ?", (count,)
-        )
-        return [(str(key), bytes(payload)) for key, payload in rows]
+        """Returns up to ``count`` entries, oldest first, without removing them.
+
+        Raises:
+            StorageError: the file cannot be read.
+        """
+        try:
+            rows = self._open_database().execute(
+                "SELECT key, payload FROM entries ORDER BY number LIMIT ?", (count,)
+            )
+            return [(str(key), bytes(payload)) for key, payload in rows]
+        except sqlite3.Error as error:
+            raise StorageError(f"cannot read {self._path}: {error}") from error
 
     def remove(self, keys: tuple[str, ...]) -> None:
         """Removes entries; unknown keys are no error.

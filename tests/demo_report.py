@@ -25,8 +25,16 @@ def shortcomings(report: DemoReport) -> list[str]:
             phase.duplicates == 0 for phase in report.phases.values()
         ),
         "a phase had no samples": all(phase.samples > 0 for phase in report.phases.values()),
-        f"steady escalated {steady.escalation_rate}": (steady.escalation_rate or 1)
-        <= MAX_STEADY_ESCALATION,
+        f"steady escalated {steady.escalation_rate}": steady.escalation_rate is not None
+        and 0 < steady.escalation_rate <= MAX_STEADY_ESCALATION,
+        f"{report.unacknowledged} samples never reached the broker": report.unacknowledged == 0,
+        "a phase has no latencies": all(
+            phase.p50_ms is not None and phase.p99_ms is not None
+            for phase in report.phases.values()
+        ),
+        "a node committed another version": all(
+            node.version == release.new_version for node in release.nodes
+        ),
         f"the cascade reaches {gain(steady):.0%} of the way to tier-2": gain(steady) >= MIN_GAIN,
         f"accuracy after ({after.accuracy}) is not above drift's ({drift.accuracy})": (
             after.accuracy or 0
@@ -54,7 +62,7 @@ def shortcomings(report: DemoReport) -> list[str]:
 def gain(phase: PhaseReport) -> float:
     """Returns how much of the way from tier-1 alone to tier-2 alone the cascade goes."""
     own, full = phase.tier1_accuracy or 0.0, phase.tier2_accuracy or 0.0
-    return ((phase.accuracy or 0.0) - own) / (full - own) if full > own else 1.0
+    return ((phase.accuracy or 0.0) - own) / (full - own) if full > own else 0.0
 
 
 def main(path: Path) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Sequence
 from functools import partial
 
@@ -21,6 +22,8 @@ from tier1.config import Tier1Config, Tier1PipelineConfig
 from tier1.deliveries import Deliveries
 from tier1.pipeline import Answer, Received, Tier1Pipeline
 from tier1.samples import SampleDecoder, sender_id
+
+MAX_UNSENT = 10_000
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +72,7 @@ class Tier1Node:
             for name, pipeline in config.pipelines.items()
         }
         self._deliveries = Deliveries()
+        self._unsent: deque[tuple[Lane, Answer]] = deque()
         self._replies = {
             self._topics.replies(name, config.node): lane for name, lane in self._lanes.items()
         }
@@ -115,6 +119,7 @@ class Tier1Node:
 
     def turn(self, now_s: float) -> None:
         """Batch → infer → gate → publish, then deadlines and updates."""
+        self._send_again()
         for lane in self._lanes.values():
             self._infer(lane)
             self._publish(lane, lane.pipeline.expire(now_s))
@@ -141,13 +146,15 @@ class Tier1Node:
         parts = message.topic.split("/")
         lane = self._lanes.get(parts[2]) if len(parts) == 5 else None
         sensor = last_level(message.topic)
-        if lane is None or sensor is None:
-            self._metrics.drops.labels(reason="bad_topic").inc()
-            self._link.done(message)
-            return
-        if lane.config.sensors is not None and sensor not in lane.config.sensors:
+        unusable = "bad_topic" if lane is None or sensor is None else ""
+        if lane is not None and lane.config.sensors is not None:
             # A persistent session still holds what an earlier configuration subscribed to.
-            self._metrics.drops.labels(reason="not_our_sensor").inc()
+            unusable = unusable or ("not_our_sensor" if sensor not in lane.config.sensors else "")
+        if message.retain:
+            # It would be answered at every connect.
+            unusable = unusable or "retained"
+        if unusable or lane is None or sensor is None:
+            self._metrics.drops.labels(reason=unusable).inc()
             self._link.done(message)
             return
         if self._deliveries.is_under_way(message):
@@ -202,18 +209,38 @@ class Tier1Node:
 
     def _publish(self, lane: Lane, answers: Sequence[Answer]) -> None:
         for answer in answers:
-            prediction, message = answer.prediction, answer.message
-            topic = self._topics.predictions(lane.pipeline.name, prediction.device_id)
-            on_ack = partial(self._acknowledge, message) if message and lane.qos else None
-            if self._link.publish(topic, to_json(prediction), qos=lane.qos, on_ack=on_ack):
-                self._count(prediction)
-                if message is not None:
-                    self._deliveries.answered(message)
-            else:
-                # Unacknowledged, so the broker brings the sample again on the next connection.
-                self._metrics.drops.labels(reason="prediction_not_sent").inc()
-                if message is not None:
-                    self._deliveries.end(message)
+            if not self._send(lane, answer):
+                self._keep(lane, answer)
+
+    def _send(self, lane: Lane, answer: Answer) -> bool:
+        """Hands an answer to the link; returns False if it was not taken."""
+        prediction, message = answer.prediction, answer.message
+        topic = self._topics.predictions(lane.pipeline.name, prediction.device_id)
+        on_ack = partial(self._acknowledge, message) if message and lane.qos else None
+        if not self._link.publish(topic, to_json(prediction), qos=lane.qos, on_ack=on_ack):
+            return False
+        self._count(prediction)
+        if message is not None:
+            self._deliveries.answered(message)
+            if on_ack is None:
+                self._acknowledge(message)
+        return True
+
+    def _keep(self, lane: Lane, answer: Answer) -> None:
+        """Keeps what the link does not take now. Without a connection the broker has the sample."""
+        if self._link.connected and len(self._unsent) < MAX_UNSENT:
+            self._unsent.append((lane, answer))
+            return
+        self._metrics.drops.labels(reason="prediction_not_sent").inc()
+        if answer.message is not None:
+            self._deliveries.end(answer.message)
+
+    def _send_again(self) -> None:
+        for _ in range(len(self._unsent)):
+            lane, answer = self._unsent.popleft()
+            if not self._send(lane, answer):
+                self._keep(lane, answer)
+                return
 
     def _acknowledge(self, message: Message) -> None:
         self._link.done(self._deliveries.end(message))

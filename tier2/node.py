@@ -155,8 +155,8 @@ class Tier2Node:
             raise PayloadError(
                 "bad_topic", f"an escalation of {escalation.node} does not belong here"
             )
-        pipeline.admit(escalation, now_s)
-        self._uplink.count(escalation, now_s)
+        if pipeline.admit(escalation, now_s):
+            self._uplink.count(escalation, now_s)
 
     # Acts
 

@@ -84,12 +84,15 @@ class Tier2Pipeline:
         )
         self._recent: OrderedDict[tuple[str, int], None] = OrderedDict()
 
-    def admit(self, escalation: Escalation, now_s: float) -> None:
+    def admit(self, escalation: Escalation, now_s: float) -> int:
         """Takes a message of questions. What does not fit the queue is dropped and counted.
 
         Args:
             escalation: the message.
             now_s: monotonic.
+
+        Returns:
+            How many of them had not come before.
 
         Raises:
             PayloadError: the arrays do not fit the samples or this pipeline.
@@ -98,12 +101,15 @@ class Tier2Pipeline:
         inputs = _floats(escalation.inputs, (count, *shape))
         scores = _floats(escalation.probabilities, (count, *escalation.probabilities.shape[1:2]))
         due_s = now_s + escalation.budget_ms / 1000
+        new = 0
         for sample, row, score in zip(escalation.samples, inputs, scores, strict=True):
             if self._is_repeat(escalation.node, sample.correlation):
                 continue
+            new += 1
             item = Admitted(escalation.node, escalation.model_version, sample, row, score, due_s)
             if not self._batcher.add(item, now_s):
                 self._metrics.drops.labels(reason="queue_full").inc()
+        return new
 
     def infer(self, now_s: float) -> Answered | None:
         """Runs the next batch, if one is due and there is a model; else returns None."""
@@ -111,7 +117,8 @@ class Tier2Pipeline:
         taken = self._batcher.poll(now_s) if model is not None else []
         if not taken or model is None:
             return None
-        batch = [item for item in taken if item.due_s > now_s or not item.awaited]
+        # The audit is a uniform sample only as long as load drops none of it selectively.
+        batch = [item for item in taken if item.due_s > now_s or item.sample.audit]
         self._metrics.drops.labels(reason="deadline").inc(len(taken) - len(batch))
         if not batch:
             return Answered([], [])
@@ -122,7 +129,7 @@ class Tier2Pipeline:
         ]
         version = model.spec.version
         return Answered(
-            self._replies(good, model),
+            self._replies([pair for pair in good if pair[0].due_s > now_s], model),
             [self._record(item, row, version) for item, row in good],
         )
 

@@ -65,6 +65,7 @@ class Uplink:
         self._counts: dict[tuple[str, str, str], GateCount] = {}
         self._flush_s: float | None = None
         self._sent: dict[str, float] = {}
+        self._send_s = 0.0
 
     def start(self) -> None:
         """Opens the spool and subscribes to the acknowledgements.
@@ -100,18 +101,24 @@ class Uplink:
         self._spool.remove(ack.batches)
         for batch in ack.batches:
             self._sent.pop(batch, None)
+        self._send_s = 0.0
 
     def on_connected(self) -> None:
         """Sends everything again that is not confirmed."""
         self._sent.clear()
+        self._send_s = 0.0
 
     def poll(self, now_s: float) -> None:
         """Moves what is due to the disk, and from the disk to the cloud."""
         due = self._flush_s is not None and now_s >= self._flush_s
         if due or len(self._records) >= self._config.max_records:
             self._flush(now_s)
-        if self._link.connected:
-            self._send(now_s)
+        if self._link.connected and now_s >= self._send_s:
+            try:
+                self._send(now_s)
+            except StorageError as error:
+                log.error("telemetry waits: %s", error)
+                self._send_s = now_s + self._config.max_delay_s
         self._metrics.spool_bytes.set(self._spool.payload_bytes)
 
     def due_s(self) -> float | None:
@@ -120,7 +127,11 @@ class Uplink:
 
     def close(self) -> None:
         """Puts what is left on the disk."""
-        self._flush(0.0)
+        waiting = len(self._records) + 1
+        while (self._records or self._counts) and len(self._records) < waiting:
+            waiting = len(self._records)
+            self._flush(0.0)
+        self._metrics.drops.labels(reason="spool_broken").inc(len(self._records))
         self._spool.close()
 
     def _schedule(self, now_s: float) -> None:
@@ -141,6 +152,7 @@ class Uplink:
             self._wait_for_disk(error, now_s)
             return
         self._metrics.drops.labels(reason="spool_full").inc(gone)
+        self._send_s = 0.0
         del self._records[: len(records)]
         self._counts.clear()
         self._flush_s = now_s if self._records else None
@@ -154,6 +166,7 @@ class Uplink:
         self._metrics.drops.labels(reason="spool_broken").inc(excess)
 
     def _send(self, now_s: float) -> None:
+        """Sends the oldest entries that are not on their way; the next look is at a retry."""
         for batch, payload in self._spool.oldest(WINDOW):
             sent_s = self._sent.get(batch)
             if sent_s is not None and now_s < sent_s + self._config.retry_s:
@@ -161,3 +174,4 @@ class Uplink:
             if not self._link.publish(self._topic, payload):
                 return
             self._sent[batch] = now_s
+        self._send_s = min(self._sent.values(), default=now_s) + self._config.retry_s

@@ -13,6 +13,7 @@ from escalon.demo.report import DemoReport
 from escalon.demo.screen import LiveScreen, PlainScreen, Screen, summary
 from escalon.demo.story import Settings, Story
 from escalon.demo.workspace import Workspace
+from shared.config import BrokerConfig
 from shared.durable import write_durably
 
 INTERRUPTED = 130
@@ -55,7 +56,8 @@ def run_demo(arguments: argparse.Namespace) -> int:
         return INTERRUPTED
     finally:
         # A second Ctrl-C must not leave processes behind.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
         screen.stop()
         story.close()
 
@@ -108,13 +110,14 @@ def _conclude(report: DemoReport, console: Console) -> None:
 
 
 def _invitation(story: Story) -> str:
-    port = story.broker_url.rsplit(":", 1)[-1]
+    broker = BrokerConfig(url=story.broker_url)
+    where = f"-h {broker.host} -p {broker.port}"
     return (
         f"The hierarchy stays up at {story.broker_url} until Ctrl-C. Look on:\n"
-        f"  mosquitto_sub -p {port} -v -t 'escalon/site-a/meter/predictions/#' "
+        f"  mosquitto_sub {where} -v -t 'escalon/site-a/meter/predictions/#' "
         "-t 'escalon/site-a/meter/errors/#'\n"
         "and be a sensor, with 64 numbers from 0 to 16 (both commands: mosquitto-clients):\n"
-        f"  mosquitto_pub -p {port} -t escalon/site-a/meter/samples/cam-01 "
+        f"  mosquitto_pub {where} -t escalon/site-a/meter/samples/cam-01 "
         "-m \"[$(seq -s, 1 64 | sed 's/[0-9]*/8/g')]\"\n"
     )
 

@@ -35,8 +35,14 @@ class Seen:
 
     @property
     def latency_ms(self) -> float:
-        """From the sensor's own timestamp to here: the same machine, so the same clock."""
-        return (self.at - float(self.prediction.timestamp)) * 1000
+        """From the sensor's own timestamp to here: the same machine, so the same clock.
+
+        Of a sensor that writes text there, what the node says.
+        """
+        timestamp = self.prediction.timestamp
+        if isinstance(timestamp, str):
+            return self.prediction.latency_ms
+        return (self.at - timestamp) * 1000
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -58,8 +59,11 @@ class Processes:
         """Writes a line to a process's standard input."""
         pipe = self._children[name].stdin
         if pipe is not None:
-            pipe.write(f"{line}\n".encode())
-            pipe.flush()
+            try:
+                pipe.write(f"{line}\n".encode())
+                pipe.flush()
+            except BrokenPipeError:
+                self.check()
 
     def check(self) -> None:
         """Looks whether all live.
@@ -98,7 +102,7 @@ class Processes:
             try:
                 child.wait(max(0.0, ends_s - time.monotonic()))
             except subprocess.TimeoutExpired:
-                child.kill()
+                os.killpg(child.pid, signal.SIGKILL)  # with its own children
                 child.wait()
             if child.stdin is not None:
                 child.stdin.close()

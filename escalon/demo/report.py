@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from escalon.demo.observer import Observer, Seen
+from escalon.demo.sensors import PHASES
 from shared.messages import UpdateReport
 from shared.model import Model
 from shared.scores import Floats
-
-PHASES = ("steady", "drift", "rollout", "after")
 
 
 class Alternative(msgspec.Struct, frozen=True):
@@ -71,6 +70,7 @@ class NodeRelease(msgspec.Struct, frozen=True):
     """How a node came to the new version: the states it went through, seconds in each."""
 
     node: str
+    version: str
     state: str
     seconds: float
     states: list[dict[str, float | str]]
@@ -113,7 +113,11 @@ class FirstModels(msgspec.Struct, frozen=True):
 
 
 class DemoReport(msgspec.Struct, frozen=True):
-    """A whole run."""
+    """A whole run.
+
+    Attributes:
+        unacknowledged: samples that the sensors sent and the broker never acknowledged.
+    """
 
     phases: dict[str, PhaseReport]
     release: ReleaseReport
@@ -122,6 +126,7 @@ class DemoReport(msgspec.Struct, frozen=True):
     seed: int
     seconds_total: float
     corrections: int
+    unacknowledged: int
 
 
 @dataclass(frozen=True)
@@ -160,6 +165,12 @@ def read_ledger(path: Path) -> dict[str, Sent]:
             )
             for phase in PHASES
         }
+
+
+def read_unacknowledged(path: Path) -> int:
+    """Returns how many samples the broker did not acknowledge to the sensors."""
+    with np.load(path) as data:
+        return int(data["unacknowledged"])
 
 
 def phase_report(name: str, sent: Sent, observer: Observer, models: Models) -> PhaseReport:
@@ -208,6 +219,7 @@ def node_releases(
     return [
         NodeRelease(
             report.node,
+            report.version,
             report.state,
             round(sum(step.seconds for step in report.steps), 3),
             [{"state": step.state, "seconds": step.seconds} for step in report.steps],

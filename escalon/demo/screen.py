@@ -10,6 +10,7 @@ from typing import Protocol
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -155,7 +156,7 @@ class LiveScreen:
         root = Tree(f"[dim]{self._broker}[/dim]")
         branch = root
         for name, view in by_role["cloud"]:
-            branch = branch.add(f"{_dot(view)} [bold]{name}[/bold]  {view.activity}")
+            branch = branch.add(f"{_dot(view)} [bold]{name}[/bold]  {escape(view.activity)}")
         for name, view in by_role["tier2"]:
             branch = branch.add(f"{_dot(view)} [bold]{name}[/bold]  {view.version}  {view.update}")
         for name, view in by_role["tier1"]:
@@ -209,8 +210,9 @@ def summary(report: DemoReport) -> Table:
         ("  tier-1 alone", lambda phase: _percent(phase.tier1_accuracy)),
         ("  tier-2 alone", lambda phase: _percent(phase.tier2_accuracy)),
         ("  without the new release", lambda phase: _without(phase, "accuracy")),
-        ("escalated", lambda phase: _percent(phase.escalation_rate)),
+        ("escalated: not sure, asked", lambda phase: _percent(phase.escalation_rate)),
         ("  without the new release", lambda phase: _without(phase, "escalation_rate")),
+        ("audited: sure, checked", lambda phase: _percent(phase.audit_rate)),
         ("p50 / p99", _latency),
         ("bytes from the sensors", lambda phase: f"{phase.bytes_sensor:,}"),
         ("bytes to tier-2", lambda phase: f"{phase.bytes_escalation:,}"),

@@ -13,6 +13,7 @@ import random
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,6 +101,7 @@ class Cameras:
         self._link = link
         self._topics = topics
         self._pipeline = pipeline
+        self._run = uuid.uuid4().hex[:6]  # an earlier run's samples may still be on the broker
         self._rng = np.random.default_rng(seed)
         self._sources = {
             phase: fresh_scans if phase == "after" else field_scans for phase in PHASES
@@ -133,7 +135,7 @@ class Cameras:
             pixels = drifted(pixels, self._rng)
         features = [round(float(value), DECIMALS) for value in pixels[0]]
         sensor = sensor_name(number % SENSORS)
-        identity = f"{sensor}-{number:06d}"
+        identity = f"{sensor}-{self._run}-{number:06d}"
         sample = Sample(features=features, id=identity, timestamp=time.time())
         taken = self._link.publish(
             self._topics.samples(self._pipeline, sensor),

@@ -24,6 +24,7 @@ from escalon.demo.report import (
     node_releases,
     phase_report,
     read_ledger,
+    read_unacknowledged,
 )
 from escalon.demo.screen import Screen
 from escalon.demo.workspace import Workspace
@@ -43,6 +44,7 @@ RETAINED_S = 0.5  # what is retained comes within it
 FIRST_MODELS_S = 180.0
 RELEASE_S = 120.0
 LAST_ANSWERS_S = 5.0
+LAST_DEADLINE_S = 0.6
 
 
 class StoryError(EscalonError):
@@ -75,7 +77,7 @@ class Settings:
 class Story:
     """Runs the hierarchy through the phases.
 
-    A context manager: at its end, however it comes, every process is ended.
+    ``close`` ends every process, however the story went.
 
     Args:
         settings: what a user chose.
@@ -132,11 +134,12 @@ class Story:
         """
         sensors = self._start_sensors()
         length_s = self._settings.duration_s / self._settings.speed
+        release_s = RELEASE_S / min(1.0, self._settings.speed)
         self._begin("steady", screen)
         self._for(length_s, screen)
         self._begin("drift", screen)
         observer = self._observing()
-        self._until(lambda: observer.offered(TIER1_CHANNEL, 2), screen, RELEASE_S, "a new release")
+        self._until(lambda: observer.offered(TIER1_CHANNEL, 2), screen, release_s, "a new release")
         self._begin("rollout", screen)
         self._until(lambda: self._committed(2), screen, RELEASE_S, "the new release on all nodes")
         self._begin("after", screen)
@@ -253,6 +256,10 @@ class Story:
         ends_s = time.monotonic() + LAST_ANSWERS_S
         while time.monotonic() < ends_s and not expected <= self._observing().answers.keys():
             self._step(screen)
+        # An answer too many would come until the last deadline.
+        ends_s = time.monotonic() + LAST_DEADLINE_S
+        while time.monotonic() < ends_s:
+            self._step(screen)
         return self._report(ledger)
 
     def _ended(self, name: str, screen: Screen) -> bool:
@@ -280,6 +287,7 @@ class Story:
             seed=self._settings.seed,
             seconds_total=round(time.monotonic() - self._began_s, 1),
             corrections=observer.corrections,
+            unacknowledged=read_unacknowledged(self._workspace.ledger),
         )
 
     def _release_report(self, release: Release, sent: Sent, models: Models) -> ReleaseReport:

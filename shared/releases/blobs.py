@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import shutil
 from pathlib import Path
 
 from shared.durable import write_durably
 from shared.errors import DigestError, StorageError
 from shared.releases.manifest import Artefact
+
+log = logging.getLogger(__name__)
 
 
 class BlobStore:
@@ -93,10 +96,18 @@ class BlobStore:
         for kind in ("blobs", "incoming"):
             for path in (self._folder / kind).glob("*"):
                 if path.name not in keep:
-                    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+                    _delete(path)
 
     def _chunk_folder(self, artefact: Artefact) -> Path:
         return self._folder / "incoming" / artefact.sha256
+
+
+def _delete(path: Path) -> None:
+    """Deletes a file or folder; one that cannot be deleted only takes room."""
+    try:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("cannot delete %s: %s", path, error)
 
 
 def chunked(data: bytes, chunk_bytes: int) -> list[bytes]:

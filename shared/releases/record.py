@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from shared.durable import write_durably
+from shared.errors import StorageError
 from shared.messages import UNREADABLE, UpdateReport
 from shared.releases.machine import State
 
@@ -24,6 +25,8 @@ class ChannelRecord(msgspec.Struct, frozen=True, kw_only=True):
         pending: envelope of an update under way.
         state: where that update is, or how the last one ended.
         quarantined: digests that failed after the swap, never tried again.
+        retry: the last update ended for a reason that lay not in the release (no chunks in time,
+            the disk), so the same seq may be taken again.
         report: the last one published.
     """
 
@@ -33,6 +36,7 @@ class ChannelRecord(msgspec.Struct, frozen=True, kw_only=True):
     pending: bytes | None = None
     state: State = State.IDLE
     quarantined: tuple[str, ...] = ()
+    retry: bool = False
     report: UpdateReport | None = None
 
 
@@ -47,12 +51,18 @@ class ChannelFile:
         self._path = path
 
     def read(self) -> ChannelRecord:
-        """Returns the record; an empty one if there is none. A broken file is put aside."""
+        """Returns the record; an empty one if there is none. A broken file is put aside.
+
+        Raises:
+            StorageError: the disk does not give it.
+        """
         try:
             return msgspec.json.decode(self._path.read_bytes(), type=ChannelRecord)
         except FileNotFoundError:
             return ChannelRecord()
-        except (OSError, *UNREADABLE) as error:
+        except OSError as error:
+            raise StorageError(f"cannot read {self._path}: {error.strerror}") from error
+        except UNREADABLE as error:
             aside = self._path.with_suffix(".broken")
             log.error("%s cannot be read (%s); put aside as %s", self._path, error, aside.name)
             self._path.replace(aside)

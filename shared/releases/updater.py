@@ -130,6 +130,7 @@ class Updater:
         self._committed: Model | None = None
         self._update: Update | None = None
         self._reconcile_due_s = 0.0
+        self._said = ""
         self._loader = ThreadPoolExecutor(1, thread_name_prefix=f"load-{config.channel}")
 
     # What the node calls
@@ -203,9 +204,18 @@ class Updater:
         return self._update is not None and self._record.state is not State.FETCHING
 
     def close(self) -> None:
-        """Ends child and thread."""
-        if self._update is not None and self._update.smoke is not None:
-            self._update.smoke.stop()
+        """Ends child and thread. An update in its probation begins anew at the next start.
+
+        Only a crash speaks against the model; a stop on purpose does not.
+        """
+        if self._update is not None:
+            if self._update.smoke is not None:
+                self._update.smoke.stop()
+            if self._record.state in AFTER_THE_SWAP:
+                try:
+                    self._file.write(msgspec.structs.replace(self._record, state=State.SMOKE))
+                except StorageError as error:
+                    log.error("%s: %s", self._config.channel, error)
         self._loader.shutdown(wait=False, cancel_futures=True)
 
     # The course of an update
@@ -273,7 +283,8 @@ class Updater:
         if update.fetch.complete:
             self._go(Event.VERIFY, "", now_s)
         elif now_s >= update.ends_s:
-            self._end(Event.TIME_OUT, f"not complete after {self._config.deadline_s:g} s", now_s)
+            reason = f"not complete after {self._config.deadline_s:g} s"
+            self._end(Event.TIME_OUT, reason, now_s, retry=True)
         else:
             update.fetch.poll(now_s)
 
@@ -296,13 +307,26 @@ class Updater:
             reason = f"{broken} of {batches} batches without sound scores"
             self._end(Event.FAIL, reason, now_s)
             return
-        if now_s - update.since_s < self._config.probation_s:
+        if now_s - update.since_s >= self._config.probation_s:
+            self._commit(update, now_s)
+
+    def _commit(self, update: Update, now_s: float) -> None:
+        """Makes the release the active one, on disk first; a disk that is full is asked again."""
+        record = msgspec.structs.replace(
+            self._after(update, Event.COMMIT, "", now_s),
+            active=update.envelope,
+            previous=self._record.active,
+            pending=None,
+            retry=False,
+        )
+        try:
+            self._file.write(record)
+        except StorageError as error:
+            self._say_once(f"{self._config.channel}: not committed yet: {error}")
             return
         self._committed = update.model
-        self._record = msgspec.structs.replace(
-            self._record, active=update.envelope, previous=self._record.active
-        )
-        self._end(Event.COMMIT, "", now_s)
+        self._finish(update, record, now_s)
+        self._reconcile(now_s)  # a newer manifest may have come in the meantime
         self._prune()
 
     def _guarded(self, act: Callable[[], None], now_s: float) -> None:
@@ -311,7 +335,7 @@ class Updater:
             act()
         except EscalonError as error:
             log.error("%s: update failed: %s", self._config.channel, error)
-            self._end(Event.FAIL, str(error), now_s)
+            self._end(Event.FAIL, str(error), now_s, retry=isinstance(error, StorageError))
 
     def _go(self, event: Event, reason: str, now_s: float) -> None:
         """Moves to the next state: on disk first, then here and in the report."""
@@ -320,23 +344,35 @@ class Updater:
             self._file.write(record)
             self._enter(self._update, record, now_s)
 
-    def _end(self, event: Event, reason: str, now_s: float) -> None:
+    def _end(self, event: Event, reason: str, now_s: float, *, retry: bool = False) -> None:
         """Ends the update. A disk that does not take the end finds it again at the next start."""
         update = self._update
         if update is None:
             return
-        update.fetch.end()
-        if update.smoke is not None:
-            update.smoke.stop()
-        record = self._after(update, event, reason, now_s)
-        record = msgspec.structs.replace(record, pending=None)
+        record = msgspec.structs.replace(
+            self._after(update, event, reason, now_s), pending=None, retry=retry
+        )
         try:
             self._file.write(record)
         except StorageError as error:
             log.error("%s: the end of the update is not on disk: %s", self._config.channel, error)
+        self._finish(update, record, now_s)
+        if retry:
+            self._reconcile_due_s = now_s + RECONCILE_S  # not at once: it has just failed
+        else:
+            self._reconcile(now_s)  # a newer manifest may have come in the meantime
+
+    def _finish(self, update: Update, record: ChannelRecord, now_s: float) -> None:
+        update.fetch.end()
+        if update.smoke is not None:
+            update.smoke.stop()
         self._enter(update, record, now_s)
         self._update = None
-        self._reconcile(now_s)  # a newer manifest may have come in the meantime
+
+    def _say_once(self, text: str) -> None:
+        if text != self._said:
+            self._said = text
+            log.error("%s", text)
 
     def _after(self, update: Update, event: Event, reason: str, now_s: float) -> ChannelRecord:
         """Returns the record after an event."""
@@ -375,7 +411,7 @@ class Updater:
         if manifest.channel != self._config.channel:
             raise ManifestError(f"it is for channel {manifest.channel}")
         if manifest.seq == self._record.seq:
-            return False
+            return self._record.retry and self._update is None
         if manifest.seq < self._record.seq:
             raise ManifestError(f"seq {manifest.seq} is older than {self._record.seq}")
         return True

@@ -39,7 +39,7 @@ def phase(**changes: Any) -> PhaseReport:
 
 
 def report() -> DemoReport:
-    nodes = [NodeRelease(f"tier1-{name}", "COMMITTED", 2.0, []) for name in "abc"]
+    nodes = [NodeRelease(f"tier1-{name}", "2", "COMMITTED", 2.0, []) for name in "abc"]
     return DemoReport(
         phases={
             "steady": phase(),
@@ -53,6 +53,7 @@ def report() -> DemoReport:
         seed=1,
         seconds_total=70.0,
         corrections=0,
+        unacknowledged=0,
     )
 
 
@@ -92,6 +93,12 @@ def test_a_good_report_has_no_shortcomings() -> None:
         pytest.param(with_release(int8_accuracy=0.90), id="new artefact loses two points"),
         pytest.param(with_release(certificate=None), id="not certified"),
         pytest.param(with_release(nodes=[]), id="no node committed"),
+        pytest.param(with_release(new_version="3"), id="another version committed"),
+        pytest.param(with_phase("steady", tier2_accuracy=0.9), id="tier-2 is no better"),
+        pytest.param(with_phase("after", p99_ms=None), id="no latencies"),
+        pytest.param(
+            msgspec.structs.replace(report(), unacknowledged=1), id="a sample never arrived"
+        ),
         pytest.param(with_first_models(tier1_int8_bytes=10), id="first artefact over a third"),
         pytest.param(
             with_first_models(tier1_int8_accuracy=0.88), id="first artefact loses two points"

@@ -23,7 +23,7 @@ from shared.releases.machine import AFTER_THE_SWAP, BEFORE_THE_SWAP, State
 from shared.releases.manifest import Manifest
 from shared.releases.record import ChannelFile, ChannelRecord
 from shared.releases.signing import sign
-from shared.releases.updater import Health, Updater
+from shared.releases.updater import RECONCILE_S, Health, Updater
 from shared.serving import load_local
 from shared.topics import Topics
 from tests.builders import (
@@ -164,8 +164,12 @@ class Station:
         return value or 0.0
 
     def die(self) -> None:
-        """Ends like a killed process: nothing is written, the child goes with it."""
+        """kill -9: the disk stays as it is. Child and thread, of this process here, are ended."""
+        path = self.folder / "channels" / f"{CHANNEL}.json"
+        kept = path.read_bytes() if path.exists() else None
         self.updater.close()
+        if kept is not None:
+            path.write_bytes(kept)
         self.link.disconnect()
         self.hub.links.remove(self.link)
 
@@ -585,6 +589,58 @@ def test_a_first_release_that_fails_probation_leaves_nothing_to_serve_where_ther
 
 
 # A crash in each state
+
+
+@pytest.mark.parametrize("state", AFTER_THE_SWAP)
+def test_a_stop_on_purpose_in_probation_is_no_evidence_against_the_release(
+    make_on_1: StationMaker, state: State
+) -> None:
+    station = make_on_1()
+    station.start()
+    station.publish(release(2), model_of(2))
+    station.run_to(state, 2)
+    station.updater.close()
+    again = make_on_1()
+    again.start()
+    assert again.version == "1"
+    again.commit(2)
+    assert again.version == "2"
+    assert again.record.quarantined == ()
+
+
+def test_a_release_that_did_not_come_in_time_is_taken_when_it_is_there(
+    make_on_1: StationMaker,
+) -> None:
+    station = make_on_1()
+    station.start()
+    station.publish(release(2), model_of(2), chunks=1)
+    station.run_to(State.FETCHING, 2)
+    station.now_s += DEADLINE_S + 1
+    station.run_to(State.TIMED_OUT, 2)
+    station.publish(release(2), model_of(2))
+    station.now_s += RECONCILE_S
+    station.commit(2)
+    assert station.version == "2"
+
+
+def test_a_commit_that_the_disk_refuses_is_not_reported_and_comes_later(
+    make_on_1: StationMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    station = make_on_1()
+    station.start()
+    station.publish(release(2), model_of(2))
+    station.run_to(State.PROBATION, 2)
+    station.now_s += PROBATION_S
+    with monkeypatch.context() as full:
+
+        def refuse(file: ChannelFile, record: ChannelRecord) -> None:
+            raise StorageError("the disk is full")
+
+        full.setattr(ChannelFile, "write", refuse)
+        station.turn()
+        assert station.reports[-1].state == "PROBATION"
+        assert station.version == "2"
+    station.run_to(State.COMMITTED, 2)
 
 
 @pytest.mark.parametrize("state", BEFORE_THE_SWAP)
