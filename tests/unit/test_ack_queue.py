@@ -47,3 +47,13 @@ def test_any_order_of_work_acknowledges_each_message_once_in_the_order_of_arriva
         assert len(queue) == 12 - len(acknowledged)
         assert set(acknowledged) <= set(order[:done_so_far])
     assert acknowledged == list(range(1, 13))
+
+
+def test_a_message_that_comes_again_while_it_waits_keeps_its_one_place() -> None:
+    queue = AckQueue()
+    queue.add(1)
+    queue.add(1)
+    queue.add(2)
+    assert queue.done(1) == [1]
+    assert queue.done(2) == [2]
+    assert len(queue) == 0

@@ -95,6 +95,9 @@ def test_audits_are_counted_from_an_instant_on_and_only_with_inputs(store: Telem
     assert store.audits_since("meter", 20.0) == 1
     assert store.audits_since("meter", 20.1) == 0
     assert store.audits_since("gauge", 0.0) == 1
+    assert store.withheld_audits_since("meter", 0.0) == 1
+    assert store.withheld_audits_since("meter", 20.1) == 0
+    assert store.withheld_audits_since("gauge", 0.0) == 0
 
 
 def test_what_came_since_an_instant_comes_back_oldest_first_with_its_scores(

@@ -143,6 +143,15 @@ def test_an_audit_is_never_shed(pipeline: Tier2Pipeline) -> None:
     assert drops(pipeline, "deadline") == 0
 
 
+def test_a_late_audit_of_an_unsure_sample_is_recorded_though_nobody_waits(
+    pipeline: Tier2Pipeline,
+) -> None:
+    pipeline.admit(questions(escalated(1), escalated(2, audit=True)), NOW_S)
+    result = answered(pipeline, NOW_S + 3600.0)
+    assert [record.sample.correlation for record in result.records] == [2]
+    assert result.replies == []
+
+
 @pytest.mark.parametrize(
     ("inputs", "leaving"),
     [("all", {1, 2, 3}), ("hard", {1, 3}), ("none", set[int]())],
