@@ -185,6 +185,11 @@ class Link:
         """Whether bytes wait for the socket to take them."""
         return self._connector is None and self._client.want_write()
 
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is on its way out that somebody waits for."""
+        return not self._connected or (not self._on_acks and not self.wants_write)
+
     def receive(self) -> list[Message]:
         """Reads all that is there, a bounded number of packets; runs the callbacks of PUBACKs."""
         for _ in range(MAX_PACKETS_A_TURN):

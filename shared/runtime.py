@@ -111,12 +111,18 @@ class Loop:
             self._node.on_connected(link)
 
     def _drain(self) -> None:
-        """Gives what is under way a bounded time to leave."""
+        """Gives what is under way out a bounded time to be acknowledged.
+
+        What comes in meanwhile is left to the broker: unacknowledged, it comes again.
+        """
         log.info("stopping")
         self._node.farewell()
-        ends_s = time.monotonic() + DRAIN_S
-        while any(link.wants_write for link in self._node.links) and time.monotonic() < ends_s:
-            self.step(0.0)
+        links, ends_s = self._node.links, time.monotonic() + DRAIN_S
+        while not all(link.settled for link in links) and time.monotonic() < ends_s:
+            wait_for_any(links, BUSY_WAIT_S)
+            for link in links:
+                link.receive()
+                link.flush()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._stopping = True

@@ -94,6 +94,7 @@ class FakeLink(Link):
         self.holds_acks = False
         self.acknowledged: list[Message] = []
         self._up = False
+        self._mid = 0
         self._unread: deque[Message] = deque()
         self._due_acks: deque[Callable[[], None]] = deque()
         hub.links.append(self)
@@ -114,8 +115,10 @@ class FakeLink(Link):
 
     def deliver(self, topic: str, payload: bytes) -> None:
         """Takes a message from the broker, if a subscription matches."""
-        if self._up and any(_matches(each, topic) for each in self.subscriptions):
-            self._unread.append(Message(topic, payload, 1, len(self._unread) + 1, self.session))
+        for topic_filter, qos in self.subscriptions.items():
+            if self._up and _matches(topic_filter, topic):
+                self._arrive(topic, payload, qos, retain=False)
+                return
 
     @property
     def connected(self) -> bool:
@@ -171,6 +174,11 @@ class FakeLink(Link):
         return None
 
     @property
+    def settled(self) -> bool:
+        """Whether the broker has acknowledged all that somebody waits for."""
+        return not self._due_acks
+
+    @property
     def wants_write(self) -> bool:
         """Whether bytes wait."""
         return False
@@ -188,7 +196,12 @@ class FakeLink(Link):
     def _send_retained(self, topic_filter: str) -> None:
         for topic, payload in self.hub.retained.items():
             if _matches(topic_filter, topic):
-                self._unread.append(Message(topic, payload, 1, len(self._unread) + 1, self.session))
+                self._arrive(topic, payload, self.subscriptions[topic_filter], retain=True)
+
+    def _arrive(self, topic: str, payload: bytes, qos: int, *, retain: bool) -> None:
+        self._mid += qos
+        mid = self._mid if qos else 0
+        self._unread.append(Message(topic, payload, qos, mid, self.session, retain=retain))
 
 
 def _matches(topic_filter: str, topic: str) -> bool:
