@@ -21,6 +21,8 @@ from cloud.trainer import Job, Report
 from shared.errors import ArtefactError, EscalonError, StorageError
 from shared.messages import GateCount
 
+FIRST_RETRY_S = 60.0
+
 log = logging.getLogger(__name__)
 
 
@@ -76,6 +78,7 @@ class Course:
         self._monitor = EscalationMonitor(config.retrain)
         self._job: TrainingJob | None = None
         self._retrained_s: float | None = None
+        self._first_due_s: float | None = None
 
     def start(self, now_s: float) -> list[Release]:
         """Returns the releases that stand, or begins to train the first ones.
@@ -88,8 +91,7 @@ class Course:
         if len(standing) == len(channels):
             self._watch(standing[-1])
             return standing
-        log.info("%s: training the first models", self._name)
-        self._begin(TrainingJob(self._config.training.first_job, self._make_job()), now_s)
+        self._begin_first(now_s)
         return []
 
     def count(self, counts: GateCount) -> None:
@@ -107,10 +109,15 @@ class Course:
         try:
             if self._job is not None:
                 return self._judge(self._job, now_s)
-            self._retrain_when_due(now_s)
+            if self._first_due_s is None:
+                self._retrain_when_due(now_s)
+            elif now_s >= self._first_due_s:
+                self._begin_first(now_s)
         except EscalonError as error:
             log.error("%s: %s", self._name, error)
             self._job = None
+            if self._registry.latest(self._config.tier1_channel) is None:
+                self._first_due_s = now_s + FIRST_RETRY_S
         return []
 
     @property
@@ -118,6 +125,8 @@ class Course:
         """What it is doing, in words."""
         if self._job is not None:
             return f"{self._name}: training"
+        if self._first_due_s is not None:
+            return f"{self._name}: there are no first models yet, see the log; trying again"
         alarm = self._monitor.alarm
         if alarm is None:
             return f"{self._name}: watching"
@@ -157,6 +166,11 @@ class Course:
         self._export(folder, alarm.since)
         log.info("%s: training version %d", self._name, tier1.manifest.seq + 1)
         self._begin(TrainingJob(folder, self._make_job((tier1, tier2))), now_s)
+
+    def _begin_first(self, now_s: float) -> None:
+        log.info("%s: training the first models", self._name)
+        self._first_due_s = None
+        self._begin(TrainingJob(self._config.training.first_job, self._make_job()), now_s)
 
     def _cools_down(self, now_s: float) -> bool:
         began_s = self._retrained_s

@@ -7,6 +7,7 @@ job that was killed may simply be started again.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -118,13 +119,22 @@ class Lesson(msgspec.Struct, frozen=True):
 
 
 def train(folder: Path) -> Report:
-    """Runs the job in a folder.
+    """Runs the job in a folder, one process at a time.
+
+    The trainer of a cloud that was killed may still be at it: then this one waits, and finds its
+    candidate.
 
     Raises:
         StorageError: job or data cannot be read.
         ArtefactError: what was trained does not run.
     """
     job, fingerprint = _read(folder)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _train_alone(job, fingerprint, folder)
+
+
+def _train_alone(job: Job, fingerprint: str, folder: Path) -> Report:
     candidate = folder / "candidate"
     done = read_report(candidate)
     if done is not None and done.fingerprint == fingerprint:
