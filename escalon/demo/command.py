@@ -72,6 +72,7 @@ def _play(story: Story, screen: Screen, console: Console, arguments: argparse.Na
         text = msgspec.json.format(msgspec.json.encode(report)) + b"\n"
         write_durably(arguments.report, text)
         console.print(f"report: {arguments.report}")
+    console.print(f"\n{NEXT_STEPS}", highlight=False, markup=False)
     if arguments.keep_running:
         console.print(_invitation(story), markup=False, highlight=False, soft_wrap=True)
         _watch(story, console)
@@ -105,8 +106,6 @@ def _conclude(report: DemoReport, console: Console) -> None:
     seconds = ", ".join(f"{node.node} {node.seconds:.1f} s" for node in release.nodes)
     console.print(f"v{release.new_version} committed: {seconds}")
     console.print(f"broker: {report.broker}; {report.seconds_total:.0f} s in all")
-    console.print()
-    console.print(NEXT_STEPS, highlight=False, markup=False)
 
 
 def _invitation(story: Story) -> str:
