@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from escalon.demo.broker_programs import HOST, BrokerProgram, find_amqtt, find_mosquitto
+from escalon.demo.interrupts import deferred_interrupts
 from shared.errors import EscalonError
 
 MQTT_PORT = 1883
@@ -136,7 +137,8 @@ class BrokerProcess:
         self.stop()
 
     def _start_on(self, port: int, deadline: float) -> bool:
-        self.process = self._launch(port)
+        with deferred_interrupts():
+            self.process = self._launch(port)
         try:
             ready = self._wait_until_ready(self.process, port, deadline)
         except BaseException:

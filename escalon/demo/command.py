@@ -9,6 +9,7 @@ from types import FrameType
 import msgspec
 from rich.console import Console
 
+from escalon.demo.interrupts import INTERRUPTS
 from escalon.demo.report import DemoReport
 from escalon.demo.screen import LiveScreen, PlainScreen, Screen, summary
 from escalon.demo.story import Settings, Story
@@ -56,7 +57,7 @@ def run_demo(arguments: argparse.Namespace) -> int:
         return INTERRUPTED
     finally:
         # A second Ctrl-C must not leave processes behind.
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in INTERRUPTS:
             signal.signal(number, signal.SIG_IGN)
         screen.stop()
         story.close()

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from escalon.demo.interrupts import deferred_interrupts
 from shared.errors import EscalonError
 
 STOP_TIMEOUT_S = 6.0
@@ -44,7 +45,7 @@ class Processes:
             arguments: its arguments.
             stdin: whether ``tell`` is to reach it.
         """
-        with self._log(name).open("ab") as log:
+        with self._log(name).open("ab") as log, deferred_interrupts():
             self._children[name] = subprocess.Popen(
                 [sys.executable, "-m", module, *arguments],
                 stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
