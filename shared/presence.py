@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 import shared
 from shared.config import NodeConfig
-from shared.link import Link
 from shared.messages import ModelInfo, NodeInfo, NodeState, to_json
 from shared.model import ModelSpec
+from shared.mqtt.link import Link
 
 
 class Presence:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from shared.link import Link, Message
+from shared.mqtt.link import Link, Message
 
 WAIT_S = 30.0
 LOOK_EVERY_S = 0.01

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from shared.link import Message
+from shared.mqtt.link import Message
 
 MAX_ANSWERED = 10_000
 

@@ -10,8 +10,9 @@ import msgspec
 import numpy as np
 
 from shared.batcher import Batcher
+from shared.cascade.escalations import Escalations
+from shared.cascade.gate import Decision, decide
 from shared.errors import PayloadError
-from shared.link import Message
 from shared.messages import (
     SCHEMA_VERSION,
     DecidedBy,
@@ -24,11 +25,10 @@ from shared.messages import (
 )
 from shared.metrics import NodeMetrics
 from shared.model import ModelSpec
+from shared.mqtt.link import Message
 from shared.scores import Floats, well_formed
 from shared.slot import Slot
 from tier1.config import Tier1PipelineConfig
-from tier1.escalations import Escalations
-from tier1.gate import Decision, decide
 from tier1.samples import DecodedSample
 
 

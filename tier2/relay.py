@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 
 from shared.errors import ArtefactError, StorageError
-from shared.link import Link
 from shared.metrics import NodeMetrics
+from shared.mqtt.link import Link
 from shared.releases.blobs import BlobStore
 from shared.releases.fetch import Fetch
 from shared.releases.machine import State

@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Sequence
 
 from shared.errors import StorageError
-from shared.link import Link
 from shared.messages import (
     SCHEMA_VERSION,
     Escalation,
@@ -19,6 +18,7 @@ from shared.messages import (
     unpack,
 )
 from shared.metrics import NodeMetrics
+from shared.mqtt.link import Link
 from shared.spool import Spool
 from shared.topics import Topics
 from tier2.config import TelemetryConfig

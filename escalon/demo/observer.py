@@ -11,7 +11,6 @@ import numpy as np
 
 from shared.config import BrokerConfig
 from shared.errors import PayloadError
-from shared.link import Link, Message, wait_for_any
 from shared.messages import (
     NodeInfo,
     NodeState,
@@ -20,6 +19,7 @@ from shared.messages import (
     UpdateReport,
     from_json,
 )
+from shared.mqtt.link import Link, Message, wait_for_any
 from shared.topics import Topics
 
 RECENT_S = 3.0

@@ -23,8 +23,8 @@ import numpy as np
 from escalon.demo.digits import Scans, delivered, drifted
 from shared.config import BrokerConfig
 from shared.entry import set_up_log
-from shared.link import Link, wait_for_any
 from shared.messages import Sample, to_json
+from shared.mqtt.link import Link, wait_for_any
 from shared.scores import Floats
 from shared.topics import Topics
 

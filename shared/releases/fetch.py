@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 
 from shared.errors import DigestError
-from shared.link import Link
 from shared.metrics import NodeMetrics
+from shared.mqtt.link import Link
 from shared.releases.blobs import BlobStore
 from shared.releases.manifest import Artefact
 from shared.topics import Topics

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 
 from shared.errors import StorageError
-from shared.link import Link
+from shared.mqtt.link import Link
 from shared.releases.blobs import BlobStore, chunked
 from shared.releases.manifest import Manifest
 from shared.topics import Topics

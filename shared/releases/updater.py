@@ -20,10 +20,10 @@ from shared.errors import (
     SignatureError,
     StorageError,
 )
-from shared.link import Link
 from shared.messages import Step, UpdateReport, to_json
 from shared.metrics import NodeMetrics
 from shared.model import Model
+from shared.mqtt.link import Link
 from shared.releases.blobs import BlobStore
 from shared.releases.fetch import Fetch
 from shared.releases.machine import (

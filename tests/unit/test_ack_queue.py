@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.ack_queue import AckQueue
+from shared.mqtt.ack_queue import AckQueue
 
 
 def test_a_message_done_first_waits_for_the_ones_before_it() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from shared.link import Message
+from shared.mqtt.link import Message
 from tier1.deliveries import MAX_ANSWERED, Deliveries
 
 FIRST = Message("p/s/m/samples/cam", b"[1]", 1, 7, 1)

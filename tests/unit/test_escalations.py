@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from tier1.escalations import MAX_LATE, Escalations
+from shared.cascade.escalations import MAX_LATE, Escalations
 
 DEADLINE_S = 1.0
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from shared.cascade.gate import Decision, decide
 from shared.scores import Floats, well_formed
-from tier1.gate import Decision, decide
 
 NAN = float("nan")
 

@@ -25,8 +25,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from shared.ack_queue import AckQueue
 from shared.config import BrokerConfig
+from shared.mqtt.ack_queue import AckQueue
 
 CONNECT_TIMEOUT_S = 5.0
 FIRST_DELAY_S = 0.25

@@ -1,0 +1,1 @@
+"""MQTT: the one place that speaks it, through paho."""
