@@ -13,7 +13,8 @@ from cloud.store import TelemetryStore
 from shared.errors import PayloadError, StorageError
 from shared.messages import SCHEMA_VERSION, Telemetry, TelemetryAck, pack, unpack
 from shared.metrics import CloudMetrics
-from shared.mqtt.link import Link, Message
+from shared.mqtt.link import Link
+from shared.mqtt.message import Message
 from shared.presence import Presence
 from shared.releases.publication import Publication
 from shared.runtime import BUSY_WAIT_S, IDLE_WAIT_S

@@ -1,91 +1,44 @@
 """The parts of a node's configuration that every role has.
 
-Models are frozen and refuse unknown keys. The folder and the environment that a configuration is
-read with come in as validation context (``config_file.py``), never from the process.
+Models are frozen and refuse unknown keys.
 """
 
 from __future__ import annotations
 
-import math
-import os
-import re
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from shared.topics import NAME, Topics
+from shared.config_section import (
+    NAME_PATTERN,
+    AnyPath,
+    EnvironmentText,
+    ExistingFile,
+    Name,
+    Section,
+)
+from shared.input_config import InputConfig
+from shared.model_config import ModelConfig
+from shared.topics import Topics
 
-VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
-
-
-def _context(info: ValidationInfo, key: str) -> Any:
-    return (info.context or {}).get(key)
-
-
-def _expand(value: Any, info: ValidationInfo) -> Any:
-    """Puts in ``${VAR}`` and ``${VAR:-default}``; an unset variable without default is an error."""
-    environment = _context(info, "environment") or {}
-
-    def replacement(match: re.Match[str]) -> str:
-        name, default = match.groups()
-        found = environment.get(name, default)
-        if found is None:
-            raise PydanticCustomError(
-                "unset_variable",
-                "the environment variable {name} is not set",
-                {"name": name, "fix": f"set {name}, or write ${{{name}:-default}}"},
-            )
-        return str(found)
-
-    return VARIABLE.sub(replacement, value) if isinstance(value, str) else value
-
-
-def _from_folder(path: Path, info: ValidationInfo) -> Path:
-    folder: Path = _context(info, "folder") or Path()
-    return Path(os.path.normpath(folder / path.expanduser()))
-
-
-def _existing_file(path: Path) -> Path:
-    if not path.is_file():
-        raise PydanticCustomError(
-            "missing_file",
-            "there is no file {path}",
-            {
-                "path": str(path),
-                "fix": "give the path of an existing file, absolute or from "
-                "the folder of this YAML",
-            },
-        )
-    return path
-
-
-NAME_PATTERN = f"^{NAME.pattern}$"
-
-Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
-EnvironmentText = Annotated[str, BeforeValidator(_expand)]
-AnyPath = Annotated[Path, BeforeValidator(_expand), AfterValidator(_from_folder)]
-ExistingFile = Annotated[AnyPath, AfterValidator(_existing_file)]
-
-
-class Section(BaseModel):
-    """A part of a configuration: frozen, strict, no unknown keys."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
-    )
+__all__ = [
+    "NAME_PATTERN",
+    "AnyPath",
+    "BatchingConfig",
+    "BrokerConfig",
+    "EnvironmentText",
+    "ExistingFile",
+    "InputConfig",
+    "MetricsConfig",
+    "ModelConfig",
+    "Name",
+    "NodeConfig",
+    "PipelineConfig",
+    "ReleasesConfig",
+    "Section",
+]
 
 
 class BrokerConfig(Section):
@@ -144,23 +97,6 @@ class MetricsConfig(Section):
     """TCP port; 0 takes a free one, which the log and the node's ``info`` then name."""
 
 
-class ModelConfig(Section):
-    """A model that is there before the first release, from a file of yours."""
-
-    path: ExistingFile
-    """The ONNX file."""
-    version: str = Field(default="local", min_length=1, max_length=64)
-    """The version that predictions carry."""
-    labels: tuple[str, ...] = Field(min_length=2, max_length=10_000)
-    """One label for each of the model's outputs, in their order."""
-    scores: Literal["logits", "probabilities"] = "probabilities"
-    """What the model's output holds."""
-    temperature: float = Field(default=1.0, gt=0, le=100)
-    """The logits are divided by it before the softmax."""
-    threshold: float = Field(default=0.9, ge=0, le=1)
-    """Tier-1 answers itself from this confidence on. A release brings a certified one with it."""
-
-
 class ReleasesConfig(Section):
     """From where new versions of a model come."""
 
@@ -207,18 +143,6 @@ class NodeConfig(Section):
     def topics(self) -> Topics:
         """The topics of this node's site."""
         return Topics(self.prefix, self.site)
-
-
-class InputConfig(Section):
-    """What one sample is."""
-
-    shape: tuple[Annotated[int, Field(ge=1, le=1_000_000)], ...] = Field(min_length=1, max_length=7)
-    """Shape of the model's input without the batch; a sample brings its numbers in C order."""
-
-    @property
-    def size(self) -> int:
-        """How many numbers a sample has."""
-        return math.prod(self.shape)
 
 
 class PipelineConfig(Section):

@@ -20,7 +20,17 @@ UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding untrusted bytes may raise: the library lets the last two through."""
 
 DecidedBy = Literal["tier1", "tier2", "fallback"]
-Reason = Literal["confident", "low_confidence", "audit", "deadline", "invalid_scores"]
+Reason = Literal[
+    "confident",
+    "low_confidence",
+    "audit",
+    "deadline",
+    "breaker_open",
+    "budget",
+    "max_inflight",
+    "unreachable",
+    "invalid_scores",
+]
 Timestamp = float | str
 """Seconds since 1970, or text such as RFC 3339: a node hands it on as the sensor wrote it."""
 
@@ -129,6 +139,38 @@ class Prediction(Public, frozen=True):
         return self.supersedes is not msgspec.UNSET
 
 
+class PackPrediction(Public, frozen=True):
+    """The one final answer to a pack of N samples: columns of N, in the pack's order.
+
+    Attributes:
+        id: the pack's id; the id of its sample number i is ``ids[i]``, or ``id/i`` without ``ids``.
+        device_id: the sensor.
+        timestamp: the pack's own timestamp, or when it was received, seconds since 1970.
+        predictions: the labels.
+        confidences: probabilities of the labels, 0 to 1.
+        decided_by: who decided.
+        reasons: why.
+        model_versions: versions of the deciding models.
+        latency_ms: from receipt on the node to this answer.
+        ids: the samples' own ids, where they have them.
+        probabilities: of every label in their order, on request; else left out.
+    """
+
+    id: str
+    device_id: str
+    timestamp: Timestamp
+    predictions: list[str]
+    confidences: list[float]
+    decided_by: list[DecidedBy]
+    reasons: list[Reason]
+    model_versions: list[str]
+    latency_ms: float
+    node: str
+    ids: list[str] | msgspec.UnsetType = msgspec.UNSET
+    probabilities: list[list[float]] | msgspec.UnsetType = msgspec.UNSET
+    schema_version: int = SCHEMA_VERSION
+
+
 class SampleError(Public, frozen=True):
     """What was wrong with a sample, told to its sender."""
 
@@ -174,8 +216,13 @@ class Escalation(Internal, frozen=True):
         seen: samples that the node gated since its previous escalation message, these included.
         unsure: how many of those it was not sure of.
         samples: N questions.
-        inputs: float32 [N, ...].
-        probabilities: of tier-1, float32 [N, labels].
+        inputs: of the pipeline's dtype, [N, ...].
+        probabilities: of the asking tier, float32 [N, labels].
+        reply_to: last level of the topic that the reply goes to; empty for the node's name. The
+            workers of one node have one each.
+        backlog: nobody waits: what could not be asked when it came, as training material. The
+            reply says that it is on tier-2's disk.
+        recorded: the asking node keeps the record for the cloud itself.
     """
 
     schema_version: int
@@ -188,6 +235,9 @@ class Escalation(Internal, frozen=True):
     samples: tuple[EscalatedSample, ...]
     inputs: Tensor
     probabilities: Tensor
+    reply_to: str = ""
+    backlog: bool = False
+    recorded: bool = False
 
 
 class Reply(Internal, frozen=True):
@@ -257,11 +307,18 @@ class TelemetryAck(Internal, frozen=True):
 
 
 class NodeState(Public, frozen=True):
-    """Birth (``online``) and last will or farewell (``offline``) of a node."""
+    """Birth (``online``) and last will or farewell (``offline``) of a node.
+
+    Attributes:
+        instance: of the process; another one under the same name is another process.
+        host: where it runs.
+    """
 
     node: str
     role: str
     state: Literal["online", "offline"]
+    instance: str = ""
+    host: str = ""
     schema_version: int = SCHEMA_VERSION
 
 

@@ -14,7 +14,8 @@ from prometheus_client import Counter
 
 from shared.config import BrokerConfig, NodeConfig
 from shared.messages import NodeState, to_json
-from shared.mqtt.link import Link, Message, Will, wait_for_any
+from shared.mqtt.link import Link, wait_for_any
+from shared.mqtt.message import Message, Will
 
 IDLE_WAIT_S = 0.5
 BUSY_WAIT_S = 0.02  # while a child process or a thread may finish, which wakes no socket

@@ -11,7 +11,8 @@ from shared.config import ModelConfig, NodeConfig, PipelineConfig
 from shared.errors import ArtefactError, ConfigError, StorageError
 from shared.metrics import NodeMetrics
 from shared.model import Calibration, Model, ModelSpec
-from shared.mqtt.link import Link, Message
+from shared.mqtt.link import Link
+from shared.mqtt.message import Message
 from shared.presence import Presence
 from shared.releases.signing import Trust, load_trust
 from shared.releases.updater import Updater

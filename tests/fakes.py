@@ -9,7 +9,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from shared.mqtt.link import Link, Message
+from shared.mqtt.link import Link
+from shared.mqtt.message import Message
 
 WAIT_S = 30.0
 LOOK_EVERY_S = 0.01

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from shared.mqtt.link import Message
+from shared.mqtt.message import Message
 
 MAX_ANSWERED = 10_000
 

@@ -13,7 +13,8 @@ import numpy as np
 from shared.errors import PayloadError
 from shared.messages import Prediction, Reply, SampleError, pack, to_json, unpack
 from shared.metrics import NodeMetrics
-from shared.mqtt.link import Link, Message
+from shared.mqtt.link import Link
+from shared.mqtt.message import Message
 from shared.presence import Presence
 from shared.runtime import BUSY_WAIT_S, IDLE_WAIT_S
 from shared.serving import NodeModels

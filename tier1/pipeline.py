@@ -25,7 +25,7 @@ from shared.messages import (
 )
 from shared.metrics import NodeMetrics
 from shared.model import ModelSpec
-from shared.mqtt.link import Message
+from shared.mqtt.message import Message
 from shared.scores import Floats, well_formed
 from shared.slot import Slot
 from tier1.config import Tier1PipelineConfig

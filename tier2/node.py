@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from shared.errors import PayloadError, StorageError
 from shared.messages import Escalation, pack, unpack
 from shared.metrics import NodeMetrics
-from shared.mqtt.link import Link, Message
+from shared.mqtt.link import Link
+from shared.mqtt.message import Message
 from shared.presence import Presence
 from shared.runtime import BUSY_WAIT_S, IDLE_WAIT_S
 from shared.serving import NodeModels, read_trust

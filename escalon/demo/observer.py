@@ -19,7 +19,8 @@ from shared.messages import (
     UpdateReport,
     from_json,
 )
-from shared.mqtt.link import Link, Message, wait_for_any
+from shared.mqtt.link import Link, wait_for_any
+from shared.mqtt.message import Message
 from shared.topics import Topics
 
 RECENT_S = 3.0

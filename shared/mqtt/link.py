@@ -1,8 +1,8 @@
-"""The link to one broker: the only module that speaks MQTT (paho).
+"""The link to one broker: it connects, stays connected, subscribes, acknowledges in order.
 
 It starts no network thread: ``receive``, ``flush`` and ``tend`` drive paho through its public
 external-loop calls from the one loop that owns the node. Only the attempt to connect runs aside, so
-that a broker that does not answer stalls nobody.
+that a broker that does not answer stalls nobody. How the messages go is the wire's (``wire.py``).
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from paho.mqtt.client import MQTT_ERR_NO_CONN, MQTT_ERR_SUCCESS, Client, MQTTMessage
@@ -27,6 +26,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from shared.config import BrokerConfig
 from shared.mqtt.ack_queue import AckQueue
+from shared.mqtt.message import Message, Will
 
 CONNECT_TIMEOUT_S = 5.0
 FIRST_DELAY_S = 0.25
@@ -39,37 +39,6 @@ RECEIVE_BUFFER_BYTES = 2**20
 SESSION_EXPIRY_S = 7 * 86_400
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A message as it came.
-
-    Attributes:
-        topic: its topic.
-        payload: its bytes.
-        qos: 0 or 1.
-        mid: the broker's number for it, 0 for QoS 0.
-        dup: whether the broker brings it again.
-        retain: whether the broker had kept it for later subscribers.
-        session: number of the connection that it came on.
-    """
-
-    topic: str
-    payload: bytes
-    qos: int
-    mid: int
-    session: int
-    dup: bool = False
-    retain: bool = False
-
-
-@dataclass(frozen=True)
-class Will:
-    """What the broker publishes, retained, when this client vanishes."""
-
-    topic: str
-    payload: bytes
 
 
 class Link:

@@ -12,7 +12,8 @@ import pytest
 
 from escalon.demo.broker import BrokerProcess, open_broker
 from shared.config import BrokerConfig
-from shared.mqtt.link import Link, Message, wait_for_any
+from shared.mqtt.link import Link, wait_for_any
+from shared.mqtt.message import Message
 from tests.fakes import FakeBroker, FakeLink, wait_until
 
 MakeLink = Callable[[], Link]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
-from shared.mqtt.link import Message
+from shared.mqtt.message import Message
 from tier1.deliveries import MAX_ANSWERED, Deliveries
 
 FIRST = Message("p/s/m/samples/cam", b"[1]", 1, 7, 1)

@@ -17,7 +17,7 @@ from shared.errors import PayloadError
 from shared.messages import Escalation, Reply, Tensor
 from shared.metrics import NodeMetrics
 from shared.model import Model
-from shared.mqtt.link import Message
+from shared.mqtt.message import Message
 from shared.releases.updater import Health
 from shared.scores import Floats
 from tests.builders import LABELS, SHAPE, echo_onnx, load_echo, spec
