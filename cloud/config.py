@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from shared.config import AnyPath, BrokerConfig, InputConfig, Name, NodeConfig, Section
+from shared.config import AnyPath, BrokerConfig, Name, NodeConfig, Section, ShapeConfig
 
 
 class TrainingConfig(Section):
@@ -53,7 +53,7 @@ class RetrainConfig(Section):
 class CloudPipelineConfig(Section):
     """One classification task in the cloud."""
 
-    input: InputConfig
+    input: ShapeConfig
     """What one sample is."""
     labels: tuple[str, ...] = Field(min_length=2, max_length=10_000)
     """The labels, in the order of the models' outputs."""

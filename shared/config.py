@@ -5,6 +5,7 @@ Models are frozen and refuse unknown keys.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
@@ -19,7 +20,8 @@ from shared.config_section import (
     Name,
     Section,
 )
-from shared.input_config import InputConfig
+from shared.input_config import InputConfig, ShapeConfig, layout_of
+from shared.inputs import Inputs
 from shared.model_config import ModelConfig
 from shared.topics import Topics
 
@@ -38,6 +40,7 @@ __all__ = [
     "PipelineConfig",
     "ReleasesConfig",
     "Section",
+    "ShapeConfig",
 ]
 
 
@@ -148,14 +151,47 @@ class NodeConfig(Section):
 class PipelineConfig(Section):
     """One classification task on a node: where its model comes from and how it is fed."""
 
-    input: InputConfig
-    """What one sample is."""
+    input: InputConfig | None = None
+    """What one sample is, where the model has one input."""
+    inputs: dict[str, InputConfig] | None = Field(default=None, min_length=1, max_length=64)
+    """What one sample is, where the model has several: by the name of the ONNX input."""
     model: ModelConfig | None = None
     """A model that is there before the first release."""
     releases: ReleasesConfig | None = None
     """From where new versions of the model come."""
     batching: BatchingConfig = BatchingConfig()
     """How samples are put together for the model."""
+
+    @cached_property
+    def layout(self) -> Inputs:
+        """What a sample's row is, and how the model takes it."""
+        return layout_of(self.input, self.inputs)
+
+    @model_validator(mode="after")
+    def _one_kind_of_input(self) -> Self:
+        if (self.input is None) == (self.inputs is None):
+            raise PydanticCustomError(
+                "input_or_inputs",
+                "a pipeline has either `input:` or `inputs:`",
+                {
+                    "fix": "write `input: {shape: [64]}` for a model with one input, or `inputs:` "
+                    "with a section for each input of the model"
+                },
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_release_has_one_plain_input(self) -> Self:
+        if self.releases is None or not (self.inputs or self.layout.specs[0].normalised):
+            return self
+        raise PydanticCustomError(
+            "input_of_releases",
+            "a release takes a sample as it comes, as one input",
+            {
+                "fix": "put mean and scale into the released models, or join their inputs, "
+                "and write `input:` with the shape alone"
+            },
+        )
 
     @model_validator(mode="after")
     def _some_model(self) -> Self:

@@ -87,7 +87,7 @@ class NodeModels:
                 updater.start()
                 model = updater.serving
             if model is None and pipeline.model is not None:
-                model = load_local(name, pipeline.model, pipeline.input.shape)
+                model = load_local(name, pipeline.model, pipeline.layout.shape)
                 if updater is not None:
                     updater.begin_with(model)
             self._slots[name].put(model)

@@ -418,7 +418,7 @@ class Updater:
 
     def _unfit(self, manifest: Manifest) -> str:
         """Returns why a release is not for this node; empty if it is."""
-        shape, artefact = self._pipeline.input.shape, manifest.artefact
+        shape, artefact = self._pipeline.layout.shape, manifest.artefact
         if manifest.expires <= time.time():
             return "it has expired"
         if manifest.input_shape != shape:
