@@ -1,18 +1,50 @@
-"""From a model's raw output to probabilities that may be trusted to be probabilities."""
+"""From a model's raw output to probabilities that may be trusted, and to how certain it is."""
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 ScoreKind = Literal["logits", "probabilities"]
+ScoreName = Literal["max_probability", "margin", "entropy", "energy"]
 Floats = NDArray[np.float32]
 Flags = NDArray[np.bool_]
 
 SUM_TOLERANCE = 1e-2  # float16 models and int8 ones do not sum to one exactly
 SMALLEST_PROBABILITY = 1e-12
+
+
+class Scored(NamedTuple):
+    """What a model thinks of a batch.
+
+    Attributes:
+        probabilities: float32 [N, labels], calibrated; NaN in a row whose scores are malformed.
+        certainty: float32 [N], what the threshold is held against; NaN where malformed.
+    """
+
+    probabilities: Floats
+    certainty: Floats
+
+    @classmethod
+    def malformed(cls, count: int, labels: int) -> Scored:
+        """Returns the scores of a model that gave none."""
+        return cls(np.full((count, labels), np.nan, np.float32), np.full(count, np.nan, np.float32))
+
+
+def score(raw: Floats, kind: ScoreKind, temperature: float, name: ScoreName) -> Scored:
+    """Calibrates a batch and says how certain each answer is.
+
+    Args:
+        raw: float32 [N, labels], the model's output.
+        kind: what it holds.
+        temperature: above 0; 1 leaves the scores as they are.
+        name: which certainty.
+    """
+    calibrated = probabilities(raw, kind, temperature)
+    return Scored(calibrated, certainty(calibrated, raw, name, temperature))
 
 
 def probabilities(raw: Floats, kind: ScoreKind, temperature: float) -> Floats:
@@ -23,26 +55,60 @@ def probabilities(raw: Floats, kind: ScoreKind, temperature: float) -> Floats:
     to logits by their logarithm, which the softmax undoes at temperature 1.
 
     Args:
-        raw: float [N, labels], the model's output.
+        raw: float32 [N, labels], the model's output.
         kind: what it holds.
         temperature: above 0; 1 leaves the scores as they are.
 
     Returns:
-        float32 [N, labels]. A row that is malformed (NaN, infinite, negative or not summing to one)
-        comes back as it is or as NaN: ``well_formed`` tells.
+        float32 [N, labels]. A row that is malformed (NaN, infinite, or as probabilities negative or
+        not summing to one) comes back as NaN.
     """
-    if kind == "probabilities":
-        sound = well_formed(raw)
-        logits = np.log(np.clip(raw, SMALLEST_PROBABILITY, 1.0))
-    else:
-        sound = np.asarray(np.isfinite(raw).all(axis=1))
-        logits = raw
     with np.errstate(invalid="ignore", over="ignore"):
-        scaled = logits.astype(np.float64) / temperature
-        scaled -= scaled.max(axis=1, keepdims=True)
-        exponentials = np.exp(scaled)
-        result: Floats = (exponentials / exponentials.sum(axis=1, keepdims=True)).astype(np.float32)
-    result[~sound] = np.nan
+        if kind == "logits":
+            sound = _finite(raw)
+            result = _softmax(raw, temperature)
+        else:
+            sound = well_formed(raw)
+            result = _recalibrated(raw, temperature)
+        if not np.logical_and.reduce(sound):
+            result[~sound] = np.nan
+    return result
+
+
+def certainty(
+    calibrated: Floats, logits: Floats, name: ScoreName, temperature: float = 1.0
+) -> Floats:
+    """Returns how certain a model is of each answer; higher is more certain.
+
+    ==================  ==========================================================================
+    ``max_probability`` p₁, the largest probability; 0 to 1
+    ``margin``          p₁ - p₂, the two largest; 0 to 1
+    ``entropy``         1 - H(p) / log K, of K labels; 0 to 1
+    ``energy``          T · log Σ exp(logit / T), any number: the negative of the energy of Liu et
+                        al., Energy-based Out-of-distribution Detection, NeurIPS 2020, arXiv
+                        2010.03759, equation 4
+    ==================  ==========================================================================
+
+    Args:
+        calibrated: float32 [N, labels], as ``probabilities`` returns them.
+        logits: float32 [N, labels]; only ``energy`` looks at them.
+        name: which certainty.
+        temperature: T of ``energy``.
+
+    Returns:
+        float32 [N]; NaN where the probabilities are.
+    """
+    match name:
+        case "max_probability":
+            result: Floats = np.maximum.reduce(calibrated, axis=1)
+        case "margin":
+            result = _margin(calibrated)
+        case "entropy":
+            result = _certainty_of_entropy(calibrated)
+        case "energy":
+            with np.errstate(invalid="ignore", over="ignore"):
+                result = _negative_energy(logits, temperature)
+            result[np.isnan(calibrated[:, 0])] = np.nan
     return result
 
 
@@ -55,7 +121,57 @@ def well_formed(scores: Floats) -> Flags:
     Returns:
         bool [N].
     """
-    with np.errstate(invalid="ignore"):
-        within = (np.isfinite(scores) & (scores >= 0) & (scores <= 1 + SUM_TOLERANCE)).all(axis=1)
-        sums = np.abs(scores.sum(axis=1, dtype=np.float64) - 1) <= SUM_TOLERANCE
-    return np.asarray(within & sums)
+    # No number of a row that holds none below 0 and sums to one is larger than one, or not finite.
+    with np.errstate(invalid="ignore", over="ignore"):
+        positive = np.logical_and.reduce(scores >= 0, axis=1)
+        off = np.abs(np.add.reduce(scores, axis=1) - 1)
+        return np.asarray(positive & (off <= SUM_TOLERANCE))
+
+
+def _finite(raw: Floats) -> Flags:
+    # The sum of a batch with anything else in it is not finite; the sum is far quicker.
+    if math.isfinite(np.add.reduce(raw, axis=None)):
+        return np.ones(len(raw), np.bool_)
+    return np.asarray(np.logical_and.reduce(np.isfinite(raw), axis=1))
+
+
+def _softmax(logits: Floats, temperature: float) -> Floats:
+    result: Floats = logits - np.maximum.reduce(logits, axis=1, keepdims=True)
+    if temperature != 1:
+        result /= temperature
+    np.exp(result, out=result)
+    result /= np.add.reduce(result, axis=1, keepdims=True)
+    return result
+
+
+def _recalibrated(raw: Floats, temperature: float) -> Floats:
+    if temperature != 1:
+        return _softmax(np.log(np.maximum(raw, np.float32(SMALLEST_PROBABILITY))), temperature)
+    sums: Floats = np.add.reduce(raw, axis=1, keepdims=True)
+    return raw / sums
+
+
+def _margin(calibrated: Floats) -> Floats:
+    if calibrated.shape[1] < 2:
+        return calibrated[:, 0]
+    two = np.partition(calibrated, -2, axis=1)
+    result: Floats = two[:, -1] - two[:, -2]
+    return result
+
+
+def _certainty_of_entropy(calibrated: Floats) -> Floats:
+    labels = calibrated.shape[1]
+    if labels < 2:
+        return calibrated[:, 0]
+    logarithms = np.log(np.maximum(calibrated, np.float32(SMALLEST_PROBABILITY)))
+    entropy = np.add.reduce(calibrated * logarithms, axis=1)
+    result: Floats = np.clip(1 + entropy / np.float32(math.log(labels)), 0, 1)
+    return result
+
+
+def _negative_energy(logits: Floats, temperature: float) -> Floats:
+    largest: Floats = np.maximum.reduce(logits, axis=1)
+    divisor = np.float32(temperature)
+    exponentials = np.exp((logits - largest[:, None]) / divisor)
+    sums: Floats = np.log(np.add.reduce(exponentials, axis=1))
+    return largest + divisor * sums
