@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,27 +74,50 @@ class Spool:
         Raises:
             StorageError: it cannot be written.
         """
+        return self.add_all([(key, payload)])
+
+    def add_all(self, entries: Sequence[tuple[str, bytes]]) -> int:
+        """Appends entries, durably, with one write: all of them or none.
+
+        Args:
+            entries: keys and payloads, oldest first.
+
+        Returns:
+            How many old entries had to go for them.
+
+        Raises:
+            StorageError: they cannot be written.
+        """
         now = time.time()
         database = self._open_database()
         try:
             with database:
-                database.execute("INSERT INTO entries (key, payload, at) VALUES (?, ?, ?)",
-                                 (key, payload, now))  # fmt: skip
-                self._bytes += len(payload)
+                database.executemany(
+                    "INSERT INTO entries (key, payload, at) VALUES (?, ?, ?)",
+                    [(key, payload, now) for key, payload in entries],
+                )
+                self._bytes += sum(len(payload) for _, payload in entries)
                 return self._shrink(database, now)
         except sqlite3.Error as error:
             self._bytes = self._count_bytes(database)  # the transaction was rolled back
             raise StorageError(f"cannot write {self._path}: {error}") from error
 
-    def oldest(self, count: int) -> list[tuple[str, bytes]]:
+    def oldest(self, count: int, skip: Collection[str] = ()) -> list[tuple[str, bytes]]:
         """Returns up to ``count`` entries, oldest first, without removing them.
+
+        Args:
+            count: at most so many.
+            skip: keys of entries to leave out, a few hundred at most.
 
         Raises:
             StorageError: the file cannot be read.
         """
+        places = ",".join("?" * len(skip))
         try:
             rows = self._open_database().execute(
-                "SELECT key, payload FROM entries ORDER BY number LIMIT ?", (count,)
+                f"SELECT key, payload FROM entries WHERE key NOT IN ({places}) "  # noqa: S608 - only question marks go in
+                "ORDER BY number LIMIT ?",
+                (*skip, count),
             )
             return [(str(key), bytes(payload)) for key, payload in rows]
         except sqlite3.Error as error:

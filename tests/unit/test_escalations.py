@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from shared.cascade.escalations import MAX_LATE, Escalations
+from shared.cascade.escalations import MAX_LATE, MAX_STALE, Escalations
 
 DEADLINE_S = 1.0
 
@@ -17,7 +17,7 @@ def test_an_answer_in_time_takes_its_question_once() -> None:
     assert escalations.answered(7) == "seven"
     assert escalations.answered(7) is None
     assert escalations.answered_late(7) is None
-    assert escalations.expired(10.0) == []
+    assert escalations.overdue(10.0) == []
 
 
 def test_a_question_expires_at_its_deadline_and_not_before() -> None:
@@ -25,8 +25,8 @@ def test_a_question_expires_at_its_deadline_and_not_before() -> None:
     escalations.ask(1, "one", 5.0)
     escalations.ask(2, "two", 5.5)
     assert escalations.due_s() == 6.0
-    assert escalations.expired(5.999) == []
-    assert escalations.expired(6.0) == ["one"]
+    assert escalations.overdue(5.999) == []
+    assert escalations.overdue(6.0) == [(1, 5.0, "one")]
     assert escalations.due_s() == 6.5
     assert len(escalations) == 1
 
@@ -34,7 +34,7 @@ def test_a_question_expires_at_its_deadline_and_not_before() -> None:
 def test_a_late_answer_corrects_once() -> None:
     escalations: Escalations[str] = Escalations(DEADLINE_S)
     escalations.ask(1, "one", 0.0)
-    escalations.expired(2.0)
+    escalations.overdue(2.0)
     assert escalations.answered(1) is None
     assert escalations.answered_late(1) == "one"
     assert escalations.answered_late(1) is None
@@ -47,11 +47,39 @@ def test_nothing_waits_for_an_answer_that_nobody_asked_for() -> None:
     assert escalations.due_s() is None
 
 
+def test_a_question_with_less_time_expires_first() -> None:
+    escalations: Escalations[str] = Escalations(DEADLINE_S)
+    assert escalations.ask(1, "one", 0.0) == 1.0
+    assert escalations.ask(2, "two", 0.1, due_s=0.4) == 0.4
+    assert escalations.ask(3, "three", 0.1, due_s=60.0) == 1.1
+    assert escalations.due_s() == 0.4
+    assert [each.correlation for each in escalations.overdue(2.0)] == [2, 1, 3]
+
+
+def test_a_withdrawn_question_leaves_without_a_trace() -> None:
+    escalations: Escalations[str] = Escalations(DEADLINE_S)
+    escalations.ask(1, "one", 0.0)
+    assert escalations.withdrawn(1) == "one"
+    assert escalations.withdrawn(1) is None
+    assert escalations.overdue(2.0) == []
+    assert escalations.answered_late(1) is None
+
+
+def test_answered_questions_behind_one_that_waits_take_no_room() -> None:
+    escalations: Escalations[int] = Escalations(DEADLINE_S)
+    escalations.ask(0, 0, 0.0)
+    for number in range(1, 10 * MAX_STALE):
+        escalations.ask(number, number, 0.0)
+        assert escalations.answered(number) == number
+        assert escalations.due_s() == 1.0
+    assert len(escalations._deadlines) <= MAX_STALE + 2
+
+
 def test_the_memory_of_the_late_is_bounded_and_forgets_the_oldest() -> None:
     escalations: Escalations[int] = Escalations(DEADLINE_S)
     for number in range(MAX_LATE + 5):
         escalations.ask(number, number, 0.0)
-    assert len(escalations.expired(2.0)) == MAX_LATE + 5
+    assert len(escalations.overdue(2.0)) == MAX_LATE + 5
     assert escalations.answered_late(4) is None
     assert escalations.answered_late(5) == 5
 
@@ -69,10 +97,12 @@ class EscalationCourse(RuleBasedStateMachine):
         self.corrected: list[int] = []
         self.asked = 0
 
-    @rule()
-    def ask(self) -> None:
-        self.escalations.ask(self.asked, self.asked, self.now_s)
-        self.waiting[self.asked] = self.now_s + DEADLINE_S
+    @rule(left_s=st.none() | st.floats(0, 2.0))
+    def ask(self, left_s: float | None) -> None:
+        due_s = None if left_s is None else self.now_s + left_s
+        usual_s = self.now_s + DEADLINE_S
+        self.escalations.ask(self.asked, self.asked, self.now_s, due_s)
+        self.waiting[self.asked] = usual_s if due_s is None else min(due_s, usual_s)
         self.asked += 1
 
     @rule(data=st.data())
@@ -93,8 +123,11 @@ class EscalationCourse(RuleBasedStateMachine):
     @rule(passed_s=st.floats(0, 1.5))
     def let_time_pass(self, passed_s: float) -> None:
         self.now_s += passed_s
-        over = self.escalations.expired(self.now_s)
-        assert over == [number for number, due_s in self.waiting.items() if due_s <= self.now_s]
+        over = [each.question for each in self.escalations.overdue(self.now_s)]
+        assert over == sorted(
+            (number for number, due_s in self.waiting.items() if due_s <= self.now_s),
+            key=lambda number: (self.waiting[number], number),
+        )
         for number in over:
             del self.waiting[number]
             self.late.add(number)

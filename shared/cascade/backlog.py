@@ -1,0 +1,223 @@
+"""Hard samples that could not be asked: on the disk until the next tier has them on its own."""
+
+from __future__ import annotations
+
+import logging
+import math
+import uuid
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.cascade.config import EscalationConfig
+from shared.cascade.leftovers import Batch, Leftovers
+from shared.errors import PayloadError, StorageError
+from shared.messages import EscalatedSample, Escalation, pack, unpack
+from shared.metrics import NodeMetrics
+from shared.scores import Floats
+from shared.spool import Spool
+
+COMMIT_EVERY_S = 1.0
+MAX_DOUBLINGS = 32
+MAX_TRIED = 64  # messages that are passed over, and whose late confirmation is still known
+
+log = logging.getLogger(__name__)
+
+
+class Backlog:
+    """Training material that goes up late, one message at a time, when nothing else does.
+
+    It writes at most once a second and at most a message's worth, so that a tier which is away
+    costs a disk little; what comes beyond that is dropped and counted. An entry leaves the disk
+    when the next tier says that the records are on its own, or when a cap removes it. One that is
+    not confirmed goes behind the others: a message that the next tier cannot take holds up
+    nothing.
+
+    Its questions have numbers below 0, those that somebody waits for have not: a reply belongs to
+    one kind or the other for certain.
+
+    Args:
+        node: this node's name.
+        pipeline: the pipeline.
+        reply_to: last level of the topic that replies come on.
+        config: how the next tier is asked.
+        spool: where the messages wait.
+        rng: draws the first number and the jitter.
+        metrics: what is counted.
+    """
+
+    def __init__(
+        self,
+        *,
+        node: str,
+        pipeline: str,
+        reply_to: str,
+        config: EscalationConfig,
+        spool: Spool,
+        rng: np.random.Generator,
+        metrics: NodeMetrics,
+    ) -> None:
+        self._node = node
+        self._reply_to = reply_to
+        self._config = config.backlog
+        self._spool = spool
+        self._rng = rng
+        self._metrics = metrics
+        # Random, so that it meets none of an earlier life that are on the disk.
+        first_number = -1 - int(rng.integers(2**62))
+        self._leftovers = Leftovers(node, pipeline, config, first_number)
+        self._commit_s = -math.inf
+        self._next_s = -math.inf
+        self._failures = 0
+        self._tried: OrderedDict[tuple[int, ...], str] = OrderedDict()
+
+    def start(self) -> None:
+        """Opens the spool.
+
+        Raises:
+            StorageError: it cannot be opened.
+        """
+        self._spool.open()
+
+    # In comes what could not be asked
+
+    @property
+    def full(self) -> bool:
+        """Whether ``keep`` would take nothing before the next write to the disk."""
+        return self._config.max_bytes == 0 or self._leftovers.full
+
+    def refuse(self, count: int) -> None:
+        """Counts samples that were not offered because it is full."""
+        if self._config.max_bytes:
+            self._metrics.drops.labels(reason="backlog_full").inc(count)
+
+    def keep(
+        self,
+        samples: Sequence[EscalatedSample],
+        rows: NDArray[np.generic],
+        probabilities: Floats,
+        version: str,
+    ) -> None:
+        """Takes samples for later; what does not fit is dropped and counted.
+
+        Args:
+            samples: N questions; their numbers are replaced.
+            rows: of the pipeline's dtype, [N, ...], as they came.
+            probabilities: of this tier, float32 [N, labels].
+            version: of this tier's model.
+        """
+        taken = 0
+        if samples and not self.full:
+            taken = self._leftovers.add(Batch(samples, rows, probabilities, version))
+        if taken < len(samples):
+            self.refuse(len(samples) - taken)
+
+    def poll(self, now_s: float) -> None:
+        """Writes what came in to the disk, at most once a second. Called each turn."""
+        if self._leftovers and now_s >= self._commit_s:
+            self._commit()
+            self._commit_s = now_s + COMMIT_EVERY_S
+
+    def due_s(self) -> float | None:
+        """Returns when the next write is due, monotonic, or None if nothing waits for it."""
+        return self._commit_s if self._leftovers else None
+
+    def close(self) -> None:
+        """Puts what is left on the disk."""
+        if self._leftovers:
+            self._commit()
+        self._spool.close()
+
+    # Out goes a message at a time
+
+    def next(self, now_s: float, *, idle: bool) -> Escalation | None:
+        """Returns the next message if it is time for one; the caller sends it at once.
+
+        Args:
+            now_s: monotonic.
+            idle: whether the next tier can be reached and nothing urgent waits for it; see
+                ``Escalator.quiet``.
+        """
+        if not idle or now_s < self._next_s or not self._spool.payload_bytes:
+            return None
+        self._next_s = now_s + self._delay_s()
+        self._failures += 1
+        try:
+            message = self._untried()
+        except StorageError as error:
+            log.error("the backlog waits: %s", error)
+            return None
+        if message is None:
+            return None
+        # The node may have got another name since.
+        return msgspec.structs.replace(message, node=self._node, reply_to=self._reply_to)
+
+    def on_reply(self, correlations: Sequence[int]) -> bool:
+        """Removes what the next tier has on its disk.
+
+        Args:
+            correlations: of a reply.
+
+        Returns:
+            Whether it was a reply to the backlog, and so to no question that somebody waits for.
+        """
+        if not correlations or correlations[0] >= 0:
+            return False
+        key = self._tried.get(tuple(correlations))
+        if key is None:
+            return True
+        try:
+            self._spool.remove((key,))
+        except StorageError as error:
+            log.error("the backlog keeps what is confirmed: %s", error)
+            return True
+        del self._tried[tuple(correlations)]
+        self._failures = 0
+        self._next_s = -math.inf
+        return True
+
+    def _commit(self) -> None:
+        count = len(self._leftovers)
+        entries = [(uuid.uuid4().hex, pack(message)) for message in self._leftovers.take()]
+        try:
+            gone = self._spool.add_all(entries)
+        except StorageError as error:
+            log.error("the backlog loses %d samples: %s", count, error)
+            self._metrics.drops.labels(reason="backlog_broken").inc(count)
+        else:
+            self._metrics.drops.labels(reason="backlog_expired").inc(gone)
+
+    def _untried(self) -> Escalation | None:
+        """Returns the oldest message that this round has not sent, or begins the next round."""
+        while True:
+            if len(self._tried) >= MAX_TRIED:
+                self._tried.clear()
+            found = self._spool.oldest(1, skip=tuple(self._tried.values()))
+            if found:
+                message = self._readable(*found[0])
+                if message is not None:
+                    return message
+            elif self._tried:
+                self._tried.clear()
+            else:
+                return None
+
+    def _readable(self, key: str, payload: bytes) -> Escalation | None:
+        """Notes an entry as sent; one that cannot be read is removed."""
+        try:
+            message = unpack(payload, Escalation)
+        except PayloadError as error:
+            log.error("the backlog drops an entry: %s", error)
+            self._metrics.drops.labels(reason="backlog_unreadable").inc()
+            self._spool.remove((key,))
+            return None
+        self._tried[tuple(sample.correlation for sample in message.samples)] = key
+        return message
+
+    def _delay_s(self) -> float:
+        """Exponential, capped, jittered by half."""
+        doubled_s = self._config.retry_s * 2.0 ** min(self._failures, MAX_DOUBLINGS)
+        return min(doubled_s, self._config.max_retry_s) * (0.5 + float(self._rng.random()) / 2)
