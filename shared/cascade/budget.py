@@ -20,13 +20,14 @@ class Bucket:
     def __init__(self, per_minute: int) -> None:
         self._capacity = float(per_minute)
         self._level = self._capacity
-        self._filled_s = -math.inf
+        self._filled_s: float | None = None
 
     def fill(self, now_s: float) -> None:
         """Lets in what has come since the last time."""
-        inflow = self._capacity / 60 * max(0.0, now_s - self._filled_s)
-        self._level = min(self._capacity, self._level + inflow)
-        self._filled_s = max(self._filled_s, now_s)
+        if self._filled_s is not None and now_s > self._filled_s:
+            inflow = self._capacity / 60 * (now_s - self._filled_s)
+            self._level = min(self._capacity, self._level + inflow)
+        self._filled_s = now_s if self._filled_s is None else max(self._filled_s, now_s)
 
     def covers(self, cost: float) -> int:
         """Returns for how many items of a cost there is enough.

@@ -1,0 +1,268 @@
+"""Hard samples that could not be asked wait on the disk, and go up when nothing else does."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from shared.cascade.backlog import COMMIT_EVERY_S, MAX_TRIED, Backlog
+from shared.cascade.config import BacklogConfig, EscalationConfig
+from shared.errors import StorageError
+from shared.messages import Escalation
+from shared.metrics import NodeMetrics
+from shared.spool import Spool, SpoolLimits
+from tests.builders import SHAPE, escalated
+
+ROOMY = BacklogConfig(retry_s=10.0, max_retry_s=40.0)
+
+
+class Rig:
+    """A backlog on a file."""
+
+    def __init__(self, folder: Path, config: BacklogConfig, *, seed: int, node: str) -> None:
+        self.metrics = NodeMetrics(CollectorRegistry())
+        self.spool = Spool(
+            folder / "backlog.sqlite", SpoolLimits(config.max_bytes, config.max_age_s)
+        )
+        self.backlog = Backlog(
+            node=node,
+            pipeline="meter",
+            reply_to=node,
+            config=EscalationConfig(max_batch_samples=4, backlog=config),
+            spool=self.spool,
+            rng=np.random.default_rng(seed),
+            metrics=self.metrics,
+        )
+        self.backlog.start()
+
+    def keep(self, *numbers: int) -> None:
+        rows = np.full((len(numbers), *SHAPE), 7, np.float32)
+        scores = np.zeros((len(numbers), 3), np.float32)
+        self.backlog.keep([escalated(number) for number in numbers], rows, scores, "1")
+
+    def write(self, *numbers: int, now_s: float) -> None:
+        """Keeps samples and writes them to the disk."""
+        self.keep(*numbers)
+        self.backlog.poll(now_s)
+        assert self.backlog.due_s() is None
+
+    def send(self, now_s: float) -> Escalation | None:
+        return self.backlog.next(now_s, idle=True)
+
+    def sent(self, now_s: float) -> Escalation:
+        message = self.send(now_s)
+        assert message is not None
+        return message
+
+    def drops(self, reason: str) -> float:
+        found = self.metrics.registry.get_sample_value("edge_drops_total", {"reason": reason})
+        return found or 0.0
+
+
+@contextmanager
+def rig_at(
+    folder: Path, config: BacklogConfig = ROOMY, *, seed: int = 1, node: str = "tier1-a"
+) -> Iterator[Rig]:
+    rig = Rig(folder, config, seed=seed, node=node)
+    try:
+        yield rig
+    finally:
+        rig.backlog.close()
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    with rig_at(tmp_path) as rig:
+        yield rig
+
+
+def ids(message: Escalation | None) -> list[str]:
+    return [] if message is None else [sample.id for sample in message.samples]
+
+
+def numbers(message: Escalation) -> tuple[int, ...]:
+    return tuple(sample.correlation for sample in message.samples)
+
+
+def test_what_is_kept_goes_to_the_disk_and_out_as_it_came(rig: Rig) -> None:
+    rig.write(1, 2, now_s=0.0)
+    message = rig.sent(0.0)
+    assert ids(message) == ["id-1", "id-2"]
+    assert message.backlog
+    assert message.reply_to == "tier1-a"
+    assert message.inputs.array().tolist() == [[7.0] * 3] * 2
+
+
+def test_it_writes_at_most_once_a_second(rig: Rig) -> None:
+    rig.write(1, now_s=0.0)
+    written_bytes = rig.spool.payload_bytes
+    rig.keep(2)
+    rig.backlog.poll(COMMIT_EVERY_S - 0.1)
+    assert rig.spool.payload_bytes == written_bytes
+    assert rig.backlog.due_s() == COMMIT_EVERY_S
+    rig.backlog.poll(COMMIT_EVERY_S)
+    assert rig.spool.payload_bytes > written_bytes
+
+
+def test_past_a_messages_worth_until_the_next_write_samples_are_dropped_and_counted(
+    rig: Rig,
+) -> None:
+    rig.write(0, now_s=0.0)
+    row = np.zeros((1, 2**17), np.float32)  # half a MiB alone
+    rig.backlog.keep([escalated(1)], row, np.zeros((1, 3), np.float32), "1")
+    assert rig.backlog.full
+    rig.keep(2, 3)
+    rig.backlog.refuse(5)
+    assert rig.drops("backlog_full") == 7
+    rig.backlog.poll(1.0)
+    assert not rig.backlog.full
+
+
+def test_nothing_goes_while_the_next_tier_is_busy_or_away(rig: Rig) -> None:
+    rig.write(1, now_s=0.0)
+    assert rig.backlog.next(0.0, idle=False) is None
+    assert ids(rig.send(0.0)) == ["id-1"]
+
+
+def test_one_message_is_on_its_way_at_a_time(rig: Rig) -> None:
+    rig.write(1, now_s=0.0)
+    rig.write(2, now_s=1.0)
+    first = rig.sent(1.0)
+    assert rig.send(1.1) is None
+    assert rig.backlog.on_reply(numbers(first))
+    assert ids(rig.send(1.2)) == ["id-2"]
+
+
+def test_what_is_confirmed_is_gone(rig: Rig) -> None:
+    rig.write(1, now_s=0.0)
+    rig.backlog.on_reply(numbers(rig.sent(0.0)))
+    assert rig.spool.payload_bytes == 0
+    assert rig.send(1000.0) is None
+
+
+def test_a_message_that_is_not_confirmed_is_sent_again_later_and_later(rig: Rig) -> None:
+    rig.write(1, now_s=0.0)
+    sent_s = [step / 2 for step in range(400) if rig.send(step / 2) is not None]
+    waits = [later - earlier for earlier, later in itertools.pairwise(sent_s)]
+    for wait_s, longest_s in zip(waits[:5], (10, 20, 40, 40, 40), strict=True):
+        assert longest_s / 2 <= wait_s <= longest_s + 0.5
+
+
+def test_one_that_is_never_confirmed_holds_up_none_behind_it(rig: Rig) -> None:
+    for second in range(3):
+        rig.write(second, now_s=float(second))
+    poison = rig.sent(10.0)
+    confirmed = []
+    now_s = 60.0
+    for _ in range(2):
+        message = rig.sent(now_s)
+        confirmed += ids(message)
+        rig.backlog.on_reply(numbers(message))
+    assert ids(poison) == ["id-0"]
+    assert confirmed == ["id-1", "id-2"]
+    assert ids(rig.send(now_s)) == ["id-0"]
+
+
+def test_a_confirmation_that_comes_after_the_next_message_still_counts(rig: Rig) -> None:
+    rig.write(1, now_s=0.0)
+    rig.write(2, now_s=1.0)
+    first, second = rig.sent(1.0), rig.sent(60.0)
+    rig.backlog.on_reply(numbers(first))
+    rig.backlog.on_reply(numbers(second))
+    assert rig.spool.payload_bytes == 0
+
+
+@pytest.mark.parametrize("reply", [(), (5, 6), (0,)], ids=["empty", "live", "zero"])
+def test_a_reply_to_a_live_question_is_none_of_its_own(rig: Rig, reply: tuple[int, ...]) -> None:
+    assert not rig.backlog.on_reply(reply)
+
+
+def test_a_reply_that_fits_no_message_removes_nothing(rig: Rig) -> None:
+    rig.write(1, 2, now_s=0.0)
+    message = rig.sent(0.0)
+    assert rig.backlog.on_reply(numbers(message)[:1])
+    assert rig.backlog.on_reply((-12345,))
+    assert rig.spool.payload_bytes > 0
+
+
+def test_it_survives_a_restart_under_the_new_name(tmp_path: Path) -> None:
+    with rig_at(tmp_path) as rig:
+        rig.keep(1)  # closing writes it
+    with rig_at(tmp_path, seed=2, node="tier1-b") as again:
+        again.write(2, now_s=0.0)
+        message = again.sent(0.0)
+        assert (ids(message), message.node, message.reply_to) == (["id-1"], "tier1-b", "tier1-b")
+        again.backlog.on_reply(numbers(message))
+        newer = again.sent(0.0)
+        assert ids(newer) == ["id-2"]
+        assert not set(numbers(newer)) & set(numbers(message))
+
+
+def test_past_its_bytes_the_oldest_go_and_are_counted(tmp_path: Path) -> None:
+    with rig_at(tmp_path, BacklogConfig(max_bytes=400)) as rig:
+        for second in range(4):
+            rig.write(second, now_s=float(second))
+        assert rig.drops("backlog_expired") >= 1
+        assert ids(rig.send(10.0)) != ["id-0"]
+        assert rig.spool.payload_bytes <= 400
+
+
+def test_without_room_on_the_disk_it_keeps_nothing_and_counts_nothing(tmp_path: Path) -> None:
+    with rig_at(tmp_path, BacklogConfig(max_bytes=0)) as rig:
+        assert rig.backlog.full
+        rig.keep(1)
+        rig.backlog.refuse(3)
+        assert rig.backlog.due_s() is None
+        assert rig.drops("backlog_full") == 0
+
+
+def test_a_disk_that_fails_costs_samples_and_no_more(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> int:
+        raise StorageError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Spool, "add_all", broken)
+        rig.write(1, 2, now_s=0.0)
+    assert rig.drops("backlog_broken") == 2
+    rig.write(3, now_s=1.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(Spool, "oldest", broken)
+        assert rig.send(1.0) is None
+    message = rig.sent(60.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(Spool, "remove", broken)
+        assert rig.backlog.on_reply(numbers(message))
+    assert rig.backlog.on_reply(numbers(message))
+    assert rig.spool.payload_bytes == 0
+
+
+def test_an_entry_that_cannot_be_read_is_dropped_and_the_next_one_goes(rig: Rig) -> None:
+    rig.spool.add("damaged", b"\xc1 no message")
+    rig.write(1, now_s=0.0)
+    assert ids(rig.send(0.0)) == ["id-1"]
+    assert rig.drops("backlog_unreadable") == 1
+
+
+def test_many_unconfirmed_messages_are_all_tried_in_bounded_memory(rig: Rig) -> None:
+    for second in range(MAX_TRIED + 2):
+        rig.write(second, now_s=float(second))
+    tried = [ids(rig.send(1000.0 + 100.0 * step))[0] for step in range(MAX_TRIED + 1)]
+    assert tried[:MAX_TRIED] == [f"id-{second}" for second in range(MAX_TRIED)]
+    assert tried[-1] == "id-0"
+    assert len(rig.backlog._tried) <= MAX_TRIED
+
+
+def test_numbers_of_the_sensor_side_are_replaced(rig: Rig) -> None:
+    rig.write(1, now_s=0.0)
+    message = rig.sent(0.0)
+    assert all(number < 0 for number in numbers(message))
+    assert msgspec.structs.replace(message.samples[0], correlation=1) == escalated(1)
