@@ -1,0 +1,1 @@
+"""Several processes of one node, that share its samples and are one node to the fleet."""
