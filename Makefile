@@ -9,7 +9,7 @@ STAMP  := $(VENV)/.ready
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types lock clean
+.PHONY: help setup demo test bench lint types lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ demo: $(STAMP) ## Watch a whole hierarchy on this machine, on real input
 
 test: $(STAMP) ## Run the tests
 	$(BIN)/python -m pytest $(ARGS)
+
+bench: $(STAMP) ## Measure us beside the usual script and a bare echo
+	@$(BIN)/python -m bench $(ARGS)
 
 lint: $(STAMP) ## Check style, formatting and the import rules
 	$(BIN)/ruff check .
