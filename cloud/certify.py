@@ -12,7 +12,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from scipy.stats import beta
 
-from shared.model import Calibration, Certificate
+from shared.model_spec import Calibration, Certificate
 from shared.scores import probabilities
 
 Real = NDArray[np.floating[Any]]

@@ -12,7 +12,7 @@ from cloud.config import CloudPipelineConfig
 from cloud.registry import Registry, Release
 from shared.errors import StorageError
 from shared.messages import Tensor
-from shared.model import Calibration
+from shared.model_spec import Calibration
 from shared.releases.blobs import describe
 from shared.releases.manifest import Golden, Manifest
 from shared.releases.signing import sign

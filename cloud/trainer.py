@@ -25,8 +25,10 @@ from cloud.quantize import quantize_int8
 from cloud.training import Inputs, Mlp, distill, noisy_copies, train_full
 from shared.durable import write_durably
 from shared.errors import EscalonError, StorageError
+from shared.inputs import Inputs as ModelInputs
 from shared.messages import UNREADABLE, Public
-from shared.model import Calibration, Model, ModelSpec
+from shared.model import Model
+from shared.model_spec import Calibration, ModelSpec
 from shared.scores import Floats
 
 RECIPE = 1
@@ -240,8 +242,8 @@ def _running_coverage(job: Job, lesson: Lesson, tuning: int) -> float | None:
     if job.running is None or job.running_calibration is None:
         return None
     running = _open(Path(job.running), job, lesson.held_out.shape[1:], job.running_calibration)
-    confidence = running.probabilities(lesson.held_out[tuning:]).max(axis=1)
-    return float((confidence >= job.running_calibration.threshold).mean())
+    certainty = running.infer(lesson.held_out[tuning:]).certainty
+    return float((certainty >= job.running_calibration.threshold).mean())
 
 
 def _write_golden(path: Path, inputs: Floats, small: Model, full: Model) -> None:
@@ -253,7 +255,7 @@ def _open(
 ) -> Model:
     calibration = calibration or Calibration(1.0, 0.0)
     spec = ModelSpec(path.stem, "candidate", "", job.labels, "logits", calibration)
-    return Model.load(path, spec, shape)
+    return Model.load(path, spec, ModelInputs.plain(shape))
 
 
 def _load(path: Path) -> tuple[Floats, Labels]:

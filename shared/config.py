@@ -32,6 +32,7 @@ __all__ = [
     "BrokerConfig",
     "EnvironmentText",
     "ExistingFile",
+    "InferenceMode",
     "InputConfig",
     "MetricsConfig",
     "ModelConfig",
@@ -42,6 +43,9 @@ __all__ = [
     "Section",
     "ShapeConfig",
 ]
+
+
+InferenceMode = Literal["auto", "inline", "thread"]
 
 
 class BrokerConfig(Section):
@@ -121,9 +125,13 @@ class BatchingConfig(Section):
     max_batch_size: int = Field(default=32, ge=1, le=4096)
     """At most so many samples a call of the model."""
     max_delay_ms: float = Field(default=0.0, ge=0, le=10_000)
-    """How long a first sample may wait for company; 0 takes just what is there."""
+    """How long a first sample may wait for company; 0 takes just what is there. A sample that comes
+    after as long a silence does not wait."""
     queue_size: int = Field(default=10_000, ge=1, le=1_000_000)
-    """At most so many samples wait; the next is refused, and counted."""
+    """At most so many samples wait for the model."""
+    overflow: Literal["reject", "drop_oldest", "block"] = "reject"
+    """What becomes of a sample that finds the queue full: it is refused, it takes the place of the
+    oldest, or it is not acknowledged, so that the broker keeps it. Each is counted."""
 
 
 class NodeConfig(Section):
@@ -161,6 +169,9 @@ class PipelineConfig(Section):
     """From where new versions of the model come."""
     batching: BatchingConfig = BatchingConfig()
     """How samples are put together for the model."""
+    inference: InferenceMode = "auto"
+    """Where the model runs: in the node's loop (``inline``), or in a thread beside it (``thread``).
+    ``auto`` measures the model: the thread for one that takes longer than 4 ms a full batch."""
 
     @cached_property
     def layout(self) -> Inputs:

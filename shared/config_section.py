@@ -67,6 +67,19 @@ def _existing_file(path: Path) -> Path:
     return path
 
 
+def existing_file(text: str, info: ValidationInfo) -> Path:
+    """Returns the file that a text in a configuration names, as ``ExistingFile`` does.
+
+    Args:
+        text: its path, with ``${VAR}`` in it or from the folder of the YAML.
+        info: of the validator that calls this.
+
+    Raises:
+        PydanticCustomError: there is no such file, or a variable is not set.
+    """
+    return _existing_file(_from_folder(Path(_expand(text, info)), info))
+
+
 NAME_PATTERN = f"^{NAME.pattern}$"
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]

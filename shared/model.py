@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,71 +16,21 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from shared.errors import ArtefactError
-from shared.scores import Floats, ScoreKind, probabilities
+from shared.inputs import Inputs
+from shared.model_feed import Feed, Port
+from shared.model_head import Head, choose_head, label_output
+from shared.model_labels import labels_in_graph, labels_in_metadata, problem_with
+from shared.model_spec import Calibration, Certificate, ModelSpec
+from shared.scores import Floats, Scored, score, well_formed
 
-WARM_UP_BATCHES = (1, 8)
+__all__ = ["Calibration", "Certificate", "Model", "ModelSpec", "cpu_quota"]
+
+DEFAULT_BATCH_SIZE = 32
+MAX_WARM_UP_BYTES = 2**26
+WARM_UP_RUNS = 5
+WARM_UP_MS = 250.0
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """What is promised of a threshold, and on what evidence.
-
-    P(tier-1 disagrees with tier-2 | accepted) is at most ``alpha`` with confidence 1 - ``delta``,
-    as long as the inputs come as they came for the ``n`` samples of the test.
-
-    Attributes:
-        alpha: bound on the risk, 0 to 1.
-        delta: chance that the bound does not hold, 0 to 1.
-        n: accepted samples in the test.
-        disagreements: how many of them tier-2 answered otherwise.
-        coverage: share of the samples that the threshold accepts, 0 to 1.
-        bound: exact upper bound on the risk at this threshold, 0 to 1.
-    """
-
-    alpha: float
-    delta: float
-    n: int
-    disagreements: int
-    coverage: float
-    bound: float
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """What turns a model's scores into decisions. It swaps together with the model.
-
-    Attributes:
-        temperature: divides the logits.
-        threshold: tier-1 accepts from this confidence on; above 1 it accepts nothing.
-        certificate: None where nothing is promised.
-    """
-
-    temperature: float
-    threshold: float
-    certificate: Certificate | None = None
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """What a model is, beside its bytes.
-
-    Attributes:
-        name: the channel that it came by, or its file's name.
-        version: its version.
-        sha256: digest of the file, in hex.
-        labels: one for each output.
-        scores: what the output holds.
-        calibration: temperature and threshold.
-    """
-
-    name: str
-    version: str
-    sha256: str
-    labels: tuple[str, ...]
-    scores: ScoreKind
-    calibration: Calibration
 
 
 class Model:
@@ -87,81 +39,177 @@ class Model:
     Args:
         spec: what it is.
         session: ONNX Runtime's session.
+        inputs: how a pipeline's rows are laid out.
+
+    Attributes:
+        spec: what it is; with its labels once it is loaded.
+        batch_ms: median time of a full batch, as it was at the load, in ms.
+
+    Raises:
+        ArtefactError: its inputs or outputs do not fit.
     """
 
-    def __init__(self, spec: ModelSpec, session: ort.InferenceSession) -> None:
+    def __init__(self, spec: ModelSpec, session: ort.InferenceSession, inputs: Inputs) -> None:
         self.spec = spec
+        self.batch_ms = 0.0
         self._session = session
-        self._input_name = session.get_inputs()[0].name
-        self._output_name = session.get_outputs()[0].name
+        self._inputs = inputs
+        self._feed = Feed(_ports(session.get_inputs()), inputs)
+        outputs = _ports(session.get_outputs())
+        self._head: Head = choose_head(outputs, spec.output, spec.scores, len(spec.labels))
 
     @classmethod
-    def load(cls, path: Path, spec: ModelSpec, input_shape: tuple[int, ...]) -> Model:
+    def load(
+        cls, path: Path, spec: ModelSpec, inputs: Inputs, batch_size: int = DEFAULT_BATCH_SIZE
+    ) -> Model:
         """Loads and warms up a model.
 
         Args:
             path: the ONNX file.
-            spec: what it is.
-            input_shape: of one sample, without the batch dimension.
+            spec: what it is; without labels, those of the file are taken.
+            inputs: how a pipeline's rows are laid out.
+            batch_size: largest batch that it will run.
 
         Raises:
-            ArtefactError: it does not load, does not run, or does not fit shape or labels.
+            ArtefactError: it does not load, does not run, or does not fit inputs or labels.
         """
-        model = cls(spec, _open_session(path))
-        for size in WARM_UP_BATCHES:
-            model._check(model.scores(np.zeros((size, *input_shape), np.float32)), size)
+        session = _open_session(path)
+        try:
+            model = cls(spec, session, inputs)
+            model._settle_labels(path)
+            model._warm_up(batch_size)
+        except ArtefactError as error:
+            raise ArtefactError(f"{path}, the model of {spec.name}: {error}") from error
         return model
 
-    def scores(self, inputs: Floats) -> Floats:
-        """Runs the model.
-
-        Args:
-            inputs: float32 [N, ...].
-
-        Returns:
-            float32 [N, labels], raw.
-
-        Raises:
-            ArtefactError: the model cannot run on it.
-        """
-        try:
-            (output,) = self._session.run([self._output_name], {self._input_name: inputs})
-        except Exception as error:
-            # ONNX Runtime raises classes of its own C++ module that share no base but Exception.
-            raise ArtefactError(f"{self.spec.name} cannot run: {error}") from error
-        return np.asarray(output, np.float32)
-
-    def probabilities(self, inputs: Floats) -> Floats:
+    def infer(self, rows: NDArray[Any]) -> Scored:
         """Runs the model and calibrates.
 
         Args:
-            inputs: float32 [N, ...].
-
-        Returns:
-            float32 [N, labels]; NaN in a row whose scores are malformed.
+            rows: raw, of the pipeline's dtype, [N, *shape].
 
         Raises:
             ArtefactError: the model cannot run on it.
         """
-        spec = self.spec
-        return probabilities(self.scores(inputs), spec.scores, spec.calibration.temperature)
+        calibration = self.spec.calibration
+        return score(
+            self.scores(rows), self.spec.scores, calibration.temperature, calibration.score
+        )
 
-    def latency_ms(self, inputs: Floats, runs: int = 20) -> float:
+    def scores(self, rows: NDArray[Any]) -> Floats:
+        """Runs the model.
+
+        Args:
+            rows: raw, of the pipeline's dtype, [N, *shape].
+
+        Returns:
+            float32 [N, labels], as the model gives them.
+
+        Raises:
+            ArtefactError: the model cannot run on it.
+        """
+        size = self._feed.batch_size
+        if size is None:
+            return self._run(rows)
+        return _in_batches_of(size, rows, self._run)
+
+    def probabilities(self, rows: NDArray[Any]) -> Floats:
+        """Runs the model and returns its calibrated probabilities alone, as ``infer`` does."""
+        return self.infer(rows).probabilities
+
+    def latency_ms(self, rows: NDArray[Any], runs: int = 20) -> float:
         """Returns the median time of a call, in ms."""
-        times = []
-        for _ in range(runs):
-            began = time.perf_counter()
-            self.scores(inputs)
-            times.append(time.perf_counter() - began)
-        return float(np.median(times) * 1000)
+        return self._median_ms(rows, runs, math.inf)
 
-    def _check(self, output: NDArray[Any], size: int) -> None:
-        expected = (size, len(self.spec.labels))
-        if output.shape != expected:
+    def _run(self, rows: NDArray[Any]) -> Floats:
+        try:
+            result = self._head.rows(self._output(rows))
+        except ValueError as error:
+            raise ArtefactError(f"its output holds no scores: {error}") from error
+        expected = (len(rows), len(self.spec.labels))
+        if result.shape != expected:
             raise ArtefactError(
-                f"{self.spec.name} answers shape {output.shape}, not {expected}: "
+                f"it answers {list(result.shape)} scores where {list(expected)} are expected: "
                 "do the labels fit the model?"
             )
+        return result
+
+    def _output(self, rows: NDArray[Any]) -> Any:
+        try:
+            (output,) = self._session.run([self._head.name], self._feed(rows))
+        except Exception as error:
+            # ONNX Runtime raises classes of its own C++ module that share no base but Exception.
+            raise ArtefactError(f"it cannot run: {error}") from error
+        return output
+
+    def _settle_labels(self, path: Path) -> None:
+        """Takes the labels of the file, or holds the given ones against them."""
+        given, brought = self.spec.labels, self._labels_of_file(path)
+        if given and sorted(given) == sorted(brought) and given != brought:
+            raise ArtefactError(
+                f"its labels are, in this order, {', '.join(brought):.200}. "
+                "Fix: leave out `labels:`, or write them in this order"
+            )
+        if not given and not brought:
+            raise ArtefactError("it brings no labels. Fix: write `labels:`, in the model's order")
+        problem = problem_with(given or brought)
+        if problem:
+            raise ArtefactError(problem)
+        self.spec = replace(self.spec, labels=given or brought)
+
+    def _labels_of_file(self, path: Path) -> tuple[str, ...]:
+        found = self._head.labels(self._output(self._zeros(self._feed.batch_size or 1)))
+        found = found or labels_in_metadata(self._session.get_modelmeta().custom_metadata_map)
+        predicted = label_output(_ports(self._session.get_outputs()))
+        if found or predicted is None:
+            return found
+        try:
+            return labels_in_graph(path.read_bytes(), predicted)
+        except (OSError, ArtefactError) as error:
+            log.warning("%s: cannot look for labels in %s: %s", self.spec.name, path, error)
+            return ()
+
+    def _warm_up(self, batch_size: int) -> None:
+        if self._feed.batch_size is not None:
+            log.info("%s: it takes batches of %d only", self.spec.name, self._feed.batch_size)
+        one = self._zeros(1)
+        self._warn_of_logits(self.scores(one))
+        single_ms = self._median_ms(one, 1)
+        # A large batch of a slow model would delay the start by minutes: a part of it tells enough.
+        affordable = max(2, int(WARM_UP_MS / max(single_ms, 1e-3)))
+        rows = self._zeros(min(batch_size, affordable))
+        try:
+            self.scores(rows)
+        except ArtefactError as error:
+            raise ArtefactError(
+                f"{error}. It takes one sample, but not {len(rows)}. "
+                "Fix: export it with a free batch dimension"
+            ) from error
+        self.batch_ms = self._median_ms(rows, WARM_UP_RUNS) * batch_size / len(rows)
+
+    def _warn_of_logits(self, scores: Floats) -> None:
+        if self.spec.scores == "logits" or not np.isfinite(scores).all():
+            return
+        if not well_formed(scores).all():
+            log.warning(
+                "%s: scores such as %s are no probabilities; does the model give logits? "
+                "Then write `scores: logits`",
+                self.spec.name,
+                scores[0, :3].tolist(),
+            )
+
+    def _zeros(self, count: int) -> NDArray[Any]:
+        inputs = self._inputs
+        most = max(1, MAX_WARM_UP_BYTES // (inputs.size * inputs.dtype.itemsize))
+        return np.zeros((min(count, most), *inputs.shape), inputs.dtype)
+
+    def _median_ms(self, rows: NDArray[Any], runs: int, within_ms: float = WARM_UP_MS) -> float:
+        times_ms: list[float] = []
+        while len(times_ms) < runs and sum(times_ms) <= within_ms:
+            began_s = time.perf_counter()
+            self.scores(rows)
+            times_ms.append((time.perf_counter() - began_s) * 1000)
+        return float(np.median(times_ms))
 
 
 def cpu_quota() -> int:
@@ -177,6 +225,18 @@ def cpu_quota() -> int:
         return cpus
 
 
+def _in_batches_of(size: int, rows: NDArray[Any], run: Callable[[NDArray[Any]], Floats]) -> Floats:
+    """Runs rows through a model that takes batches of one size; the last one is filled up."""
+    missing = -len(rows) % size
+    filled = np.concatenate([rows, np.zeros((missing, *rows.shape[1:]), rows.dtype)])
+    results = [run(filled[start : start + size]) for start in range(0, len(filled), size)]
+    return np.concatenate(results)[: len(rows)]
+
+
+def _ports(arguments: Sequence[Any]) -> list[Port]:
+    return [Port(each.name, each.type, tuple(each.shape)) for each in arguments]
+
+
 def _open_session(path: Path) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = cpu_quota()
@@ -188,5 +248,5 @@ def _open_session(path: Path) -> ort.InferenceSession:
     try:
         return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        # See ``Model.scores``: there is no narrower class to catch.
+        # See ``Model._output``: there is no narrower class to catch.
         raise ArtefactError(f"{path} does not load: {error}") from error

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import shared
 from shared.config import NodeConfig
 from shared.messages import ModelInfo, NodeInfo, NodeState, to_json
-from shared.model import ModelSpec
+from shared.model_spec import ModelSpec
 from shared.mqtt.link import Link
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from shared.config import ModelConfig, NodeConfig, PipelineConfig
 from shared.errors import ArtefactError, ConfigError, StorageError
 from shared.metrics import NodeMetrics
-from shared.model import Calibration, Model, ModelSpec
+from shared.model import Model
+from shared.model_spec import Calibration, ModelSpec
 from shared.mqtt.link import Link
 from shared.mqtt.message import Message
 from shared.presence import Presence
@@ -87,7 +88,7 @@ class NodeModels:
                 updater.start()
                 model = updater.serving
             if model is None and pipeline.model is not None:
-                model = load_local(name, pipeline.model, pipeline.layout.shape)
+                model = load_local(name, pipeline.model, pipeline)
                 if updater is not None:
                     updater.begin_with(model)
             self._slots[name].put(model)
@@ -137,13 +138,13 @@ class NodeModels:
         self._presence.announce(self._link, serving)
 
 
-def load_local(name: str, config: ModelConfig, input_shape: tuple[int, ...]) -> Model:
+def load_local(name: str, config: ModelConfig, pipeline: PipelineConfig) -> Model:
     """Loads the model that a configuration names.
 
     Args:
         name: the pipeline.
         config: the file and what it holds.
-        input_shape: of one sample.
+        pipeline: what the model must fit.
 
     Raises:
         ArtefactError: it cannot be read, does not load or does not fit.
@@ -152,9 +153,16 @@ def load_local(name: str, config: ModelConfig, input_shape: tuple[int, ...]) -> 
         digest = hashlib.sha256(read_file(config.path)).hexdigest()
     except StorageError as error:
         raise ArtefactError(str(error)) from error
-    calibration = Calibration(config.temperature, config.threshold)
-    spec = ModelSpec(name, config.version, digest, config.labels, config.scores, calibration)
-    return Model.load(config.path, spec, input_shape)
+    spec = ModelSpec(
+        name=name,
+        version=config.version,
+        sha256=digest,
+        labels=config.labels or (),
+        scores=config.scores,
+        calibration=Calibration(config.temperature, config.threshold, score=config.score),
+        output=config.output,
+    )
+    return Model.load(config.path, spec, pipeline.layout, pipeline.batching.max_batch_size)
 
 
 def read_file(path: Path) -> bytes:

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import logging
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+from prometheus_client import Counter
 
 from shared.errors import ArtefactError
 from shared.metrics import NodeMetrics
 from shared.model import Model
 from shared.releases.updater import Health
-from shared.scores import Floats, well_formed
+from shared.scores import Floats, Scored
 
 log = logging.getLogger(__name__)
+
+
+class Attempt(NamedTuple):
+    """What came of a batch.
+
+    Attributes:
+        scored: NaN where the scores are malformed, or where the model cannot run.
+        problem: why it cannot; empty if it can.
+    """
+
+    scored: Scored
+    problem: str = ""
 
 
 class Slot:
@@ -28,10 +43,12 @@ class Slot:
 
     def __init__(self, pipeline: str, metrics: NodeMetrics) -> None:
         self.model: Model | None = None
-        self._pipeline = pipeline
+        self.pipeline = pipeline
         self._metrics = metrics
         self._batches = 0
         self._broken_batches = 0
+        self._counted_version: str | None = None
+        self._counters: tuple[Counter, Counter]
 
     @property
     def health(self) -> Health:
@@ -42,31 +59,80 @@ class Slot:
         """Lets a model serve from the next batch on; None lets samples wait for one."""
         self.model = model
         shown = None if model is None else (model.spec.name, model.spec.version)
-        self._metrics.show_model(self._pipeline, shown)
+        self._metrics.show_model(self.pipeline, shown)
         if model is not None:
-            log.info("%s: version %s serves", self._pipeline, model.spec.version)
+            log.info("%s: version %s serves", self.pipeline, model.spec.version)
         else:
-            log.info("%s waits for a release", self._pipeline)
+            log.info("%s waits for a release", self.pipeline)
 
-    def probabilities(self, model: Model, inputs: Floats) -> Floats:
-        """Runs a batch through the model that the caller took from here.
+    def run(self, model: Model, rows: NDArray[Any]) -> Scored:
+        """Runs a batch through the model that the caller took from here, and counts it.
 
         Args:
             model: what ``model`` was when the batch began.
-            inputs: float32 [N, ...].
+            rows: raw, of the pipeline's dtype, [N, *shape].
 
         Returns:
-            float32 [N, labels]; NaN where the scores are malformed, or where the model cannot run.
+            NaN where the scores are malformed, or where the model cannot run.
         """
+        return self.count(model, attempt(model, rows))
+
+    def count(self, model: Model, tried: Attempt) -> Scored:
+        """Counts a batch that went through a model. Only on the loop's thread."""
+        total = len(tried.scored.certainty)
+        broken = int(np.count_nonzero(np.isnan(tried.scored.certainty)))
         self._batches += 1
-        try:
-            result = model.probabilities(inputs)
-        except ArtefactError as error:
-            log.error("%s: %s", self._pipeline, error)
-            result = np.full((len(inputs), len(model.spec.labels)), np.nan, np.float32)
-        sound = int(well_formed(result).sum())
-        self._broken_batches += sound < len(inputs)
-        count, version = self._metrics.inferences, model.spec.version
-        count.labels(model_version=version, status="ok").inc(sound)
-        count.labels(model_version=version, status="invalid_scores").inc(len(inputs) - sound)
-        return result
+        ok, invalid = self._counters_of(model.spec.version)
+        ok.inc(total - broken)
+        if broken:
+            self._broken_batches += 1
+            invalid.inc(broken)
+            self._say(model, broken, tried.problem)
+        return tried.scored
+
+    def probabilities(self, model: Model, rows: NDArray[Any]) -> Floats:
+        """Does what ``run`` does; returns float32 [N, labels] alone."""
+        return self.run(model, rows).probabilities
+
+    def _say(self, model: Model, broken: int, problem: str) -> None:
+        # After 1, 2, 4, 8, ... such batches: one that fails all the time must not fill the disk.
+        if self._broken_batches.bit_count() == 1:
+            log.error(
+                "%s: version %s gave no sound scores for %d samples of a batch (%d such batches)%s",
+                self.pipeline,
+                model.spec.version,
+                broken,
+                self._broken_batches,
+                f": {problem}" if problem else "",
+            )
+
+    def _counters_of(self, version: str) -> tuple[Counter, Counter]:
+        # Looking a label up costs ten times as much as counting.
+        if version != self._counted_version:
+            count = self._metrics.inferences
+            self._counted_version = version
+            self._counters = (
+                count.labels(model_version=version, status="ok"),
+                count.labels(model_version=version, status="invalid_scores"),
+            )
+        return self._counters
+
+
+def attempt(model: Model, rows: NDArray[Any]) -> Attempt:
+    """Runs a batch; what the model cannot run gets malformed scores. On any thread.
+
+    Where a batch fails, each of its rows is tried alone: one that the model cannot take (an index
+    out of range) must not spoil its neighbours.
+
+    Args:
+        model: the model.
+        rows: raw, of the pipeline's dtype, [N, *shape].
+    """
+    try:
+        return Attempt(model.infer(rows))
+    except ArtefactError as error:
+        if len(rows) <= 1:
+            return Attempt(Scored.malformed(len(rows), len(model.spec.labels)), str(error))
+    tried = [attempt(model, rows[row : row + 1]) for row in range(len(rows))]
+    scored = Scored(*map(np.concatenate, zip(*(each.scored for each in tried), strict=True)))
+    return Attempt(scored, next((each.problem for each in tried if each.problem), ""))

@@ -14,8 +14,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from shared.inputs import Inputs
 from shared.messages import EscalatedSample, Reason, TelemetryRecord, Tensor
-from shared.model import Calibration, Certificate, Model, ModelSpec
+from shared.model import Model
+from shared.model_spec import Calibration, Certificate, ModelSpec
 from shared.releases.blobs import describe
 from shared.releases.manifest import Golden, Manifest
 from shared.releases.signing import key_id
@@ -92,7 +94,7 @@ def load_echo(folder: Path, *, threshold: float = 0.8, version: str = "1") -> Mo
     """Returns a loaded model that answers its own input as probabilities."""
     path = folder / "echo.onnx"
     path.write_bytes(echo_onnx())
-    return Model.load(path, spec(threshold=threshold, version=version), SHAPE)
+    return Model.load(path, spec(threshold=threshold, version=version), Inputs.plain(SHAPE))
 
 
 def golden(gain: float, tolerance: float = 1e-3) -> Golden:

@@ -29,7 +29,9 @@ from escalon.demo.report import (
 from escalon.demo.screen import Screen
 from escalon.demo.workspace import Workspace
 from shared.errors import EscalonError
-from shared.model import Calibration, Model, ModelSpec
+from shared.inputs import Inputs
+from shared.model import Model
+from shared.model_spec import Calibration, ModelSpec
 from shared.releases.signing import load_trust
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "demo"
@@ -351,12 +353,12 @@ def _broker_to_start(choice: str, folder: Path) -> BrokerProcess | None:
 def _load(registry: Registry, release: Release) -> Model:
     manifest = release.manifest
     path = registry.blobs.path(manifest.artefact.sha256)
-    return Model.load(path, manifest.model_spec(), manifest.input_shape)
+    return Model.load(path, manifest.model_spec(), Inputs.plain(manifest.input_shape))
 
 
 def _load_fp32(folder: Path, spec: ModelSpec) -> Model:
     plain = ModelSpec(spec.name, spec.version, "", spec.labels, spec.scores, Calibration(1.0, 0.0))
-    return Model.load(folder / "tier1.fp32.onnx", plain, (64,))
+    return Model.load(folder / "tier1.fp32.onnx", plain, Inputs.plain((64,)))
 
 
 def _candidate(folder: Path) -> Report:

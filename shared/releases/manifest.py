@@ -10,7 +10,7 @@ import msgspec
 
 from shared.errors import ManifestError
 from shared.messages import SCHEMA_VERSION, UNREADABLE, Public, Tensor
-from shared.model import Calibration, ModelSpec
+from shared.model_spec import Calibration, ModelSpec
 from shared.scores import ScoreKind
 
 MAX_MANIFEST_BYTES = 256 * 2**10
@@ -125,7 +125,9 @@ def _contradictions(manifest: Manifest) -> list[str]:
         "its size and its chunks do not fit": 0 < chunks == len(artefact.chunks),
         "the number of labels is not within 2 to 10,000": 2 <= len(manifest.labels) <= MAX_LABELS,
         "the temperature is not above 0": 0 < calibration.temperature < math.inf,
-        "the threshold is negative": 0 <= calibration.threshold < math.inf,
+        "the threshold is negative": 0 <= calibration.threshold < math.inf
+        or (calibration.score == "energy" and math.isfinite(calibration.threshold)),
+        "energy needs logits": calibration.score != "energy" or manifest.scores == "logits",
         "the golden tolerance is not above 0": 0 < manifest.golden.tolerance < math.inf,
         "the golden inputs do not fit the input shape": manifest.golden.inputs.shape[1:]
         == manifest.input_shape,

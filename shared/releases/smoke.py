@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from shared.errors import ArtefactError, EscalonError, SmokeError, StorageError
+from shared.inputs import Inputs
 from shared.model import Model
 from shared.releases.manifest import Manifest, parse_manifest
 
@@ -118,7 +119,7 @@ def prove(manifest: Manifest, model_path: Path) -> SmokeReport:
         ArtefactError: it does not load or does not fit.
         SmokeError: it answers otherwise than it should.
     """
-    model = Model.load(model_path, manifest.model_spec(), manifest.input_shape)
+    model = Model.load(model_path, manifest.model_spec(), Inputs.plain(manifest.input_shape))
     inputs = manifest.golden.inputs.array()
     scores = model.scores(inputs)
     if not np.isfinite(scores).all():

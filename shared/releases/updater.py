@@ -464,7 +464,9 @@ class Updater:
 
     def _load(self, manifest: Manifest) -> Model:
         path = self._blobs.path(manifest.artefact.sha256)
-        return Model.load(path, manifest.model_spec(), manifest.input_shape)
+        pipeline = self._pipeline
+        size = pipeline.batching.max_batch_size
+        return Model.load(path, manifest.model_spec(), pipeline.layout, size)
 
     def _prune(self) -> None:
         """Deletes artefacts that are neither active nor previous."""

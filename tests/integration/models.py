@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from onnx import TensorProto, helper, numpy_helper
 
 from shared.messages import Tensor
-from shared.model import Calibration
+from shared.model_spec import Calibration
 from shared.releases.blobs import describe
 from shared.releases.manifest import Golden, Manifest
 from shared.releases.signing import load_private_key, new_key_pem, public_pem, sign

@@ -23,7 +23,7 @@ from cloud.certify import (
     fit_temperature,
     threshold_grid,
 )
-from shared.model import Certificate
+from shared.model_spec import Certificate
 from shared.scores import probabilities
 
 PROMISE = Promise(alpha=0.1, delta=0.1, escalation_budget=0.3)

@@ -11,7 +11,7 @@ import pytest
 
 from shared.errors import ManifestError
 from shared.messages import Tensor
-from shared.model import Calibration
+from shared.model_spec import Calibration
 from shared.releases.manifest import (
     MAX_CHUNK_BYTES,
     MAX_LABELS,

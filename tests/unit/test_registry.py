@@ -14,7 +14,7 @@ from cloud.registry import Registry
 from cloud.releasing import DAY_S, GOLDEN_TOLERANCE, Draft, Releaser
 from shared.config import InputConfig
 from shared.errors import ManifestError, SignatureError, StorageError
-from shared.model import Calibration
+from shared.model_spec import Calibration
 from shared.releases.signing import open_envelope, sign
 from tests.builders import (
     CERTIFICATE,

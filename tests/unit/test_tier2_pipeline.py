@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from shared.config import BatchingConfig, InputConfig, ModelConfig
 from shared.errors import PayloadError
+from shared.inputs import Inputs
 from shared.messages import EscalatedSample, Escalation, Tensor
 from shared.metrics import NodeMetrics
 from shared.model import Model
@@ -34,7 +35,7 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Model:
     """A model that loaded, but cannot run on this pipeline's samples."""
     path = tmp_path_factory.mktemp("broken") / "echo4.onnx"
     path.write_bytes(echo_onnx(4))
-    return Model.load(path, spec(labels=("a", "b", "c", "d"), version="bad"), (4,))
+    return Model.load(path, spec(labels=("a", "b", "c", "d"), version="bad"), Inputs.plain((4,)))
 
 
 @pytest.fixture(scope="module")

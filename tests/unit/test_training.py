@@ -25,7 +25,9 @@ from cloud.quantize import quantize_int8
 from cloud.trainer import Job, Report, read_report, train
 from cloud.training import Inputs, Mlp, augment, distill, noisy_copies, train_full
 from shared.errors import StorageError
-from shared.model import Calibration, Model
+from shared.inputs import Inputs as ModelInputs
+from shared.model import Model
+from shared.model_spec import Calibration
 from shared.scores import Floats, ScoreKind
 from tests.builders import CERTIFICATE, spec
 from tests.fakes import wait_until
@@ -65,7 +67,7 @@ def points() -> Floats:
 def load(folder: Path, data: bytes) -> Model:
     path = folder / "model.onnx"
     path.write_bytes(data)
-    return Model.load(path, spec(labels=LABELS, scores=SCORES), (6,))
+    return Model.load(path, spec(labels=LABELS, scores=SCORES), ModelInputs.plain((6,)))
 
 
 def test_the_exported_graph_answers_like_the_perceptron(
