@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from shared.errors import StorageError
 
@@ -27,6 +28,21 @@ class SpoolLimits:
     max_age_s: float
 
 
+class Entry(NamedTuple):
+    """One entry of a spool.
+
+    Attributes:
+        number: its place in the queue, from 1. It grows with every entry, as long as the spool is
+            open.
+        key: what it is removed by.
+        payload: what it holds.
+    """
+
+    number: int
+    key: str
+    payload: bytes
+
+
 class Spool:
     """A queue of payloads by key, oldest first (SQLite, WAL, synchronous=FULL).
 
@@ -40,6 +56,7 @@ class Spool:
         self._limits = limits
         self._database: sqlite3.Connection | None = None
         self._bytes = 0
+        self._last_number = 0
 
     def open(self) -> None:
         """Opens the file; one that is corrupt is put aside and a new one begun.
@@ -93,33 +110,44 @@ class Spool:
         try:
             with database:
                 database.executemany(
-                    "INSERT INTO entries (key, payload, at) VALUES (?, ?, ?)",
-                    [(key, payload, now) for key, payload in entries],
+                    "INSERT INTO entries (number, key, payload, at) VALUES (?, ?, ?, ?)",
+                    [
+                        (number, key, payload, now)
+                        for number, (key, payload) in enumerate(entries, self._last_number + 1)
+                    ],
                 )
+                # By SQLite's own counting an empty queue would begin at 1 again, behind a reader.
+                self._last_number += len(entries)
                 self._bytes += sum(len(payload) for _, payload in entries)
                 return self._shrink(database, now)
         except sqlite3.Error as error:
             self._bytes = self._count_bytes(database)  # the transaction was rolled back
             raise StorageError(f"cannot write {self._path}: {error}") from error
 
-    def oldest(self, count: int, skip: Collection[str] = ()) -> list[tuple[str, bytes]]:
+    def oldest(self, count: int) -> list[tuple[str, bytes]]:
         """Returns up to ``count`` entries, oldest first, without removing them.
-
-        Args:
-            count: at most so many.
-            skip: keys of entries to leave out, a few hundred at most.
 
         Raises:
             StorageError: the file cannot be read.
         """
-        places = ",".join("?" * len(skip))
+        return [(entry.key, entry.payload) for entry in self.after(0, count)]
+
+    def after(self, number: int, count: int) -> list[Entry]:
+        """Returns up to ``count`` entries behind a place in the queue, oldest first.
+
+        Args:
+            number: of the entry before them, which may be gone; 0 begins with the oldest.
+            count: at most so many.
+
+        Raises:
+            StorageError: the file cannot be read.
+        """
         try:
             rows = self._open_database().execute(
-                f"SELECT key, payload FROM entries WHERE key NOT IN ({places}) "  # noqa: S608 - only question marks go in
-                "ORDER BY number LIMIT ?",
-                (*skip, count),
+                "SELECT number, key, payload FROM entries WHERE number > ? ORDER BY number LIMIT ?",
+                (number, count),
             )
-            return [(str(key), bytes(payload)) for key, payload in rows]
+            return [Entry(int(place), str(key), bytes(payload)) for place, key, payload in rows]
         except sqlite3.Error as error:
             raise StorageError(f"cannot read {self._path}: {error}") from error
 
@@ -153,6 +181,8 @@ class Spool:
                 "(number INTEGER PRIMARY KEY, key TEXT UNIQUE, payload BLOB, at REAL)"
             )
             self._bytes = self._count_bytes(database)
+            (last,) = database.execute("SELECT MAX(number) FROM entries").fetchone()
+            self._last_number = max(self._last_number, int(last or 0))
         except sqlite3.Error:
             database.close()
             raise

@@ -18,11 +18,11 @@ from shared.errors import PayloadError, StorageError
 from shared.messages import EscalatedSample, Escalation, pack, unpack
 from shared.metrics import NodeMetrics
 from shared.scores import Floats
-from shared.spool import Spool
+from shared.spool import Entry, Spool
 
 COMMIT_EVERY_S = 1.0
 MAX_DOUBLINGS = 32
-MAX_TRIED = 64  # messages that are passed over, and whose late confirmation is still known
+MAX_SENT = 64  # messages whose late confirmation is still known
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,8 @@ class Backlog:
         self._commit_s = -math.inf
         self._next_s = -math.inf
         self._failures = 0
-        self._tried: OrderedDict[tuple[int, ...], str] = OrderedDict()
+        self._place = 0
+        self._sent: OrderedDict[tuple[int, ...], str] = OrderedDict()
 
     def start(self) -> None:
         """Opens the spool.
@@ -146,7 +147,7 @@ class Backlog:
         self._next_s = now_s + self._delay_s()
         self._failures += 1
         try:
-            message = self._untried()
+            message = self._following()
         except StorageError as error:
             log.error("the backlog waits: %s", error)
             return None
@@ -166,7 +167,7 @@ class Backlog:
         """
         if not correlations or correlations[0] >= 0:
             return False
-        key = self._tried.get(tuple(correlations))
+        key = self._sent.get(tuple(correlations))
         if key is None:
             return True
         try:
@@ -174,7 +175,7 @@ class Backlog:
         except StorageError as error:
             log.error("the backlog keeps what is confirmed: %s", error)
             return True
-        del self._tried[tuple(correlations)]
+        del self._sent[tuple(correlations)]
         self._failures = 0
         self._next_s = -math.inf
         return True
@@ -190,31 +191,29 @@ class Backlog:
         else:
             self._metrics.drops.labels(reason="backlog_expired").inc(gone)
 
-    def _untried(self) -> Escalation | None:
-        """Returns the oldest message that this round has not sent, or begins the next round."""
-        while True:
-            if len(self._tried) >= MAX_TRIED:
-                self._tried.clear()
-            found = self._spool.oldest(1, skip=tuple(self._tried.values()))
-            if found:
-                message = self._readable(*found[0])
+    def _following(self) -> Escalation | None:
+        """Returns the message behind the one that was sent last; after the newest, the oldest."""
+        for place in (self._place, 0):
+            self._place = place
+            while found := self._spool.after(self._place, 1):
+                self._place = found[0].number
+                message = self._readable(found[0])
                 if message is not None:
                     return message
-            elif self._tried:
-                self._tried.clear()
-            else:
-                return None
+        return None
 
-    def _readable(self, key: str, payload: bytes) -> Escalation | None:
+    def _readable(self, entry: Entry) -> Escalation | None:
         """Notes an entry as sent; one that cannot be read is removed."""
         try:
-            message = unpack(payload, Escalation)
+            message = unpack(entry.payload, Escalation)
         except PayloadError as error:
             log.error("the backlog drops an entry: %s", error)
             self._metrics.drops.labels(reason="backlog_unreadable").inc()
-            self._spool.remove((key,))
+            self._spool.remove((entry.key,))
             return None
-        self._tried[tuple(sample.correlation for sample in message.samples)] = key
+        self._sent[tuple(sample.correlation for sample in message.samples)] = entry.key
+        if len(self._sent) > MAX_SENT:
+            self._sent.popitem(last=False)
         return message
 
     def _delay_s(self) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from shared.cascade.backlog import COMMIT_EVERY_S, MAX_TRIED, Backlog
+from shared.cascade.backlog import COMMIT_EVERY_S, MAX_SENT, Backlog
 from shared.cascade.config import BacklogConfig, EscalationConfig
 from shared.errors import StorageError
 from shared.messages import Escalation
@@ -235,7 +235,7 @@ def test_a_disk_that_fails_costs_samples_and_no_more(
     assert rig.drops("backlog_broken") == 2
     rig.write(3, now_s=1.0)
     with monkeypatch.context() as patch:
-        patch.setattr(Spool, "oldest", broken)
+        patch.setattr(Spool, "after", broken)
         assert rig.send(1.0) is None
     message = rig.sent(60.0)
     with monkeypatch.context() as patch:
@@ -253,12 +253,12 @@ def test_an_entry_that_cannot_be_read_is_dropped_and_the_next_one_goes(rig: Rig)
 
 
 def test_many_unconfirmed_messages_are_all_tried_in_bounded_memory(rig: Rig) -> None:
-    for second in range(MAX_TRIED + 2):
+    count = MAX_SENT + 2
+    for second in range(count):
         rig.write(second, now_s=float(second))
-    tried = [ids(rig.send(1000.0 + 100.0 * step))[0] for step in range(MAX_TRIED + 1)]
-    assert tried[:MAX_TRIED] == [f"id-{second}" for second in range(MAX_TRIED)]
-    assert tried[-1] == "id-0"
-    assert len(rig.backlog._tried) <= MAX_TRIED
+    tried = [ids(rig.send(1000.0 + 100.0 * step))[0] for step in range(count + 1)]
+    assert tried == [*(f"id-{second}" for second in range(count)), "id-0"]
+    assert len(rig.backlog._sent) <= MAX_SENT
 
 
 def test_numbers_of_the_sensor_side_are_replaced(rig: Rig) -> None:

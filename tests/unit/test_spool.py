@@ -47,6 +47,30 @@ def test_entries_come_oldest_first_and_stay_until_removed(tmp_path: Path) -> Non
         assert spool.payload_bytes == 6
 
 
+def test_entries_are_read_on_from_a_place_whether_its_entry_is_there_or_not(
+    tmp_path: Path,
+) -> None:
+    with spool_at(tmp_path / "s.sqlite") as spool:
+        spool.add_all([(key, key.encode()) for key in "abcd"])
+        first, second = spool.after(0, 2)
+        assert (first.key, second.key, second.payload) == ("a", "b", b"b")
+        spool.remove(("b", "c"))
+        assert [entry.key for entry in spool.after(second.number, 10)] == ["d"]
+        assert spool.after(second.number + 2, 10) == []
+        spool.remove(("a", "d"))
+        spool.add("e", b"e")
+        assert [entry.key for entry in spool.after(second.number + 2, 10)] == ["e"]
+
+
+def test_entries_written_together_are_written_all_or_none(tmp_path: Path) -> None:
+    with spool_at(tmp_path / "s.sqlite") as spool:
+        assert spool.add_all([("a", b"12"), ("b", b"3")]) == 0
+        with pytest.raises(StorageError):
+            spool.add_all([("c", b"4"), ("a", b"again")])
+        assert spool.oldest(10) == [("a", b"12"), ("b", b"3")]
+        assert spool.payload_bytes == 3
+
+
 def test_past_its_bytes_the_oldest_go_and_are_counted(tmp_path: Path) -> None:
     with spool_at(tmp_path / "s.sqlite", SpoolLimits(10, 3600.0)) as spool:
         assert spool.add("a", b"1234") == 0
