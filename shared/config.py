@@ -61,6 +61,9 @@ class BrokerConfig(Section):
     """MQTT version. Nothing that a message means depends on it; 5 adds message expiry."""
     keepalive_s: int = Field(default=30, ge=5, le=3600)
     """Seconds of silence after which the broker declares this node dead."""
+    max_packet_bytes: int = Field(default=2**20, ge=2**17, le=2**28)
+    """Bytes of the largest MQTT packet that is sent or taken, 128 KiB to 256 MiB; 1 MiB by default.
+    What is larger is refused, and counted. Many brokers have a limit of their own."""
 
     @field_validator("url")
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 
 
 class AckQueue:
@@ -20,20 +21,33 @@ class AckQueue:
     def __len__(self) -> int:
         return len(self._order)
 
-    def add(self, mid: int) -> None:
-        """Notes that a message arrived; one that waits already keeps its place."""
-        if mid not in self._waiting:
-            self._waiting.add(mid)
-            self._order.append(mid)
+    def add(self, mids: Iterable[int]) -> None:
+        """Notes that messages arrived; one that waits already keeps its place."""
+        waiting, place = self._waiting, self._order.append
+        for mid in mids:
+            if mid not in waiting:
+                waiting.add(mid)
+                place(mid)
 
     def done(self, mid: int) -> list[int]:
-        """Notes that a message is done with; returns what may be acknowledged now, in order."""
-        self._done.add(mid)
-        ready = []
-        while self._order and self._order[0] in self._done:
-            head = self._order.popleft()
-            self._waiting.remove(head)
-            self._done.remove(head)
+        """Notes that a message is done with; returns what may be acknowledged now, in order.
+
+        One that does not wait releases nothing: its number may be another message's by now.
+        """
+        waiting = self._waiting
+        if mid not in waiting:
+            return []
+        order, done = self._order, self._done
+        if order[0] != mid:
+            done.add(mid)
+            return []
+        order.popleft()
+        waiting.remove(mid)
+        ready = [mid]
+        while done and order and order[0] in done:
+            head = order.popleft()
+            waiting.remove(head)
+            done.remove(head)
             ready.append(head)
         return ready
 

@@ -10,33 +10,26 @@ from __future__ import annotations
 import contextlib
 import logging
 import random
-import select
 import socket
 import threading
-import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-from paho.mqtt.client import MQTT_ERR_NO_CONN, MQTT_ERR_SUCCESS, Client, MQTTMessage
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
+from paho.mqtt.client import Client
 from paho.mqtt.reasoncodes import ReasonCode
 
 from shared.config import BrokerConfig
 from shared.mqtt.ack_queue import AckQueue
 from shared.mqtt.message import Message, Will
+from shared.mqtt.open_client import CONNECT_TIMEOUT_S, limits_of, make_client, make_wire
+from shared.mqtt.outbox import Refusal
+from shared.mqtt.packet_stream import Arrivals
+from shared.mqtt.reconnects import Reconnects
+from shared.mqtt.refusals import SESSION_TAKEN_OVER, Trouble, explain, no_answer, taken_over
+from shared.mqtt.trouble_log import TroubleLog
+from shared.mqtt.waiting import wait_for_any
 
-CONNECT_TIMEOUT_S = 5.0
-FIRST_DELAY_S = 0.25
-MAX_DELAY_S = 15.0
-CONNECTING_WAIT_S = 0.02
-MAX_PACKETS_A_TURN = 256
-MAX_INFLIGHT = 100  # paho scans them all at each PUBACK: 62 µs at 20, 152 at 1000
-MAX_QUEUED = 10_000
-RECEIVE_BUFFER_BYTES = 2**20
-SESSION_EXPIRY_S = 7 * 86_400
+__all__ = ["Link", "wait_for_any"]
 
 log = logging.getLogger(__name__)
 
@@ -50,10 +43,16 @@ class Link:
         persistent: whether the broker keeps messages for us while we are away.
         will: last will.
         rng: jitter of the reconnects.
+        receive_maximum: how many unacknowledged messages the broker may send us, 1 to 65,535
+            (MQTT 5 only; in 3.1.1 the broker alone decides); None for the protocol's default.
 
     Attributes:
         session: counts the connections; 0 before the first. A new number means: the broker may
             have forgotten everything, so publish what is retained again.
+        refuses_shared: whether the broker says that it has no shared subscriptions (MQTT 5 only).
+        evictions: how often the broker said that another client took our name (MQTT 5 only).
+        drops: messages that were not used since the caller last took them away, by reason:
+            ``too_large`` and ``bad_topic`` came in, ``refused`` were ours.
     """
 
     def __init__(
@@ -64,24 +63,33 @@ class Link:
         persistent: bool,
         will: Will | None,
         rng: random.Random,
+        receive_maximum: int | None = None,
     ) -> None:
         self.session = 0
         self.broker = broker
         self.client_id = client_id
-        self._rng = rng
+        self.evictions = 0
+        self.refuses_shared = False
+        self.drops: dict[str, int] = {}
         self._subscriptions: dict[str, int] = {}
-        self._inbox: deque[Message] = deque()
+        self._unsubscribed: set[str] = set()
+        self._asked: dict[int | None, str] = {}
         self._acks = AckQueue()
-        self._acked_mids: deque[int] = deque()
-        self._on_acks: dict[int, Callable[[], None]] = {}
         self._connected = False
         self._closing = False
-        self._lost = False
+        self._ended = False
+        self._accepted = False
+        self._trouble: Trouble | None = None
         self._connector: threading.Thread | None = None
-        self._failures = 0
-        self._next_attempt_s = 0.0
-        self._attempt_ends_s = 0.0
-        self._client = self._make_client(client_id, persistent, will)
+        self._silent_s = 0.0
+        self._reconnects = Reconnects(rng)
+        self._troubles = TroubleLog(log)
+        client = self._client = make_client(broker, client_id, persistent, will, receive_maximum)
+        self._wire = make_wire(client, broker)
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_subscribe = self._on_subscribe
+        client.on_unsubscribe = self._on_unsubscribe
 
     # What the node uses
 
@@ -91,15 +99,27 @@ class Link:
         return self._connected
 
     def subscribe(self, topic_filter: str, qos: int = 1) -> None:
-        """Subscribes now and again at every connect."""
+        """Subscribes now and again at every connect.
+
+        Args:
+            topic_filter: a topic, perhaps with wildcards, perhaps ``$share/group/…``.
+            qos: 0 or 1.
+        """
         self._subscriptions[topic_filter] = qos
+        self._unsubscribed.discard(topic_filter)
         if self._connected:
-            self._client.subscribe(topic_filter, qos)
+            self._asked[self._wire.subscribe(topic_filter, qos)] = topic_filter
 
     def unsubscribe(self, topic_filter: str) -> None:
-        """Ends a subscription; of an unknown one, nothing."""
-        if self._subscriptions.pop(topic_filter, None) is not None and self._connected:
-            self._client.unsubscribe(topic_filter)
+        """Ends a subscription, at the next connection if there is none; of an unknown one, nothing.
+
+        A persistent session would go on to bring what it is no longer asked for.
+        """
+        if self._subscriptions.pop(topic_filter, None) is None:
+            return
+        self._unsubscribed.add(topic_filter)
+        if self._connected:
+            self._asked[self._wire.unsubscribe(topic_filter)] = topic_filter
 
     def publish(
         self,
@@ -118,28 +138,34 @@ class Link:
             payload: what.
             qos: 0 or 1.
             retain: whether the broker keeps it for later subscribers.
-            expiry_s: the broker may drop it after that long (MQTT 5 only).
-            on_ack: called from ``receive`` once the broker has acknowledged it (QoS 1).
+            expiry_s: nobody wants it after that long. The broker may drop it then (MQTT 5), and it
+                is not sent again on a later connection.
+            on_ack: called from ``receive`` once the broker has answered for it (QoS 1): it has it,
+                or refused it for good, which is logged and counted. Not called for a message that
+                expired.
 
         Returns:
-            False if it was not taken: no connection, or too many unacknowledged. A taken QoS 1
-            message outlives a lost connection, but not this process.
+            False if it was not taken, and may be later: no connection, or too many unacknowledged.
+            A taken QoS 1 message outlives a lost connection, but not this process.
+
+        Raises:
+            PayloadError: it can never be sent: ``too_large`` or ``bad_topic``.
         """
         if not self._connected:
             return False
-        properties = self._expiry(expiry_s)
-        info = self._client.publish(topic, payload, qos, retain, properties)
-        taken = info.rc == MQTT_ERR_SUCCESS or (qos > 0 and info.rc == MQTT_ERR_NO_CONN)
-        if taken and on_ack is not None:
-            self._on_acks[info.mid] = on_ack
-        return taken
+        return self._wire.publish(
+            topic, payload, qos=qos, retain=retain, expiry_s=expiry_s, on_ack=on_ack
+        )
 
     def done(self, message: Message) -> None:
         """Acknowledges a message to the broker, in the order of arrival."""
-        if message.qos == 0 or message.session != self.session or not self._connected:
-            return
-        for mid in self._acks.done(message.mid):
-            self._client.ack(mid, 1)
+        if message.mid and message.session == self.session and self._connected:
+            for mid in self._acks.done(message.mid):
+                self._wire.acknowledge(mid)
+
+    def contested(self) -> None:
+        """Says that another client has our name: reconnects are slow until there is peace."""
+        self._reconnects.contested()
 
     # What the loop uses
 
@@ -152,84 +178,130 @@ class Link:
     @property
     def wants_write(self) -> bool:
         """Whether bytes wait for the socket to take them."""
-        return self._connector is None and self._client.want_write()
+        return self._connector is None and self._wire.wants_write
+
+    @property
+    def pending(self) -> bool:
+        """Whether there is something to read that waiting on the socket would not show."""
+        return self._connector is None and self._wire.pending
 
     @property
     def settled(self) -> bool:
-        """Whether nothing is on its way out that somebody waits for."""
-        return not self._connected or (not self._on_acks and not self.wants_write)
+        """Whether nothing is on its way out."""
+        return not self._connected or (self._wire.settled and not self._wire.wants_write)
 
     def receive(self) -> list[Message]:
-        """Reads all that is there, a bounded number of packets; runs the callbacks of PUBACKs."""
-        for _ in range(MAX_PACKETS_A_TURN):
-            ready = self.socket()
-            if ready is None or not _readable(ready):
-                break
-            if self._client.loop_read() != MQTT_ERR_SUCCESS:
-                break
-        while self._acked_mids:
-            on_ack = self._on_acks.pop(self._acked_mids.popleft(), None)
-            if on_ack is not None:
-                on_ack()
-        messages = list(self._inbox)
-        self._inbox.clear()
-        return messages
+        """Reads what is there, a bounded amount; runs the callbacks of what was acknowledged."""
+        if self._connector is not None:
+            return []
+        arrivals = self._wire.read()
+        if arrivals.mids:
+            self._acks.add(arrivals.mids)
+        if arrivals.skipped or arrivals.refused:
+            self._note_drops(arrivals)
+        return arrivals.messages
 
     def flush(self) -> None:
         """Writes what is queued, as far as the socket takes it."""
-        if self.wants_write and self._client.socket() is not None:
-            self._client.loop_write()
+        if self._connector is None:
+            self._wire.write()
 
     def tend(self, now_s: float) -> None:
-        """Keeps the connection alive, or makes a new one when its time has come."""
+        """Keeps the connection alive, or makes a new one when its time has come.
+
+        Args:
+            now_s: monotonic.
+        """
         if self._connector is not None:
             self._after_attempt(now_s)
-        elif self._client.socket() is None:
-            if self._lost:
-                # Also after a long connection: a broker's restart must not bring all at once.
-                self._lost = False
-                self._next_attempt_s = now_s + self._delay_s()
-            if now_s >= self._next_attempt_s:
-                self._attempt(now_s)
-        elif not self._connected and now_s >= self._attempt_ends_s:
-            log.warning("%s takes the connection but says nothing", self.broker.url)
+            return
+        self._note_events(now_s)
+        if self._client.socket() is None:
+            if now_s >= self._reconnects.due_s and not self._closing:
+                self._attempt()
+        elif not self._connected and now_s >= self._silent_s:
+            self._trouble = Trouble(f"{self.broker.url} takes the connection but says nothing")
             self._close_socket()
         else:
             self._client.loop_misc()
 
     def close(self) -> None:
         """Says goodbye to the broker. The last will is not published."""
-        if self._connector is not None:
-            self._connector.join()
         self._closing = True
+        if self._connector is not None:
+            self._connector.join(CONNECT_TIMEOUT_S)
+            if self._connector.is_alive():
+                return  # a name server that does not answer; the thread ends with the process
+            self._connector = None
         if self._client.socket() is not None:
             self._client.disconnect()
             self._client.loop_write()
 
     # Connecting
 
-    def _attempt(self, now_s: float) -> None:
-        self._next_attempt_s = now_s + self._delay_s()
-        self._failures += 1
+    def _attempt(self) -> None:
         self._connector = threading.Thread(target=self._connect, name="connect", daemon=True)
         self._connector.start()
 
     def _connect(self) -> None:
         try:
             self._client.reconnect()
-        except (OSError, ValueError) as error:
-            log.warning("cannot reach %s: %s", self.broker.url, error)
+        except Exception as error:  # of resolver, socket, TLS or paho: all the same to us
+            self._trouble = Trouble(f"cannot reach {self.broker.url}: {error}")
+            self._ended = True
 
     def _after_attempt(self, now_s: float) -> None:
         if self._connector is not None and not self._connector.is_alive():
             self._connector.join()
             self._connector = None
-            self._attempt_ends_s = now_s + CONNECT_TIMEOUT_S
+            self._silent_s = now_s + CONNECT_TIMEOUT_S
+            self._note_events(now_s)
 
-    def _delay_s(self) -> float:
-        """Exponential, capped, jittered by half, so that a fleet does not come back as one."""
-        ceiling: float = min(MAX_DELAY_S, FIRST_DELAY_S * 2 ** min(self._failures, 10))
-        return ceiling * self._rng.uniform(0.5, 1.0)
+    def _note_events(self, now_s: float) -> None:
+        """Draws the consequences of what paho's callbacks noted."""
+        reconnects, troubles = self._reconnects, self._troubles
+        if self._accepted:
+            self._accepted = False
+            reconnects.accepted(now_s)
+            troubles.say(logging.INFO, f"connected to {self.broker.url}", now_s)
+        trouble, self._trouble = self._trouble, None
+        if self._ended:
+            self._ended = False
+            self._give_up(self._wire.end(soon=reconnects.is_young(now_s)))
+            reconnects.failed(now_s, slow=trouble is not None and trouble.needs_a_person)
+        if trouble is not None:
+            level = logging.ERROR if trouble.needs_a_person else logging.WARNING
+            troubles.say(level, trouble.text, now_s)
+        if self._connected and not reconnects.is_young(now_s):
+            troubles.clear()
+
+    def _give_up(self, refusal: Refusal | None) -> None:
+        if refusal is None:
+            return
+        log.error(
+            "gave up a message of %d bytes: %s ends every connection that it is sent on. Fix: let "
+            "the broker take packets of that size, and this client publish to its topics",
+            refusal.size, self.broker.url,
+        )  # fmt: skip
+        self._count("refused")
+        if refusal.on_ack is not None:
+            refusal.on_ack()
+
+    def _note_drops(self, arrivals: Arrivals) -> None:
+        for skipped in arrivals.skipped:
+            self._count(skipped.reason)
+            self._trouble = Trouble(
+                f"dropped messages: {skipped.reason}, such as {skipped.size} "
+                f"bytes on {skipped.topic}"
+            )
+            for mid in self._acks.done(skipped.mid):
+                self._wire.acknowledge(mid)
+        for code in arrivals.refused.values():
+            self._count("refused")
+            self._trouble = Trouble(f"{self.broker.url} refuses messages: reason code {code:#04x}")
+
+    def _count(self, reason: str) -> None:
+        self.drops[reason] = self.drops.get(reason, 0) + 1
 
     def _close_socket(self) -> None:
         """Ends a connection so that paho itself finds it ended at its next read."""
@@ -244,122 +316,52 @@ class Link:
         self, client: Client, userdata: Any, flags: Any, code: ReasonCode, properties: Any
     ) -> None:
         if code.is_failure:
-            log.error("%s refuses us: %s", self.broker.url, code)
+            self._trouble = explain(code, self.broker, self.client_id)
             return
+        limits = limits_of(properties)
         self.session += 1
-        self._connected = True
-        self._failures = 0
+        self.refuses_shared = limits.refuses_shared
+        self._connected = self._accepted = True
         self._acks.clear()
-        log.info("connected to %s", self.broker.url)
+        self._asked.clear()
+        self._wire.begin(
+            self.session,
+            present=flags.session_present,
+            receive_maximum=limits.receive_maximum,
+            max_packet_bytes=limits.max_packet_bytes,
+        )
         for topic_filter, qos in self._subscriptions.items():
-            client.subscribe(topic_filter, qos)
+            self._asked[self._wire.subscribe(topic_filter, qos)] = topic_filter
+        for topic_filter in self._unsubscribed:
+            self._asked[self._wire.unsubscribe(topic_filter)] = topic_filter
 
     def _on_disconnect(
         self, client: Client, userdata: Any, flags: Any, code: ReasonCode, properties: Any
     ) -> None:
-        if self._connected and not self._closing:
-            log.warning("connection to %s lost: %s", self.broker.url, code)
+        if not self._closing and self._trouble is None:
+            self._trouble = self._why_ended(code)
         self._connected = False
-        self._lost = True
+        self._ended = True
 
-    def _on_message(self, client: Client, userdata: Any, message: MQTTMessage) -> None:
-        qos = min(message.qos, 1)
-        try:
-            topic = message.topic
-        except UnicodeDecodeError:
-            log.warning("dropped a message whose topic is not UTF-8")
-            client.ack(message.mid, qos)
-            return
-        if qos:
-            self._acks.add(message.mid)
-        payload = bytes(message.payload)
-        self._inbox.append(
-            Message(
-                topic, payload, qos, message.mid, self.session, message.dup, bool(message.retain)
-            )
-        )
-
-    def _on_publish(
-        self, client: Client, userdata: Any, mid: int, code: ReasonCode, properties: Any
-    ) -> None:
-        if code.is_failure:
-            log.error("%s refuses a message: %s", self.broker.url, code)
-        self._acked_mids.append(mid)
+    def _why_ended(self, code: ReasonCode) -> Trouble:
+        if not self._connected:
+            return no_answer(self.broker)
+        if code.value == SESSION_TAKEN_OVER:
+            self.evictions += 1
+            return taken_over(self.broker, self.client_id)
+        return Trouble(f"connection to {self.broker.url} lost: {code}")
 
     def _on_subscribe(
         self, client: Client, userdata: Any, mid: int, codes: list[ReasonCode], properties: Any
     ) -> None:
+        topic_filter = self._asked.pop(mid, "")
         for code in codes:
             if code.is_failure:
-                log.error("%s refuses a subscription: %s", self.broker.url, code)
+                log.error(
+                    "%s refuses the subscription to %s: %s", self.broker.url, topic_filter, code
+                )
 
-    def _on_socket_open(self, client: Client, userdata: Any, opened: Any) -> None:
-        # Without it, Nagle's algorithm makes a QoS 1 round trip 44 ms.
-        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
-
-    def _on_register_write(self, client: Client, userdata: Any, opened: Any) -> None:
-        """Its presence tells paho that the loop writes: one write for all queued packets."""
-
-    def _make_client(self, client_id: str, persistent: bool, will: Will | None) -> Client:
-        five = self.broker.protocol == "5"
-        client = Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=client_id,
-            clean_session=None if five else not persistent,
-            protocol=MQTTProtocolVersion.MQTTv5 if five else MQTTProtocolVersion.MQTTv311,
-            manual_ack=True,
-            reconnect_on_failure=False,
-        )
-        client.on_connect = self._on_connect
-        client.on_disconnect = self._on_disconnect
-        client.on_message = self._on_message
-        client.on_publish = self._on_publish
-        client.on_subscribe = self._on_subscribe
-        client.on_socket_open = self._on_socket_open
-        client.on_socket_register_write = self._on_register_write
-        client.max_inflight_messages_set(MAX_INFLIGHT)
-        client.max_queued_messages_set(MAX_QUEUED)
-        client.connect_timeout = CONNECT_TIMEOUT_S
-        if will is not None:
-            client.will_set(will.topic, will.payload, qos=1, retain=True)
-        if self.broker.username is not None:
-            client.username_pw_set(self.broker.username, self.broker.password)
-        broker = self.broker
-        if five:
-            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-            properties.SessionExpiryInterval = SESSION_EXPIRY_S if persistent else 0
-            client.connect_async(
-                broker.host, broker.port, broker.keepalive_s, "", 0, not persistent, properties
-            )
-        else:
-            client.connect_async(broker.host, broker.port, broker.keepalive_s)
-        return client
-
-    def _expiry(self, expiry_s: float | None) -> Properties | None:
-        if expiry_s is None or self.broker.protocol != "5":
-            return None
-        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-        properties.MessageExpiryInterval = max(1, round(expiry_s))
-        return properties
-
-
-def _readable(ready: socket.socket) -> bool:
-    return bool(select.select([ready], [], [], 0)[0])
-
-
-def wait_for_any(links: Sequence[Link], wait_s: float) -> None:
-    """Waits until a link has something to read, or takes what it has to write, or the time is up.
-
-    Args:
-        links: the links of a node.
-        wait_s: how long at most.
-    """
-    sockets = [(link, ready) for link in links if (ready := link.socket()) is not None]
-    if not sockets:
-        # Nothing to wait on while every link is connecting; select would return at once.
-        time.sleep(min(max(0.0, wait_s), CONNECTING_WAIT_S))
-        return
-    readers = [ready for _, ready in sockets]
-    writers = [ready for link, ready in sockets if link.wants_write]
-    select.select(readers, writers, [], max(0.0, wait_s))
+    def _on_unsubscribe(
+        self, client: Client, userdata: Any, mid: int, codes: Any, properties: Any
+    ) -> None:
+        self._unsubscribed.discard(self._asked.pop(mid, ""))

@@ -10,8 +10,7 @@ from shared.mqtt.ack_queue import AckQueue
 
 def test_a_message_done_first_waits_for_the_ones_before_it() -> None:
     queue = AckQueue()
-    for mid in (7, 8, 9):
-        queue.add(mid)
+    queue.add((7, 8, 9))
     assert queue.done(9) == []
     assert queue.done(8) == []
     assert queue.done(7) == [7, 8, 9]
@@ -20,9 +19,9 @@ def test_a_message_done_first_waits_for_the_ones_before_it() -> None:
 
 def test_after_clear_an_earlier_connections_message_releases_nothing() -> None:
     queue = AckQueue()
-    queue.add(1)
+    queue.add([1])
     queue.clear()
-    queue.add(2)
+    queue.add([2])
     assert len(queue) == 1
     assert queue.done(2) == [2]
 
@@ -30,7 +29,7 @@ def test_after_clear_an_earlier_connections_message_releases_nothing() -> None:
 def test_a_number_that_the_broker_uses_again_is_acknowledged_again() -> None:
     queue = AckQueue()
     for _ in range(3):
-        queue.add(1)
+        queue.add([1])
         assert queue.done(1) == [1]
 
 
@@ -39,8 +38,7 @@ def test_any_order_of_work_acknowledges_each_message_once_in_the_order_of_arriva
     order: list[int],
 ) -> None:
     queue = AckQueue()
-    for mid in range(1, 13):
-        queue.add(mid)
+    queue.add(range(1, 13))
     acknowledged: list[int] = []
     for done_so_far, mid in enumerate(order, start=1):
         acknowledged += queue.done(mid)
@@ -51,9 +49,19 @@ def test_any_order_of_work_acknowledges_each_message_once_in_the_order_of_arriva
 
 def test_a_message_that_comes_again_while_it_waits_keeps_its_one_place() -> None:
     queue = AckQueue()
-    queue.add(1)
-    queue.add(1)
-    queue.add(2)
+    queue.add([1])
+    queue.add([1])
+    queue.add([2])
     assert queue.done(1) == [1]
     assert queue.done(2) == [2]
     assert len(queue) == 0
+
+
+def test_a_message_done_twice_leaves_the_next_one_of_its_number_waiting() -> None:
+    queue = AckQueue()
+    queue.add([1])
+    assert queue.done(1) == [1]
+    assert queue.done(1) == []
+    queue.add([2, 1])
+    assert queue.done(2) == [2]
+    assert queue.done(1) == [1]
