@@ -41,7 +41,7 @@ def busy(stand: Stand, plan: Plan, say: Say) -> Outcome:
     title = "90 % of naive's saturation, QoS 1"
     with stand.running(*contestants):
         saturation = median(
-            one_run(stand, plan, naive).messages_per_s for _ in range(min(3, plan.rounds))
+            one_run(stand, plan.window, naive).messages_per_s for _ in range(min(3, plan.rounds))
         )
         rate_per_s = BUSY_SHARE * saturation
         say(f"naive saturates at {saturation:.0f} messages/s; offering {rate_per_s:.0f}")

@@ -8,13 +8,14 @@ from statistics import median
 from bench.errors import StalledError
 from bench.ledger import Ledger
 from bench.load import Load
-from bench.loops import PAUSE_S, fill
+from bench.loops import PAUSE_S, Window, fill
 from bench.models import SMALL
 from bench.scenario import Figure, Outcome, Plan, Say
 from bench.stand import Contestant, Stand
 from bench.throughput import one_run
 
 KILL_WINDOW = 2000
+SOME_THOUSAND_SAMPLES = Window(messages=500, warm_up_s=0.0, seconds=1.0)
 
 
 def start(stand: Stand, plan: Plan, say: Say) -> Outcome:
@@ -41,7 +42,7 @@ def _starts(
             contestant.node.start()
             took_s = stand.await_answer(contestant) - began_s
             if number:
-                one_run(stand, plan, contestant)
+                one_run(stand, SOME_THOUSAND_SAMPLES, contestant)
                 starts_s.append(took_s)
                 memory_mib.append(contestant.node.rss_mib)
                 say(

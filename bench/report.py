@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -13,6 +12,7 @@ import msgspec
 from bench.errors import BenchError
 from bench.rows import Row
 from bench.scenario import Figure
+from shared.durable import write_durably
 
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
 SIGNS = {">=": "≥", "<=": "≤", "==": "="}
@@ -97,16 +97,17 @@ def write_json(path: Path, report: Report) -> None:
     """Writes the JSON.
 
     Raises:
-        BenchError: the file cannot be written.
+        StorageError: the file cannot be written.
     """
-    _replace(path, as_json(report))
+    write_durably(path, as_json(report))
 
 
 def write_markdown(path: Path, report: Report) -> None:
     """Writes the Markdown tables: between the marks of a document that has them, or as a new file.
 
     Raises:
-        BenchError: the file is there and has no marks, or cannot be written.
+        BenchError: the file is there and has no marks.
+        StorageError: the file cannot be written.
     """
     tables = f"{BEGIN}\n{as_markdown(report)}{END}\n"
     if path.exists():
@@ -115,17 +116,7 @@ def write_markdown(path: Path, report: Report) -> None:
         if not mark or not end_mark:
             raise BenchError(f"{path} has no lines {BEGIN} and {END} to write between")
         tables = before + tables.rstrip("\n") + after
-    _replace(path, tables.encode())
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Writes a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    except OSError as error:
-        raise BenchError(f"cannot write {path}: {error}") from error
+    write_durably(path, tables.encode())
 
 
 def _row_cells(rows: Iterable[Row]) -> list[list[str]]:

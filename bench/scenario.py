@@ -38,7 +38,7 @@ class Plan:
 THOROUGH = Plan(
     rounds=5,
     window=Window(messages=500, warm_up_s=0.7, seconds=2.5),
-    steady_s=4.0,
+    steady_s=3.0,
     warm_up_s=0.5,
     starts=7,
     kills=3,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.loops import Saturation, saturate
+from bench.loops import Saturation, Window, saturate
 from bench.models import LARGE, SMALL
 from bench.rows import ratios
 from bench.scenario import Outcome, Plan, Say, saturation_figure
@@ -69,16 +69,16 @@ def interleaved(
     with stand.running(*contestants):
         for number in range(plan.rounds):
             for contestant in contestants if number % 2 == 0 else contestants[::-1]:
-                run = one_run(stand, plan, contestant)
+                run = one_run(stand, plan.window, contestant)
                 runs[contestant.name].append(run)
                 say(f"{title}, round {number + 1}/{plan.rounds}, {contestant.name}: {_said(run)}")
     return runs
 
 
-def one_run(stand: Stand, plan: Plan, contestant: Contestant) -> Saturation:
+def one_run(stand: Stand, window: Window, contestant: Contestant) -> Saturation:
     """Saturates a running contestant once."""
     with stand.load(contestant) as load:
-        return saturate(load, plan.window, lambda: (contestant.cpu_s, stand.broker_cpu_s))
+        return saturate(load, window, lambda: (contestant.cpu_s, stand.broker_cpu_s))
 
 
 def _said(run: Saturation) -> str:
