@@ -60,7 +60,12 @@ class Model:
 
     @classmethod
     def load(
-        cls, path: Path, spec: ModelSpec, inputs: Inputs, batch_size: int = DEFAULT_BATCH_SIZE
+        cls,
+        path: Path,
+        spec: ModelSpec,
+        inputs: Inputs,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        threads: int | None = None,
     ) -> Model:
         """Loads and warms up a model.
 
@@ -69,11 +74,12 @@ class Model:
             spec: what it is; without labels, those of the file are taken.
             inputs: how a pipeline's rows are laid out.
             batch_size: largest batch that it will run.
+            threads: that it may run; None for all that are worth having, ``cpu_quota``.
 
         Raises:
             ArtefactError: it does not load, does not run, or does not fit inputs or labels.
         """
-        session = _open_session(path)
+        session = _open_session(path, cpu_quota() if threads is None else threads)
         try:
             model = cls(spec, session, inputs)
             model._settle_labels(path)
@@ -237,9 +243,9 @@ def _ports(arguments: Sequence[Any]) -> list[Port]:
     return [Port(each.name, each.type, tuple(each.shape)) for each in arguments]
 
 
-def _open_session(path: Path) -> ort.InferenceSession:
+def _open_session(path: Path, threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
-    options.intra_op_num_threads = cpu_quota()
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     log.info("ONNX Runtime runs %s with %d threads", path.name[:16], options.intra_op_num_threads)
     options.log_severity_level = 3

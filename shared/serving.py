@@ -5,20 +5,24 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
-from shared.config import ModelConfig, NodeConfig, PipelineConfig
+from shared.config import ModelConfig, NodeConfig, PipelineConfig, ReleasesConfig
 from shared.errors import ArtefactError, ConfigError, StorageError
 from shared.metrics import NodeMetrics
-from shared.model import Model
+from shared.model import Model, cpu_quota
 from shared.model_spec import Calibration, ModelSpec
 from shared.mqtt.link import Link
 from shared.mqtt.message import Message
 from shared.presence import Presence
+from shared.releases.follower import Follower
+from shared.releases.loading import load_release
 from shared.releases.signing import Trust, load_trust
 from shared.releases.updater import Updater
 from shared.slot import Slot
 from shared.topics import Topics
+from shared.workers.worker import ALONE, Worker
 
 
 class NodeModels:
@@ -31,6 +35,8 @@ class NodeModels:
         link: the site's broker, where releases come from.
         metrics: what is counted.
         presence: tells which models serve.
+        worker: which of the node's processes this is. Worker 0 carries the updates, the others
+            follow it.
 
     Raises:
         ConfigError: a trust file holds no key, or two pipelines follow one channel.
@@ -46,35 +52,31 @@ class NodeModels:
         link: Link,
         metrics: NodeMetrics,
         presence: Presence,
+        worker: Worker = ALONE,
     ) -> None:
+        self._config = config
         self._pipelines = pipelines
         self._slots = slots
         self._link = link
         self._topics: Topics = config.topics
+        self._metrics = metrics
         self._presence = presence
-        self._updaters: dict[str, Updater] = {}
-        self._by_topic: dict[str, Updater] = {}
-        for name, pipeline in pipelines.items():
-            if pipeline.releases is not None:
-                topic = self._topics.releases(pipeline.releases.channel)
-                if topic in self._by_topic:
-                    raise ConfigError(
-                        f"two pipelines follow channel {pipeline.releases.channel}: a release is "
-                        "made for one. Fix: give each pipeline a channel of its own"
-                    )
-                updater = Updater(
-                    config=pipeline.releases,
-                    pipeline=pipeline,
-                    node=config.node,
-                    state_dir=config.state_dir,
-                    link=link,
-                    topics=self._topics,
-                    trust=read_trust(pipeline.releases.trust),
-                    metrics=metrics,
-                    rng=random.Random(),  # noqa: S311 - jitter, not a secret
-                )
-                self._updaters[name] = updater
-                self._by_topic[topic] = updater
+        self._threads = worker.threads(cpu_quota())
+        _check_channels(pipelines)
+        followed = {
+            name: (pipeline, pipeline.releases)
+            for name, pipeline in pipelines.items()
+            if pipeline.releases is not None
+        }
+        make = self._make_updater if worker.leads else self._make_follower
+        self._sources: dict[str, Updater | Follower] = {
+            name: make(*configs) for name, configs in followed.items()
+        }
+        self._by_topic = {
+            self._topics.releases(followed[name][1].channel): source
+            for name, source in self._sources.items()
+            if isinstance(source, Updater)
+        }
 
     def start(self) -> None:
         """Puts into each slot the committed release, else the configured file, if there is one.
@@ -83,20 +85,20 @@ class NodeModels:
             ArtefactError: there is no release and the file cannot serve.
         """
         for name, pipeline in self._pipelines.items():
-            model, updater = None, self._updaters.get(name)
-            if updater is not None:
-                updater.start()
-                model = updater.serving
+            model, source = None, self._sources.get(name)
+            if source is not None:
+                source.start()
+                model = source.serving
             if model is None and pipeline.model is not None:
-                model = load_local(name, pipeline.model, pipeline)
-                if updater is not None:
-                    updater.begin_with(model)
+                model = load_local(name, pipeline.model, pipeline, self._threads)
+                if source is not None:
+                    source.begin_with(model)
             self._slots[name].put(model)
 
     def on_connected(self, now_s: float) -> None:
         """Says what serves, and reconciles with what is retained."""
         self._announce()
-        for updater in self._updaters.values():
+        for updater in self._by_topic.values():
             updater.on_connected(now_s)
 
     def take(self, message: Message, now_s: float) -> bool:
@@ -108,28 +110,28 @@ class NodeModels:
         chunk = self._topics.blob_chunk(message.topic)
         if chunk is None:
             return False
-        for updater in self._updaters.values():
+        for updater in self._by_topic.values():
             updater.on_chunk(*chunk, message.payload, now_s)
         return True
 
     def poll(self, now_s: float) -> None:
         """Carries updates on; a model that is ready serves from the next batch on."""
-        for name, updater in self._updaters.items():
+        for name, source in self._sources.items():
             slot = self._slots[name]
-            updater.poll(slot.health, now_s)
-            if updater.serving is not slot.model:
-                slot.put(updater.serving)
+            source.poll(slot.health, now_s)
+            if source.serving is not slot.model:
+                slot.put(source.serving)
                 self._announce()
 
     @property
     def busy(self) -> bool:
         """Whether an update is under way."""
-        return any(updater.busy for updater in self._updaters.values())
+        return any(source.busy for source in self._sources.values())
 
     def close(self) -> None:
         """Ends updates under way."""
-        for updater in self._updaters.values():
-            updater.close()
+        for source in self._sources.values():
+            source.close()
 
     def _announce(self) -> None:
         serving = {
@@ -137,14 +139,49 @@ class NodeModels:
         }
         self._presence.announce(self._link, serving)
 
+    def _make_updater(self, pipeline: PipelineConfig, releases: ReleasesConfig) -> Updater:
+        return Updater(
+            config=releases,
+            pipeline=pipeline,
+            node=self._config.node,
+            state_dir=self._config.state_dir,
+            link=self._link,
+            topics=self._topics,
+            trust=read_trust(releases.trust),
+            metrics=self._metrics,
+            rng=random.Random(),  # noqa: S311 - jitter, not a secret
+            threads=self._threads,
+        )
 
-def load_local(name: str, config: ModelConfig, pipeline: PipelineConfig) -> Model:
+    def _make_follower(self, pipeline: PipelineConfig, releases: ReleasesConfig) -> Follower:
+        return Follower(
+            config=releases,
+            state_dir=self._config.state_dir,
+            trust=read_trust(releases.trust),
+            load=partial(load_release, pipeline=pipeline, threads=self._threads),
+        )
+
+
+def _check_channels(pipelines: Mapping[str, PipelineConfig]) -> None:
+    channels = [each.releases.channel for each in pipelines.values() if each.releases is not None]
+    for channel in channels:
+        if channels.count(channel) > 1:
+            raise ConfigError(
+                f"two pipelines follow channel {channel}: a release is made for one. "
+                "Fix: give each pipeline a channel of its own"
+            )
+
+
+def load_local(
+    name: str, config: ModelConfig, pipeline: PipelineConfig, threads: int | None = None
+) -> Model:
     """Loads the model that a configuration names.
 
     Args:
         name: the pipeline.
         config: the file and what it holds.
         pipeline: what the model must fit.
+        threads: that it may run; None for all that are worth having.
 
     Raises:
         ArtefactError: it cannot be read, does not load or does not fit.
@@ -162,7 +199,8 @@ def load_local(name: str, config: ModelConfig, pipeline: PipelineConfig) -> Mode
         calibration=Calibration(config.temperature, config.threshold, score=config.score),
         output=config.output,
     )
-    return Model.load(config.path, spec, pipeline.layout, pipeline.batching.max_batch_size)
+    size = pipeline.batching.max_batch_size
+    return Model.load(config.path, spec, pipeline.layout, size, threads)
 
 
 def read_file(path: Path) -> bytes:

@@ -68,6 +68,24 @@ class ChannelFile:
             self._path.replace(aside)
             return ChannelRecord()
 
+    def peek(self) -> ChannelRecord | None:
+        """Returns the record as another process has left it, None if it cannot be read now.
+
+        For who does not own the file: it is left where it is.
+        """
+        try:
+            return msgspec.json.decode(self._path.read_bytes(), type=ChannelRecord)
+        except (OSError, *UNREADABLE):
+            return None
+
+    def stamp(self) -> tuple[int, int] | None:
+        """Returns what changes whenever the file is replaced, None where there is none."""
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None
+        return status.st_ino, status.st_mtime_ns
+
     def write(self, record: ChannelRecord) -> None:
         """Replaces the record.
 

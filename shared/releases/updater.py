@@ -26,6 +26,7 @@ from shared.model import Model
 from shared.mqtt.link import Link
 from shared.releases.blobs import BlobStore
 from shared.releases.fetch import Fetch
+from shared.releases.loading import load_release
 from shared.releases.machine import (
     AFTER_THE_SWAP,
     UNDER_WAY,
@@ -99,6 +100,7 @@ class Updater:
         trust: keys that may sign.
         metrics: what is counted.
         rng: jitter.
+        threads: that a model may run; None for all that are worth having.
     """
 
     def __init__(
@@ -113,6 +115,7 @@ class Updater:
         trust: Trust,
         metrics: NodeMetrics,
         rng: random.Random,
+        threads: int | None = None,
     ) -> None:
         self._config = config
         self._pipeline = pipeline
@@ -122,6 +125,7 @@ class Updater:
         self._trust = trust
         self._metrics = metrics
         self._rng = rng
+        self._threads = threads
         self._work = state_dir / "work" / config.channel
         self._file = ChannelFile(state_dir / "channels" / f"{config.channel}.json")
         self._blobs = BlobStore(state_dir / "models" / config.channel)
@@ -464,9 +468,7 @@ class Updater:
 
     def _load(self, manifest: Manifest) -> Model:
         path = self._blobs.path(manifest.artefact.sha256)
-        pipeline = self._pipeline
-        size = pipeline.batching.max_batch_size
-        return Model.load(path, manifest.model_spec(), pipeline.layout, size)
+        return load_release(path, manifest, self._pipeline, self._threads)
 
     def _prune(self) -> None:
         """Deletes artefacts that are neither active nor previous."""

@@ -1,0 +1,27 @@
+"""Loads what a release brought, as its manifest and the pipeline say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from shared.config import PipelineConfig
+from shared.model import Model
+from shared.releases.manifest import Manifest
+
+
+def load_release(
+    path: Path, manifest: Manifest, pipeline: PipelineConfig, threads: int | None = None
+) -> Model:
+    """Loads an artefact.
+
+    Args:
+        path: the artefact.
+        manifest: what it is.
+        pipeline: what it must fit.
+        threads: that it may run; None for all that are worth having.
+
+    Raises:
+        ArtefactError: it does not load or does not fit.
+    """
+    size = pipeline.batching.max_batch_size
+    return Model.load(path, manifest.model_spec(), pipeline.layout, size, threads)
