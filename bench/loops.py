@@ -11,7 +11,7 @@ import numpy as np
 from bench.ledger import Ledger
 from bench.load import Load
 
-PAUSE_S = 0.001
+PAUSE_S = 0.002
 """Between two looks of the closed loop. It costs no throughput while hundreds of messages wait, and
 keeps the generator from waking for each answer, on the CPU that the broker needs."""
 
