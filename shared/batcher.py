@@ -1,7 +1,8 @@
-"""Puts single items together into batches. Pure: the time comes in."""
+"""Puts items together into batches. Pure: the time comes in."""
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import Generic, TypeVar
 
@@ -11,41 +12,65 @@ Item = TypeVar("Item")
 class Batcher(Generic[Item]):
     """Hands out a batch when it is full, or when its first item has waited long enough.
 
+    Waiting for company pays only under load: an item that comes when no batch was handed out for
+    ``max_delay_s`` does not wait at all.
+
     Args:
-        max_batch_size: at most so many items a batch.
+        max_batch_size: at most so many samples a batch; a larger item makes a batch of its own.
         max_delay_s: how long the first item may wait for company; 0 hands out what is there.
-        queue_size: at most so many items wait.
+        queue_size: at most so many samples wait.
     """
 
     def __init__(self, max_batch_size: int, max_delay_s: float, queue_size: int) -> None:
         self._max_batch_size = max_batch_size
         self._max_delay_s = max_delay_s
         self._queue_size = queue_size
-        self._items: deque[Item] = deque()
-        self._due: deque[float] = deque()
+        self._items: deque[tuple[Item, int, float]] = deque()
+        self._size = 0
+        self._last_batch_s = -math.inf
 
     def __len__(self) -> int:
-        return len(self._items)
+        """Returns how many samples wait."""
+        return self._size
 
-    def add(self, item: Item, now_s: float) -> bool:
-        """Queues an item; returns False if the queue is full and it was not taken."""
-        if len(self._items) >= self._queue_size:
+    def add(self, item: Item, now_s: float, size: int = 1) -> bool:
+        """Queues an item; returns False if the queue is full and it was not taken.
+
+        Args:
+            item: what is to be handed out.
+            now_s: monotonic.
+            size: how many samples it is; one larger than the queue is taken by an empty one.
+        """
+        if self._size + size > self._queue_size and self._items:
             return False
-        self._items.append(item)
-        self._due.append(now_s + self._max_delay_s)
+        idle = not self._items and now_s - self._last_batch_s >= self._max_delay_s
+        self._items.append((item, size, now_s if idle else now_s + self._max_delay_s))
+        self._size += size
         return True
+
+    def drop_oldest(self) -> Item | None:
+        """Takes the item out that has waited longest; None if nothing waits."""
+        if not self._items:
+            return None
+        item, size, _ = self._items.popleft()
+        self._size -= size
+        return item
 
     def poll(self, now_s: float) -> list[Item]:
         """Returns the next batch, oldest items first, or an empty list if none is due."""
-        if not self._items:
+        items = self._items
+        if not items or (self._size < self._max_batch_size and now_s < items[0][2]):
             return []
-        if len(self._items) < self._max_batch_size and now_s < self._due[0]:
-            return []
-        size = min(self._max_batch_size, len(self._items))
-        for _ in range(size):
-            self._due.popleft()
-        return [self._items.popleft() for _ in range(size)]
+        batch: list[Item] = []
+        taken = 0
+        while items and (not batch or taken + items[0][1] <= self._max_batch_size):
+            item, size, _ = items.popleft()
+            batch.append(item)
+            taken += size
+        self._size -= taken
+        self._last_batch_s = now_s
+        return batch
 
     def due_s(self) -> float | None:
         """Returns when the next batch is due at the latest, or None if nothing waits."""
-        return self._due[0] if self._due else None
+        return self._items[0][2] if self._items else None

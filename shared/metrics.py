@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
 from shared.config import MetricsConfig
 from shared.errors import ConfigError
+from shared.latency import LatencyHistogram
 
 LATENCY_BUCKETS_S = (
     0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0,
@@ -29,10 +30,12 @@ class NodeMetrics:
             "edge_inference_total", "Samples that went through the model",
             ["model_version", "status"], registry=registry,
         )  # fmt: skip
-        self.latency_seconds = Histogram(
-            "edge_inference_latency_seconds", "From receipt of a sample to its final answer",
-            buckets=LATENCY_BUCKETS_S, registry=registry,
-        )  # fmt: skip
+        self.latency_seconds = LatencyHistogram(
+            "edge_inference_latency_seconds",
+            "From receipt of a sample to its final answer",
+            LATENCY_BUCKETS_S,
+            registry,
+        )
         self.predictions = Counter(
             "edge_predictions_total", "Final answers", ["decided_by", "reason"], registry=registry
         )
@@ -47,6 +50,16 @@ class NodeMetrics:
         self.drops = Counter(
             "edge_drops_total", "Messages that were not used", ["reason"], registry=registry
         )
+        self.deferrals = Counter(
+            "edge_deferrals_total",
+            "Samples left to the broker while the queue was full (overflow: block)",
+            registry=registry,
+        )
+        self.ready = Gauge(
+            "edge_ready", "1 while the node is connected and every pipeline has a model",
+            registry=registry,
+        )  # fmt: skip
+        self.conflicts = conflicts_counter(registry)
         self.spool_bytes = Gauge(
             "edge_spool_bytes", "Telemetry on the disk that the cloud has not stored yet",
             registry=registry,
@@ -84,12 +97,22 @@ class CloudMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
+        self.conflicts = conflicts_counter(registry)
         self.samples = Counter(
             "edge_telemetry_samples_total", "Samples in the store", registry=registry
         )
         self.drops = Counter(
             "edge_drops_total", "Messages that were not used", ["reason"], registry=registry
         )
+
+
+def conflicts_counter(registry: CollectorRegistry) -> Counter:
+    """Makes the counter of the signs that another process runs under this node's name."""
+    return Counter(
+        "edge_conflicts_total",
+        "Signs of another process under this node's name",
+        registry=registry,
+    )
 
 
 def serve_metrics(config: MetricsConfig, registry: CollectorRegistry) -> str:

@@ -13,9 +13,11 @@ from typing import Protocol
 from prometheus_client import Counter
 
 from shared.config import BrokerConfig, NodeConfig
-from shared.messages import NodeState, to_json
+from shared.messages import to_json
 from shared.mqtt.link import Link, wait_for_any
 from shared.mqtt.message import Message, Will
+from shared.presence import state_of
+from shared.waker import Waker
 
 IDLE_WAIT_S = 0.5
 BUSY_WAIT_S = 0.02  # while a child process or a thread may finish, which wakes no socket
@@ -56,11 +58,13 @@ class Loop:
     Args:
         node: the node.
         drops: counts messages that were not used, by reason.
+        waker: ends the wait for the next message, from another thread.
     """
 
-    def __init__(self, node: Node, drops: Counter) -> None:
+    def __init__(self, node: Node, drops: Counter, waker: Waker | None = None) -> None:
         self._node = node
         self._drops = drops
+        self._waker = waker
         self._stopping = False
         self._sessions: dict[str, int] = {}
 
@@ -76,6 +80,8 @@ class Loop:
             for link in self._node.links:
                 link.close()
             self._node.close()
+            if self._waker is not None:
+                self._waker.close()
 
     def step(self, wait_s: float) -> None:
         """One turn of the loop.
@@ -83,10 +89,15 @@ class Loop:
         Args:
             wait_s: how long to wait for a message at most.
         """
-        wait_for_any(self._node.links, min(wait_s, IDLE_WAIT_S))
+        others = () if self._waker is None else (self._waker.fileno(),)
+        wait_for_any(self._node.links, min(wait_s, IDLE_WAIT_S), others)
+        if self._waker is not None:
+            self._waker.drain()
         now_s = time.monotonic()
         for link in self._node.links:
             messages = link.receive()
+            for reason, number in link.take_drops().items():
+                self._drops.labels(reason=reason).inc(number)
             self._greet_if_new(link)
             for message in messages:
                 self._deliver(link, message, now_s)
@@ -130,7 +141,13 @@ class Loop:
 
 
 def open_link(
-    config: NodeConfig, broker: BrokerConfig, role: str, *, persistent: bool, suffix: str = ""
+    config: NodeConfig,
+    broker: BrokerConfig,
+    role: str,
+    *,
+    persistent: bool,
+    suffix: str = "",
+    receive_maximum: int | None = None,
 ) -> Link:
     """Makes a node's link to a broker, with its last will.
 
@@ -140,12 +157,14 @@ def open_link(
         role: the node's role.
         persistent: whether the broker keeps messages while the node is away.
         suffix: tells the links of one node apart; only the one without has the last will.
+        receive_maximum: how many unacknowledged messages the broker may send (MQTT 5 only).
     """
-    gone = NodeState(node=config.node, role=role, state="offline")
+    gone = state_of(config, role, "offline")
     return Link(
         broker,
         f"{config.prefix}-{config.site}-{config.node}{suffix}",
         persistent=persistent,
         will=None if suffix else Will(config.topics.state(config.node), to_json(gone)),
         rng=random.Random(),  # noqa: S311 - jitter, not a secret
+        receive_maximum=receive_maximum,
     )

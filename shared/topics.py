@@ -20,6 +20,49 @@ def last_level(topic: str) -> str | None:
     return name if NAME.fullmatch(name) else None
 
 
+SENSOR_LEVEL = "{sensor}"
+TOPIC_LEVEL = re.compile(r"[^+#\x00/]{1,256}")
+
+
+@dataclass(frozen=True)
+class SampleTopic:
+    """Where the sensors of one pipeline publish.
+
+    Attributes:
+        template: the topic, with ``{sensor}`` in place of the level that names the sensor; ``+``
+            stands for any other single level.
+    """
+
+    template: str
+
+    def problem(self) -> str | None:
+        """Returns what is wrong with the template, or None."""
+        levels = self.template.split("/")
+        if levels.count(SENSOR_LEVEL) != 1:
+            return f"{self.template} does not have exactly one level {SENSOR_LEVEL}"
+        if levels[0].startswith("$"):
+            return f"{self.template} begins with $, which is the broker's own"
+        wrong = [each for each in levels if each != "+" and not TOPIC_LEVEL.fullmatch(each)]
+        return f"{wrong[0]!r} is no level of a topic" if wrong else None
+
+    def filter(self, sensor: str = "+") -> str:
+        """Returns what to subscribe to, for every sensor or for one."""
+        return self.template.replace(SENSOR_LEVEL, sensor)
+
+    def sensor(self, topic: str) -> str | None:
+        """Returns the sensor that a topic names, or None if it is not one of this template."""
+        wanted, given = self.template.split("/"), topic.split("/")
+        if len(wanted) != len(given):
+            return None
+        found = None
+        for want, level in zip(wanted, given, strict=True):
+            if want == SENSOR_LEVEL:
+                found = level if NAME.fullmatch(level) else None
+            elif want not in ("+", level):
+                return None
+        return found
+
+
 @dataclass(frozen=True)
 class Topics:
     """Topics of one site.
@@ -68,6 +111,10 @@ class Topics:
         """What a node is and which models it serves, retained."""
         return f"{self.prefix}/{self.site}/nodes/{node}/info"
 
+    def probe(self, node: str) -> str:
+        """Where a node sees whether its broker delivers shared subscriptions."""
+        return f"{self.prefix}/{self.site}/nodes/{node}/probe"
+
     def updates(self, node: str = "+", channel: str = "+") -> str:
         """Where a node reports the course of an update, retained."""
         return f"{self.prefix}/{self.site}/nodes/{node}/updates/{channel}"
@@ -91,6 +138,16 @@ class Topics:
         if match is None or not topic.startswith(head):
             return None
         return match[1], int(match[2])
+
+
+def shared_filter(group: str, topic_filter: str) -> str:
+    """Returns the filter of a shared subscription: each message goes to one client of the group.
+
+    Args:
+        group: the group's name, one level.
+        topic_filter: what the group reads.
+    """
+    return f"$share/{group}/{topic_filter}"
 
 
 def site_of(topic: str) -> str | None:

@@ -11,6 +11,7 @@ from shared.entry import main
 from shared.metrics import NodeMetrics, serve_metrics
 from shared.presence import Presence
 from shared.runtime import Loop, open_link
+from shared.waker import Waker
 from tier1.config import Tier1Config
 from tier1.node import Tier1Node
 
@@ -25,9 +26,10 @@ def run(config: Tier1Config) -> None:
     presence = Presence(config, config.role, serve_metrics(config.metrics, metrics.registry))
     persistent = any(pipeline.delivery == "at_least_once" for pipeline in config.pipelines.values())
     link = open_link(config, config.broker, config.role, persistent=persistent)
-    node = Tier1Node(config, link, metrics, presence, np.random.default_rng())
+    waker = Waker()
+    node = Tier1Node(config, link, metrics, presence, rng=np.random.default_rng(), wake=waker.wake)
     node.start()
-    Loop(node, metrics.drops).run()
+    Loop(node, metrics.drops, waker).run()
 
 
 if __name__ == "__main__":

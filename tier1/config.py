@@ -2,35 +2,60 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
-from shared.config import BrokerConfig, Name, NodeConfig, PipelineConfig, Section
-
-
-class EscalationConfig(Section):
-    """How tier-2 is asked."""
-
-    deadline_ms: float = Field(default=500.0, gt=0, le=600_000)
-    """Without an answer for so long, tier-1 decides by itself (``decided_by: fallback``)."""
-    audit_share: float = Field(default=0.01, ge=0, le=1)
-    """Share of all samples that tier-2 sees too, whatever the gate says of them."""
+from shared.cascade.config import EscalationConfig
+from shared.config import BrokerConfig, Name, NodeConfig, PipelineConfig
+from shared.topics import SampleTopic
+from tier1.formats.config import FormatConfig, JsonConfig
+from tier1.routes_config import RouteConfig
 
 
 class Tier1PipelineConfig(PipelineConfig):
     """One classification task on a tier-1 node."""
 
+    topic: str | None = None
+    """Where the sensors publish, with ``{sensor}`` for the level that names the sensor and ``+``
+    for any other; left out, ``{prefix}/{site}/{pipeline}/samples/{sensor}``."""
     sensors: tuple[Name, ...] | None = None
     """The sensors that this node answers; left out, every sensor of the site."""
+    format: FormatConfig = JsonConfig()
+    """How a message holds a sample."""
     delivery: Literal["at_least_once", "at_most_once"] = "at_least_once"
     """Whether a sample is acknowledged only after its prediction was, or lost in a crash."""
     escalation: EscalationConfig = EscalationConfig()
     """How tier-2 is asked."""
     probabilities: bool = False
     """Whether predictions carry the probability of every label."""
+    routes: tuple[RouteConfig, ...] = ()
+    """What a prediction sets off on the spot."""
     max_payload_bytes: int = Field(default=256 * 2**10, ge=1, le=256 * 2**20)
     """A larger sample is refused unread."""
+
+    @field_validator("topic")
+    @classmethod
+    def _sample_topic(cls, topic: str | None) -> str | None:
+        problem = None if topic is None else SampleTopic(topic).problem()
+        if problem is not None:
+            raise PydanticCustomError(
+                "sample_topic",
+                "{problem}",
+                {"problem": problem, "fix": "write for example plant/line-1/{sensor}/vibration"},
+            )
+        return topic
+
+    @model_validator(mode="after")
+    def _blocks_what_is_acknowledged(self) -> Self:
+        if self.batching.overflow == "block" and self.delivery == "at_most_once":
+            raise PydanticCustomError(
+                "block_without_ack",
+                "overflow: block leaves samples to the broker, which keeps none at_most_once",
+                {"fix": "write delivery: at_least_once, or overflow: reject or drop_oldest"},
+            )
+        return self
 
 
 class Tier1Config(NodeConfig):

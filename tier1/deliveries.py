@@ -1,14 +1,41 @@
-"""Recognises a sample that the broker brings again. Pure."""
+"""Samples under way, and the recognition of one that the broker brings again. Pure."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import hashlib
+import uuid
 
+import msgspec
+
+from shared.messages import Timestamp
 from shared.mqtt.message import Message
+from tier1.formats.decoded import Rows
 
-MAX_ANSWERED = 10_000
 
-Key = tuple[int, str, bytes]
+class Taken(msgspec.Struct, gc=False, eq=False):
+    """A message of samples that this node has in hand.
+
+    Attributes:
+        message: how it came, its latest delivery; acknowledged when it is answered.
+        sensor: who sent it.
+        received_s: when, monotonic.
+        rows: the samples: a flat list of one sample's numbers, or [N, ...].
+        id: the sample's or the pack's.
+        timestamp: the sensor's, or when it was received, seconds since 1970.
+        size: how many samples it is.
+        is_pack: whether it is answered as a pack, be it of one.
+        ids: of a pack's samples, where they have ids of their own.
+    """
+
+    message: Message
+    sensor: str
+    received_s: float
+    rows: Rows
+    id: str
+    timestamp: Timestamp
+    size: int = 1
+    is_pack: bool = False
+    ids: tuple[str, ...] | None = None
 
 
 class Deliveries:
@@ -16,12 +43,13 @@ class Deliveries:
 
     A broker delivers what was not acknowledged again on the next connection, with the DUP flag and
     the same packet identifier (MQTT 3.1.1, section 4.4). This node may well have it in hand still,
-    or have answered it while the connection was away: then it must not answer a second time.
+    or have answered it while the connection was away: then it must not answer a second time. There
+    are 65,535 packet identifiers, which bounds what is kept here.
     """
 
     def __init__(self) -> None:
-        self._under_way: dict[Key, Message] = {}
-        self._answered: OrderedDict[Key, None] = OrderedDict()
+        self._under_way: dict[int, Taken] = {}
+        self._answered: dict[int, tuple[str, int]] = {}
 
     def is_under_way(self, message: Message) -> bool:
         """Whether this is a repetition of a sample that still waits for its answer.
@@ -29,32 +57,51 @@ class Deliveries:
         If it is, the repetition takes the place of the first delivery: it is what the broker now
         wants acknowledged.
         """
-        key = _key(message)
-        if not message.dup or key not in self._under_way:
+        taken = self._under_way.get(message.mid) if message.dup else None
+        if taken is None or not _same(taken.message, message):
             return False
-        self._under_way[key] = message
+        taken.message = message
         return True
 
     def is_answered(self, message: Message) -> bool:
         """Whether this is a repetition of a sample that has its answer."""
-        return message.dup and _key(message) in self._answered
+        return message.dup and self._answered.get(message.mid) == _mark(message)
 
-    def begin(self, message: Message) -> None:
+    def begin(self, taken: Taken) -> None:
         """Notes a sample that is taken on."""
-        if message.qos:
-            self._under_way[_key(message)] = message
+        if taken.message.qos:
+            self._under_way[taken.message.mid] = taken
 
-    def answered(self, message: Message) -> None:
+    def answered(self, taken: Taken) -> None:
         """Notes that a sample's answer is on its way, and cannot be lost any more."""
-        if message.qos:
-            self._answered[_key(message)] = None
-            if len(self._answered) > MAX_ANSWERED:
-                self._answered.popitem(last=False)
+        if taken.message.qos:
+            self._answered[taken.message.mid] = _mark(taken.message)
 
-    def end(self, message: Message) -> Message:
+    def end(self, taken: Taken) -> Message:
         """Forgets a sample that was under way; returns its latest delivery, to be acknowledged."""
-        return self._under_way.pop(_key(message), message)
+        # Another sample may have its number by now, if the broker has lost our session.
+        if self._under_way.get(taken.message.mid) is taken:
+            del self._under_way[taken.message.mid]
+        return taken.message
 
 
-def _key(message: Message) -> Key:
-    return (message.mid, message.topic, message.payload)
+def made_id(message: Message) -> str:
+    """Returns an id for a sample that has none.
+
+    A QoS 1 delivery that comes again, be it to the next life of this node, gets the same id: topic,
+    packet identifier and payload are what a repetition has in common with the first (MQTT 3.1.1,
+    section 4.4). At QoS 0 nothing comes again, and the id is random.
+    """
+    if not message.qos:
+        return uuid.uuid4().hex
+    delivery = message.topic.encode() + b"\0" + message.mid.to_bytes(2, "big") + message.payload
+    return hashlib.blake2b(delivery, digest_size=16).hexdigest()
+
+
+def _same(one: Message, other: Message) -> bool:
+    return one.topic == other.topic and one.payload == other.payload
+
+
+def _mark(message: Message) -> tuple[str, int]:
+    """Stands for a message without keeping its payload."""
+    return (message.topic, hash(message.payload))

@@ -4,44 +4,28 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from shared.cascade.backlog import Backlog
 from shared.errors import PayloadError
-from shared.messages import Prediction, Reply, SampleError, pack, to_json, unpack
+from shared.messages import Reply, pack, unpack
 from shared.metrics import NodeMetrics
 from shared.mqtt.link import Link
 from shared.mqtt.message import Message
 from shared.presence import Presence
 from shared.runtime import BUSY_WAIT_S, IDLE_WAIT_S
 from shared.serving import NodeModels
-from shared.topics import last_level
+from shared.spool import Spool, SpoolLimits
 from tier1.config import Tier1Config, Tier1PipelineConfig
 from tier1.deliveries import Deliveries
-from tier1.pipeline import Answer, Received, Tier1Pipeline
-from tier1.samples import SampleDecoder, sender_id
-
-MAX_UNSENT = 10_000
+from tier1.intake import Intake
+from tier1.lane import Lane
+from tier1.outlet import Outlet
+from tier1.pipeline import Outcome, Tier1Pipeline
 
 log = logging.getLogger(__name__)
-
-
-class Lane:
-    """One pipeline with its decoder.
-
-    Args:
-        pipeline: the data path.
-        config: its configuration.
-    """
-
-    def __init__(self, pipeline: Tier1Pipeline, config: Tier1PipelineConfig) -> None:
-        self.pipeline = pipeline
-        self.config = config
-        self.decoder = SampleDecoder(config.input.shape, config.max_payload_bytes)
-        self.qos = 1 if config.delivery == "at_least_once" else 0
 
 
 class Tier1Node:
@@ -53,6 +37,7 @@ class Tier1Node:
         metrics: what is counted.
         presence: birth and info.
         rng: draws the audits.
+        wake: ends the loop's wait, from another thread.
     """
 
     def __init__(
@@ -61,7 +46,9 @@ class Tier1Node:
         link: Link,
         metrics: NodeMetrics,
         presence: Presence,
+        *,
         rng: np.random.Generator,
+        wake: Callable[[], None],
     ) -> None:
         self._config = config
         self._link = link
@@ -69,11 +56,12 @@ class Tier1Node:
         self._metrics = metrics
         self._presence = presence
         self._lanes = {
-            name: Lane(Tier1Pipeline(name, config.node, pipeline, rng, metrics), pipeline)
+            name: self._make_lane(name, pipeline, rng, wake)
             for name, pipeline in config.pipelines.items()
         }
-        self._deliveries = Deliveries()
-        self._unsent: deque[tuple[Lane, Answer]] = deque()
+        deliveries = Deliveries()
+        self._intake = Intake(self._lanes.values(), link, deliveries, metrics)
+        self._outlet = Outlet(link, deliveries, metrics)
         self._replies = {
             self._topics.replies(name, config.node): lane for name, lane in self._lanes.items()
         }
@@ -96,41 +84,52 @@ class Tier1Node:
 
         Raises:
             ArtefactError: a configured model cannot serve.
+            StorageError: the backlog cannot be opened.
         """
         self._models.start()
         for name, lane in self._lanes.items():
+            lane.backlog.start()
             # QoS 0, as all but samples: a reply must come even while unanswered samples fill the
             # receive window, and needs no acknowledgement behind theirs.
             self._link.subscribe(self._topics.replies(name, self._config.node), 0)
-            for sensor in lane.config.sensors or ("+",):
-                self._link.subscribe(self._topics.samples(name, sensor), lane.qos)
+            for topic_filter in lane.filters:
+                self._link.subscribe(topic_filter, lane.qos)
 
     def on_connected(self, link: Link) -> None:
         """Publishes birth and info, reconciles releases."""
+        self._intake.on_connected()
         self._models.on_connected(time.monotonic())
 
     def on_message(self, link: Link, message: Message, now_s: float) -> None:
         """Hands a message to whom its topic names."""
-        if message.topic in self._replies:
+        route = self._intake.find(message.topic)
+        if route is not None:
+            self._intake.take(*route, message, now_s)
+        elif message.topic in self._replies:
             self._on_reply(self._replies[message.topic], message, now_s)
         elif self._models.take(message, now_s):
             self._link.done(message)
         else:
-            self._on_sample(message, now_s)
+            self._intake.drop(message, "bad_topic")
 
     def turn(self, now_s: float) -> None:
         """Batch → infer → gate → publish, then deadlines and updates."""
-        self._send_again()
+        self._outlet.poll()
         for lane in self._lanes.values():
             self._infer(lane)
-            self._publish(lane, lane.pipeline.expire(now_s))
+            self._outlet.publish(lane, lane.pipeline.expire(now_s))
+            self._send_backlog(lane, now_s)
+        self._outlet.count()
+        self._intake.poll()
         self._models.poll(now_s)
+        self._metrics.ready.set(self._ready)
 
     def next_wake_s(self, now_s: float) -> float:
         """Returns how long nothing is due."""
         if self._models.busy:
             return BUSY_WAIT_S
-        due = [lane.pipeline.due_s() for lane in self._lanes.values()]
+        parts = [part for lane in self._lanes.values() for part in (lane.pipeline, lane.backlog)]
+        due = [part.due_s() for part in parts]
         return min((due_s - now_s for due_s in due if due_s is not None), default=IDLE_WAIT_S)
 
     def farewell(self) -> None:
@@ -138,117 +137,94 @@ class Tier1Node:
         self._presence.farewell(self._link)
 
     def close(self) -> None:
-        """Ends updates under way."""
+        """Ends updates and inference under way, puts what is left of the backlog on the disk."""
         self._models.close()
+        for lane in self._lanes.values():
+            lane.pipeline.close()
+            lane.backlog.close()
 
-    # Messages
-
-    def _on_sample(self, message: Message, now_s: float) -> None:
-        parts = message.topic.split("/")
-        lane = self._lanes.get(parts[2]) if len(parts) == 5 else None
-        sensor = last_level(message.topic)
-        unusable = "bad_topic" if lane is None or sensor is None else ""
-        if lane is not None and lane.config.sensors is not None:
-            # A persistent session still holds what an earlier configuration subscribed to.
-            unusable = unusable or ("not_our_sensor" if sensor not in lane.config.sensors else "")
-        if message.retain:
-            # It would be answered at every connect.
-            unusable = unusable or "retained"
-        if unusable or lane is None or sensor is None:
-            self._metrics.drops.labels(reason=unusable).inc()
-            self._link.done(message)
-            return
-        if self._deliveries.is_under_way(message):
-            return
-        if self._deliveries.is_answered(message):
-            self._link.done(message)
-            return
-        try:
-            sample = lane.decoder.decode(message.payload, time.time())
-            lane.pipeline.admit(Received(sample, sensor, message, now_s))
-            self._deliveries.begin(message)
-        except PayloadError as error:
-            self._refuse(lane, sensor, message, error)
-
-    def _refuse(self, lane: Lane, sensor: str, message: Message, error: PayloadError) -> None:
-        """Tells the sender what was wrong, and goes on."""
-        self._metrics.drops.labels(reason=error.reason).inc()
-        reason = SampleError(
-            id=sender_id(message.payload, lane.config.max_payload_bytes),
-            device_id=sensor,
-            timestamp=time.time(),
-            error=str(error),
-            expected=error.expected,
-        )
-        topic = self._topics.errors(lane.pipeline.name, sensor)
-        self._link.publish(topic, to_json(reason), qos=0)
-        self._link.done(message)
+    @property
+    def _ready(self) -> bool:
+        """Whether samples that come are answered."""
+        models = (lane.pipeline.slot.model for lane in self._lanes.values())
+        return self._link.connected and all(model is not None for model in models)
 
     def _on_reply(self, lane: Lane, message: Message, now_s: float) -> None:
         try:
-            answers = lane.pipeline.on_reply(unpack(message.payload, Reply), now_s)
+            reply = unpack(message.payload, Reply)
+            late = lane.backlog.on_reply(reply.correlations)
+            answers = [] if late else lane.pipeline.on_reply(reply, now_s)
         except PayloadError as error:
             log.warning("%s: %s", message.topic, error)
             self._metrics.drops.labels(reason=error.reason).inc()
         else:
-            self._publish(lane, answers)
+            self._outlet.publish(lane, answers)
         self._link.done(message)
 
     # Acts
 
     def _infer(self, lane: Lane) -> None:
         """Runs batch after batch until none is due."""
+        pipeline = lane.pipeline
         while True:
-            outcome = lane.pipeline.infer(time.monotonic())
-            self._publish(lane, outcome.answers)
-            if outcome.escalation is not None:
-                topic = self._topics.escalations(lane.pipeline.name, self._config.node)
-                deadline_s = lane.config.escalation.deadline_ms / 1000
-                self._link.publish(topic, pack(outcome.escalation), expiry_s=deadline_s)
-            if not outcome.answers and outcome.escalation is None:
+            for taken, error in pipeline.run(time.monotonic()):
+                self._intake.refuse(lane, taken, error)
+            outcome = pipeline.gate(time.monotonic(), reachable=self._link.connected)
+            if outcome is None:
                 return
+            self._carry_out(lane, outcome)
 
-    def _publish(self, lane: Lane, answers: Sequence[Answer]) -> None:
-        for answer in answers:
-            if not self._send(lane, answer):
-                self._keep(lane, answer)
+    def _carry_out(self, lane: Lane, outcome: Outcome) -> None:
+        self._outlet.publish(lane, outcome.answers)
+        for questions in outcome.unasked:
+            lane.keep(questions)
+        for escalation in outcome.escalations:
+            if not self._escalate(lane, pack(escalation), escalation.budget_ms / 1000):
+                self._carry_out(lane, lane.pipeline.withdraw(escalation, time.monotonic()))
 
-    def _send(self, lane: Lane, answer: Answer) -> bool:
-        """Hands an answer to the link; returns False if it was not taken."""
-        prediction, message = answer.prediction, answer.message
-        topic = self._topics.predictions(lane.pipeline.name, prediction.device_id)
-        on_ack = partial(self._acknowledge, message) if message and lane.qos else None
-        if not self._link.publish(topic, to_json(prediction), qos=lane.qos, on_ack=on_ack):
-            return False
-        self._count(prediction)
-        if message is not None:
-            self._deliveries.answered(message)
-            if on_ack is None:
-                self._acknowledge(message)
-        return True
+    def _escalate(self, lane: Lane, message: bytes, expiry_s: float | None) -> bool:
+        topic = self._topics.escalations(lane.pipeline.name, self._config.node)
+        return self._link.publish(topic, message, expiry_s=expiry_s)
 
-    def _keep(self, lane: Lane, answer: Answer) -> None:
-        """Keeps what the link does not take now. Without a connection the broker has the sample."""
-        if self._link.connected and len(self._unsent) < MAX_UNSENT:
-            self._unsent.append((lane, answer))
-            return
-        self._metrics.drops.labels(reason="prediction_not_sent").inc()
-        if answer.message is not None:
-            self._deliveries.end(answer.message)
+    def _send_backlog(self, lane: Lane, now_s: float) -> None:
+        """Puts what could not be asked on the disk, and sends of it while tier-2 has time."""
+        lane.backlog.poll(now_s)
+        idle = self._link.connected and lane.pipeline.quiet(now_s)
+        late = lane.backlog.next(now_s, idle=idle)
+        if late is not None:
+            message = pack(late)
+            if self._escalate(lane, message, None):
+                lane.pipeline.charge(len(late.samples), len(message))
 
-    def _send_again(self) -> None:
-        for _ in range(len(self._unsent)):
-            lane, answer = self._unsent.popleft()
-            if not self._send(lane, answer):
-                self._keep(lane, answer)
-                return
+    # Parts
 
-    def _acknowledge(self, message: Message) -> None:
-        self._link.done(self._deliveries.end(message))
-
-    def _count(self, prediction: Prediction) -> None:
-        if prediction.is_correction:
-            return
-        self._metrics.latency_seconds.observe(prediction.latency_ms / 1000)
-        by, reason = prediction.decided_by, prediction.reason
-        self._metrics.predictions.labels(decided_by=by, reason=reason).inc()
+    def _make_lane(
+        self,
+        name: str,
+        config: Tier1PipelineConfig,
+        rng: np.random.Generator,
+        wake: Callable[[], None],
+    ) -> Lane:
+        node, limits = self._config.node, config.escalation.backlog
+        pipeline = Tier1Pipeline(
+            name=name,
+            node=node,
+            reply_to=node,
+            config=config,
+            rng=rng,
+            metrics=self._metrics,
+            wake=wake,
+        )
+        backlog = Backlog(
+            node=node,
+            pipeline=name,
+            reply_to=node,
+            config=config.escalation,
+            spool=Spool(
+                self._config.state_dir / "backlog" / f"{name}.sqlite",
+                SpoolLimits(limits.max_bytes, limits.max_age_s),
+            ),
+            rng=rng,
+            metrics=self._metrics,
+        )
+        return Lane(pipeline, config, self._topics, self._metrics, backlog)

@@ -2,93 +2,43 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 
-import msgspec
 import numpy as np
 
 from shared.batcher import Batcher
-from shared.cascade.escalations import Escalations
-from shared.cascade.gate import Decision, decide
+from shared.cascade.escalator import Escalator
+from shared.cascade.gate import decide
 from shared.errors import PayloadError
-from shared.messages import (
-    SCHEMA_VERSION,
-    DecidedBy,
-    EscalatedSample,
-    Escalation,
-    Prediction,
-    Reason,
-    Reply,
-    Tensor,
-)
+from shared.messages import DecidedBy, EscalatedSample, Escalation, Reason, Reply
 from shared.metrics import NodeMetrics
-from shared.model import ModelSpec
-from shared.mqtt.message import Message
+from shared.runner import Runner
 from shared.scores import Floats, well_formed
 from shared.slot import Slot
+from tier1.answers import Answer, Answers, Pack, Verdict, sample_id
+from tier1.batch import Judged, Rows, refuse_unfinite, stack
 from tier1.config import Tier1PipelineConfig
-from tier1.samples import DecodedSample
+from tier1.deliveries import Taken
+from tier1.questions import Question, Questionnaire
+
+Refusal = tuple[Taken, PayloadError]
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
-    """A sample on this node.
+@dataclass(slots=True)
+class Outcome:
+    """What came of a batch.
 
     Attributes:
-        sample: what it is.
-        sensor: who sent it.
-        message: how it came; acknowledged when it is answered.
-        received_s: when, monotonic.
+        answers: to publish.
+        escalations: messages of questions to send.
+        unasked: what cannot be asked now, by batch: training material for later.
     """
 
-    sample: DecodedSample
-    sensor: str
-    message: Message
-    received_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A sample that tier-2 was asked about, with what tier-1 thought of it."""
-
-    received: Received
-    decision: Decision
-    spec: ModelSpec
-    probabilities: Floats
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Who decided what, and why."""
-
-    probabilities: Floats
-    label: int
-    confidence: float
-    decided_by: DecidedBy
-    reason: Reason
-    model: str
-    model_version: str
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A prediction to publish, and the sample's message to acknowledge after it.
-
-    ``message`` is None for a correction: its sample was acknowledged with the first answer.
-    """
-
-    prediction: Prediction
-    message: Message | None
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of a batch: answers to publish, and at most one message of questions."""
-
-    answers: list[Answer]
-    escalation: Escalation | None
+    answers: list[Answer] = field(default_factory=list)
+    escalations: list[Escalation] = field(default_factory=list)
+    unasked: list[Sequence[Question]] = field(default_factory=list)
 
 
 class Tier1Pipeline:
@@ -97,9 +47,11 @@ class Tier1Pipeline:
     Args:
         name: the pipeline.
         node: this node's name.
+        reply_to: last level of the topic that replies come on.
         config: its configuration.
         rng: draws the audit and the first correlation number.
         metrics: what is counted.
+        wake: ends the loop's wait, from another thread.
 
     Attributes:
         slot: holds the model that serves.
@@ -107,64 +59,165 @@ class Tier1Pipeline:
 
     def __init__(
         self,
+        *,
         name: str,
         node: str,
+        reply_to: str,
         config: Tier1PipelineConfig,
         rng: np.random.Generator,
         metrics: NodeMetrics,
+        wake: Callable[[], None],
     ) -> None:
-        batching = config.batching
+        batching, escalation = config.batching, config.escalation
         self.name = name
         self.slot = Slot(name, metrics)
-        self._node = node
-        self._config = config
         self._rng = rng
         self._metrics = metrics
-        self._batcher: Batcher[Received] = Batcher(
+        self._audit_share = escalation.audit_share
+        self._batcher: Batcher[Taken] = Batcher(
             batching.max_batch_size, batching.max_delay_ms / 1000, batching.queue_size
         )
-        self._escalations: Escalations[Question] = Escalations(config.escalation.deadline_ms / 1000)
-        # A random start, so that an answer to the question of an earlier life fits none of this.
-        self._correlations = itertools.count(int(rng.integers(2**62)))
-        self._seen = 0
-        self._unsure = 0
-
-    def admit(self, received: Received) -> None:
-        """Queues a sample for the model.
-
-        Raises:
-            PayloadError: the queue is full.
-        """
-        if not self._batcher.add(received, received.received_s):
-            size = self._config.batching.queue_size
-            raise PayloadError("queue_full", f"{size} samples wait already", "send more slowly")
-
-    def infer(self, now_s: float) -> Outcome:
-        """Runs the next batch, if one is due and there is a model."""
-        model = self.slot.model
-        batch = self._batcher.poll(now_s) if model is not None else []
-        if not batch or model is None:
-            return Outcome([], None)
-        inputs = np.stack([received.sample.features for received in batch])
-        probabilities = self.slot.probabilities(model, inputs)
-        decisions = decide(
-            probabilities,
-            model.spec.calibration.threshold,
-            self._config.escalation.audit_share,
-            self._rng.random(len(batch)),
+        self._runner: Runner[tuple[Sequence[Taken], Rows]] = Runner(
+            self.slot, config.inference, wake
         )
-        questions = [
-            Question(received, decision, model.spec, row)
-            for received, decision, row in zip(batch, decisions, probabilities, strict=True)
-        ]
-        answers = [
-            self._own_answer(question, "tier1", question.decision.reason, now_s)
-            for question in questions
-            if question.decision.accepted
-        ]
-        self._seen += len(questions)
-        self._unsure += len(questions) - len(answers)
-        return Outcome(answers, self._escalate(questions, model.spec, now_s))
+        self._escalator: Escalator[Question] = Escalator(escalation, rng)
+        self._questionnaire = Questionnaire(
+            pipeline=name,
+            node=node,
+            reply_to=reply_to,
+            deadline_ms=escalation.deadline_ms,
+            audit_share=escalation.audit_share,
+            first_correlation=int(rng.integers(2**62)),
+        )
+        self._answers = Answers(node, shows_probabilities=config.probabilities)
+        self._shape, self._dtype = config.layout.shape, config.layout.dtype
+
+    # Admit, batch, infer
+
+    def admit(self, taken: Taken) -> bool:
+        """Queues a message for the model; returns False if the queue is full."""
+        return self._batcher.add(taken, taken.received_s, taken.size)
+
+    def drop_oldest(self) -> Taken | None:
+        """Takes the message out of the queue that has waited longest; None if none waits."""
+        return self._batcher.drop_oldest()
+
+    @property
+    def waiting(self) -> int:
+        """How many samples wait for the model."""
+        return len(self._batcher)
+
+    def run(self, now_s: float) -> Sequence[Refusal]:
+        """Hands the next batch to the model, if one is due and the model is free.
+
+        Returns:
+            Messages of the batch that no model can take, and why.
+        """
+        if self.slot.model is None or not self._runner.idle:
+            return ()
+        batch: Sequence[Taken] = self._batcher.poll(now_s)
+        if not batch:
+            return ()
+        rows = stack(batch, self._shape, self._dtype)
+        refused: list[Refusal] = []
+        if rows.dtype.kind == "f" and not np.isfinite(rows).all():
+            batch, rows, refused = refuse_unfinite(batch, rows)
+        if batch:
+            self._runner.start(rows, (batch, rows))
+        return refused
+
+    # Gate, answer, ask
+
+    def gate(self, now_s: float, *, reachable: bool) -> Outcome | None:
+        """Decides on the batches that the model is done with.
+
+        Args:
+            now_s: monotonic.
+            reachable: whether a question would leave this node.
+
+        Returns:
+            What came of them; None if none is done.
+        """
+        finished = self._runner.finished()
+        if not finished:
+            return None
+        outcome = Outcome()
+        for (batch, rows), model, scored in finished:
+            draws = self._rng.random(len(rows))
+            decisions = decide(scored, model.spec.calibration.threshold, self._audit_share, draws)
+            judged = Judged.of(batch, rows, model.spec, scored.probabilities, decisions)
+            packs = self._answer_the_sure(judged, outcome, now_s)
+            unsure = judged.accepted.count(False)
+            self._questionnaire.count(len(rows), unsure)
+            if judged.asked:
+                self._ask(list(judged.questions(packs)), outcome, now_s, reachable=reachable)
+        return outcome
+
+    def withdraw(self, escalation: Escalation, now_s: float) -> Outcome:
+        """Answers by itself what the link did not take."""
+        self._questionnaire.count(escalation.seen, escalation.unsure)
+        outcome = Outcome()
+        numbers = [sample.correlation for sample in escalation.samples]
+        withdrawn = self._escalator.withdraw(numbers)
+        for question in withdrawn:
+            outcome.answers += self._fall_back(question, "unreachable", now_s)
+        if withdrawn:
+            outcome.unasked.append(withdrawn)
+        return outcome
+
+    def samples(self, questions: Sequence[Question]) -> list[EscalatedSample]:
+        """Returns what a message says of questions that have no number yet."""
+        return [self._questionnaire.sample(0, question) for question in questions]
+
+    def charge(self, samples: int, message_bytes: int) -> None:
+        """Takes what is sent beside the questions from the budget."""
+        self._escalator.charge(samples, message_bytes)
+
+    def _answer_the_sure(self, judged: Judged, outcome: Outcome, now_s: float) -> dict[int, Pack]:
+        """Answers what needs nobody else; returns the packs that wait, by place in the batch."""
+        answers, accepted, waiting = outcome.answers, judged.accepted, {}
+        row = 0
+        for place, taken in enumerate(judged.batch):
+            if not taken.is_pack:
+                if accepted[row]:
+                    answers.append(self._answers.single(taken, judged.verdict(row), now_s))
+            else:
+                pack = judged.pack(taken, row)
+                if pack.open:
+                    waiting[place] = pack
+                else:
+                    answers.append(self._answers.pack(pack, now_s))
+            row += taken.size
+        return waiting
+
+    def _ask(
+        self, questions: Sequence[Question], outcome: Outcome, now_s: float, *, reachable: bool
+    ) -> None:
+        audits = [question.audit for question in questions]
+        first = questions[0]
+        sample_bytes = first.features.nbytes + first.own.probabilities.nbytes
+        denials = self._escalator.grant(audits, sample_bytes, reachable=reachable, now_s=now_s)
+        granted, denied = [], []
+        for question, denial in zip(questions, denials, strict=True):
+            if denial is None:
+                granted.append(question)
+            else:
+                denied.append(question)
+                outcome.answers += self._fall_back(question, denial, now_s)
+        if denied:
+            outcome.unasked.append(denied)
+        self._metrics.escalations.labels(outcome="asked").inc(len(granted))
+        size = self._escalator.samples_a_message(sample_bytes)
+        for start in range(0, len(granted), size):
+            outcome.escalations.append(self._write(granted[start : start + size], now_s))
+
+    def _write(self, questions: Sequence[Question], now_s: float) -> Escalation:
+        correlations = list(islice(self._questionnaire.correlations(), len(questions)))
+        for correlation, question in zip(correlations, questions, strict=True):
+            self._escalator.ask(correlation, question, now_s)
+        return self._questionnaire.message(correlations, questions)
+
+    # Replies and deadlines
 
     def on_reply(self, reply: Reply, now_s: float) -> list[Answer]:
         """Takes tier-2's answers.
@@ -184,128 +237,81 @@ class Tier1Pipeline:
             raise PayloadError(
                 "bad_reply", f"{rows.shape} scores for {len(reply.correlations)} ids"
             )
-        sound = well_formed(rows)
-        answers = []
+        sound = well_formed(rows).tolist()
+        answers: list[Answer] = []
         for correlation, row, is_sound in zip(reply.correlations, rows, sound, strict=True):
-            answer = self._on_row(correlation, row, bool(is_sound), reply, now_s)
-            if answer is not None:
-                answers.append(answer)
+            answers += self._on_row(correlation, row, reply, now_s, is_sound=is_sound)
         return answers
 
     def expire(self, now_s: float) -> list[Answer]:
         """Answers by itself what tier-2 left unanswered past the deadline."""
-        answers = []
-        for question in self._escalations.expired(now_s):
-            self._metrics.escalations.labels(outcome="missed").inc()
-            if not question.decision.accepted:
-                answers.append(self._own_answer(question, "fallback", "deadline", now_s))
+        missed = self._escalator.expired(now_s)
+        if not missed:
+            return []
+        self._metrics.escalations.labels(outcome="missed").inc(len(missed))
+        answers: list[Answer] = []
+        for question in missed:
+            answers += self._fall_back(question, "deadline", now_s)
         return answers
 
     def due_s(self) -> float | None:
         """Returns when something is due next, monotonic, or None."""
-        batch_due_s = self._batcher.due_s() if self.slot.model is not None else None
+        runs = self.slot.model is not None and self._runner.idle
+        batch_due_s = self._batcher.due_s() if runs else None
         return min(
-            (due_s for due_s in (batch_due_s, self._escalations.due_s()) if due_s is not None),
+            (due_s for due_s in (batch_due_s, self._escalator.due_s()) if due_s is not None),
             default=None,
         )
 
-    def _escalate(
-        self, questions: Sequence[Question], spec: ModelSpec, now_s: float
-    ) -> Escalation | None:
-        asked = [question for question in questions if question.decision.asks_tier2]
-        if not asked:
-            return None
-        seen, unsure = self._seen, self._unsure
-        self._seen = self._unsure = 0
-        self._metrics.escalations.labels(outcome="asked").inc(len(asked))
-        return Escalation(
-            SCHEMA_VERSION,
-            self._node,
-            self.name,
-            spec.version,
-            self._config.escalation.deadline_ms,
-            seen,
-            unsure,
-            tuple(self._ask(question, now_s) for question in asked),
-            Tensor.of(np.stack([question.received.sample.features for question in asked])),
-            Tensor.of(np.stack([question.probabilities for question in asked])),
-        )
+    def quiet(self, now_s: float) -> bool:
+        """Whether it is the time for the backlog: tier-2 may be asked, and nobody waits for it."""
+        return self._escalator.quiet(now_s)
 
-    def _ask(self, question: Question, now_s: float) -> EscalatedSample:
-        correlation = next(self._correlations)
-        self._escalations.ask(correlation, question, now_s)
-        decision, sample = question.decision, question.received.sample
-        return EscalatedSample(
-            correlation,
-            sample.id,
-            question.received.sensor,
-            sample.timestamp,
-            decision.reason,
-            decision.audit,
-            decision.inclusion_probability,
-        )
+    def close(self) -> None:
+        """Ends the thread of the model, if it has one."""
+        self._runner.close()
 
     def _on_row(
-        self, correlation: int, row: Floats, sound: bool, reply: Reply, now_s: float
-    ) -> Answer | None:
-        asked = self._escalations.asked(correlation)
-        if asked is None or not sound or len(row) != len(asked.spec.labels):
+        self, correlation: int, row: Floats, reply: Reply, now_s: float, *, is_sound: bool
+    ) -> list[Answer]:
+        asked = self._escalator.asked(correlation)
+        if asked is None or not is_sound or len(row) != len(asked.spec.labels):
             # The question stays: it gets a usable answer, or its deadline.
             self._metrics.drops.labels(reason="reply_not_usable").inc()
-            return None
-        in_time = self._escalations.answered(correlation) is not None
-        if not in_time:
-            self._escalations.answered_late(correlation)
+            return []
+        in_time = self._escalator.answered(correlation, now_s)
         self._metrics.escalations.labels(outcome="answered" if in_time else "late").inc()
-        self._count_agreement(asked, row)
-        if asked.decision.accepted:
-            return None
-        return self._tier2_answer(asked, row, reply, now_s, correction=not in_time)
-
-    def _count_agreement(self, question: Question, row: Floats) -> None:
-        kind = "audit" if question.decision.accepted else "hard"
-        agrees = str(int(row.argmax()) == question.decision.label).lower()
-        self._metrics.agreement.labels(kind=kind, agrees=agrees).inc()
-
-    def _own_answer(
-        self, question: Question, decided_by: DecidedBy, reason: Reason, now_s: float
-    ) -> Answer:
-        spec, decision = question.spec, question.decision
-        verdict = Verdict(
-            question.probabilities, decision.label, decision.confidence, decided_by, reason,
-            spec.name, spec.version,
-        )  # fmt: skip
-        return Answer(self._prediction(question, verdict, now_s), question.received.message)
-
-    def _tier2_answer(
-        self, question: Question, row: Floats, reply: Reply, now_s: float, *, correction: bool
-    ) -> Answer:
         label = int(row.argmax())
+        kind = "audit" if asked.accepted else "hard"
+        agrees = str(label == asked.label).lower()
+        self._metrics.agreement.labels(kind=kind, agrees=agrees).inc()
+        if asked.accepted:
+            return []
+        labels = asked.spec.labels
         verdict = Verdict(
-            row, label, float(row[label]), "tier2", question.decision.reason,
-            reply.model, reply.model_version,
+            labels[label], round(float(row[label]), 6), "tier2", asked.own.reason,
+            reply.model, reply.model_version, row, labels,
         )  # fmt: skip
-        prediction = self._prediction(question, verdict, now_s)
-        if not correction:
-            return Answer(prediction, question.received.message)
-        return Answer(msgspec.structs.replace(prediction, supersedes=prediction.id), None)
+        if in_time:
+            return self._settle(asked, verdict, now_s)
+        identity = sample_id(asked.taken, asked.row)
+        return [self._answers.correction(asked.taken, identity, verdict, now_s)]
 
-    def _prediction(self, question: Question, verdict: Verdict, now_s: float) -> Prediction:
-        received, labels = question.received, question.spec.labels
-        shown: dict[str, float] | msgspec.UnsetType = msgspec.UNSET
-        if self._config.probabilities:
-            shown = dict(zip(labels, map(float, verdict.probabilities), strict=True))
-        return Prediction(
-            id=received.sample.id,
-            device_id=received.sensor,
-            timestamp=received.sample.timestamp,
-            prediction=labels[verdict.label],
-            confidence=round(verdict.confidence, 6),
-            decided_by=verdict.decided_by,
-            reason=verdict.reason,
-            model=verdict.model,
-            model_version=verdict.model_version,
-            latency_ms=round((now_s - received.received_s) * 1000, 3),
-            node=self._node,
-            probabilities=shown,
-        )
+    def _fall_back(self, question: Question, reason: Reason, now_s: float) -> list[Answer]:
+        """Answers what tier-2 does not, unless it has its answer already."""
+        if question.accepted:
+            return []
+        own = question.own
+        by: DecidedBy = "fallback"
+        verdict = Verdict(
+            own.label, own.confidence, by, reason,
+            own.model, own.model_version, own.probabilities, own.labels,
+        )  # fmt: skip
+        return self._settle(question, verdict, now_s)
+
+    def _settle(self, question: Question, verdict: Verdict, now_s: float) -> list[Answer]:
+        """Answers a sample, or its pack if that was the last that it waited for."""
+        pack = question.pack
+        if pack is None:
+            return [self._answers.single(question.taken, verdict, now_s)]
+        return [self._answers.pack(pack, now_s)] if pack.decide(question.row, verdict) else []

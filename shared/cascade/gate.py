@@ -1,80 +1,73 @@
-"""The gate: which samples tier-1 answers itself. Pure; the random draws come in."""
+"""The gate: which samples a tier answers itself. Pure; the random draws come in."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shared.messages import Reason
-from shared.scores import Floats, well_formed
+from shared.scores import Flags, Floats, Scored
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What becomes of one sample.
+class Decisions(NamedTuple):
+    """What becomes of a batch of N samples, in columns.
 
     Attributes:
-        accepted: tier-1 answers itself, at once.
-        reason: why.
-        audit: the sample was drawn for the audit, whatever the gate said of it.
-        label: index of the likeliest label.
-        confidence: its probability, 0 to 1; 0 where the scores are malformed.
-        inclusion_probability: the chance that tier-2 gets to see such a sample.
+        accepted: bool [N], this tier answers itself, at once.
+        audits: bool [N], the audit drew the sample, whatever the gate said of it.
+        sound: bool [N], whether the scores were well-formed.
+        labels: int [N], index of the likeliest label; 0 where the scores are malformed.
+        confidences: float32 [N], its probability, 0 to 1; 0 where the scores are malformed.
     """
 
-    accepted: bool
-    reason: Reason
-    audit: bool
-    label: int
-    confidence: float
-    inclusion_probability: float
+    accepted: Flags
+    audits: Flags
+    sound: Flags
+    labels: NDArray[np.intp]
+    confidences: Floats
 
-    @property
-    def asks_tier2(self) -> bool:
-        """Whether the sample goes to tier-2, with or without anybody waiting."""
-        return not self.accepted or self.audit
+    def asked(self) -> list[int]:
+        """Returns which samples the next tier is to see, with or without anybody waiting."""
+        return np.flatnonzero(~self.accepted | self.audits).tolist()
+
+    def reason(self, row: int) -> Reason:
+        """Returns why a sample is answered here, or asked."""
+        if not self.sound[row]:
+            return "invalid_scores"
+        if not self.accepted[row]:
+            return "low_confidence"
+        return "audit" if self.audits[row] else "confident"
 
 
 def decide(
-    probabilities: Floats, threshold: float, audit_share: float, draws: NDArray[np.float64]
-) -> Sequence[Decision]:
+    scored: Scored, threshold: float, audit_share: float, draws: NDArray[np.float64]
+) -> Decisions:
     """Decides on a batch.
 
     The audit draws before the gate and from all samples alike: the drawn ones are a uniform sample
-    of the traffic, and what is estimated on them needs no weights.
+    of the traffic, and what is estimated on them needs no weights. A malformed score is never an
+    easy sample.
 
     Args:
-        probabilities: float32 [N, labels].
-        threshold: accepts from this confidence on.
+        scored: what the model says of N samples.
+        threshold: accepts from this certainty on.
         audit_share: share of samples to audit, 0 to 1.
         draws: float [N], uniform in [0, 1).
     """
-    sound = well_formed(probabilities)
-    labels = np.where(sound, probabilities.argmax(axis=1), 0)
-    confidences = np.where(sound, probabilities.max(axis=1), 0.0)
-    return [
-        _decide_one(
-            sound=bool(sound[i]),
-            label=int(labels[i]),
-            confidence=float(confidences[i]),
-            threshold=threshold,
-            audit_share=audit_share,
-            audit=bool(draws[i] < audit_share),
-        )
-        for i in range(len(probabilities))
-    ]
+    probabilities = scored.probabilities
+    sound = np.isfinite(scored.certainty)
+    labels = probabilities.argmax(axis=1)
+    confidences = probabilities[np.arange(len(labels)), labels]
+    if not sound.all():
+        labels = np.where(sound, labels, 0)
+        confidences = np.where(sound, confidences, np.float32(0))
+    with np.errstate(invalid="ignore"):
+        accepted = scored.certainty >= threshold
+    return Decisions(accepted & sound, draws < audit_share, sound, labels, confidences)
 
 
-def _decide_one(
-    *, sound: bool, label: int, confidence: float, threshold: float, audit_share: float, audit: bool
-) -> Decision:
-    if not sound:
-        # A malformed score is never an easy sample.
-        return Decision(False, "invalid_scores", audit, label, 0.0, 1.0)
-    if confidence < threshold:
-        return Decision(False, "low_confidence", audit, label, confidence, 1.0)
-    reason: Reason = "audit" if audit else "confident"
-    return Decision(True, reason, audit, label, confidence, audit_share)
+def inclusion_probability(*, accepted: bool, audit_share: float) -> float:
+    """Returns the chance that such a sample gets to the next tier, in (0, 1]."""
+    return audit_share if accepted else 1.0

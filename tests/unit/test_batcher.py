@@ -16,8 +16,22 @@ def test_without_a_delay_it_hands_out_what_is_there_at_once() -> None:
     assert batcher.poll(1.0) == []
 
 
+def under_load(max_batch_size: int, now_s: float) -> Batcher[str]:
+    """A batcher with a delay of 1 s that has just handed out a batch."""
+    batcher: Batcher[str] = Batcher(max_batch_size, 1.0, 100)
+    batcher.add("before", now_s)
+    assert batcher.poll(now_s) == ["before"]
+    return batcher
+
+
+def test_a_lone_item_after_a_silence_does_not_wait() -> None:
+    batcher = under_load(8, 10.0)
+    batcher.add("a", 11.0)
+    assert batcher.poll(11.0) == ["a"]
+
+
 def test_the_wait_begins_with_the_first_item_not_with_the_last() -> None:
-    batcher: Batcher[str] = Batcher(8, 1.0, 100)
+    batcher = under_load(8, 9.9)
     batcher.add("a", 10.0)
     batcher.add("b", 10.9)
     assert batcher.poll(10.99) == []
@@ -26,18 +40,45 @@ def test_the_wait_begins_with_the_first_item_not_with_the_last() -> None:
 
 
 def test_a_full_batch_does_not_wait_and_leaves_the_rest_its_own_due_time() -> None:
-    batcher: Batcher[int] = Batcher(2, 1.0, 100)
-    for item in range(3):
-        batcher.add(item, float(item))
-    assert batcher.poll(2.0) == [0, 1]
-    assert batcher.poll(2.0) == []
-    assert batcher.due_s() == 3.0
+    batcher = under_load(2, 0.0)
+    for item, now_s in (("a", 0.1), ("b", 0.2), ("c", 0.3)):
+        batcher.add(item, now_s)
+    assert batcher.poll(0.3) == ["a", "b"]
+    assert batcher.poll(0.3) == []
+    assert batcher.due_s() == 1.3
 
 
 def test_a_full_queue_refuses_the_newest_and_keeps_the_older() -> None:
     batcher: Batcher[int] = Batcher(8, 0.0, 2)
     assert [batcher.add(item, 0.0) for item in range(3)] == [True, True, False]
     assert batcher.poll(0.0) == [0, 1]
+
+
+def test_items_count_as_many_as_they_are() -> None:
+    batcher: Batcher[str] = Batcher(8, 0.0, 10)
+    assert batcher.add("six", 0.0, 6)
+    assert batcher.add("four", 0.0, 4)
+    assert not batcher.add("one", 0.0, 1)
+    assert len(batcher) == 10
+    assert [batcher.poll(0.0), batcher.poll(0.0)] == [["six"], ["four"]]
+    assert len(batcher) == 0
+
+
+def test_an_item_larger_than_a_batch_goes_alone_and_one_larger_than_the_queue_is_taken() -> None:
+    batcher: Batcher[str] = Batcher(4, 0.0, 10)
+    assert batcher.add("twenty", 0.0, 20)
+    assert not batcher.add("one", 0.0, 1)
+    assert batcher.poll(0.0) == ["twenty"]
+
+
+def test_the_oldest_can_make_room() -> None:
+    batcher: Batcher[str] = Batcher(4, 0.0, 2)
+    batcher.add("a", 0.0)
+    batcher.add("b", 0.0)
+    assert batcher.drop_oldest() == "a"
+    assert batcher.add("c", 0.0)
+    assert batcher.poll(0.0) == ["b", "c"]
+    assert batcher.drop_oldest() is None
 
 
 def test_an_empty_batcher_is_never_due() -> None:

@@ -7,54 +7,60 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
 
-from shared.cascade.gate import Decision, decide
-from shared.scores import Floats, well_formed
+from shared.cascade.gate import Decisions, decide, inclusion_probability
+from shared.scores import Floats, score, well_formed
 
 NAN = float("nan")
 
 
+def of(rows: Floats, threshold: float, audit_share: float, draws: NDArray[np.float64]
+       ) -> Decisions:  # fmt: skip
+    scored = score(rows, "probabilities", 1.0, "max_probability")
+    return decide(scored, threshold, audit_share, draws)
+
+
 def one(row: list[float], *, threshold: float = 0.8, audit_share: float = 0.1, draw: float = 0.5
-        ) -> Decision:  # fmt: skip
-    (decision,) = decide(np.array([row], np.float32), threshold, audit_share, np.array([draw]))
-    return decision
+        ) -> Decisions:  # fmt: skip
+    return of(np.array([row], np.float32), threshold, audit_share, np.array([draw]))
 
 
 def test_a_confident_sample_is_answered_here_and_tier2_does_not_see_it() -> None:
     decision = one([0.05, 0.9, 0.05])
-    assert decision.accepted
-    assert decision.reason == "confident"
-    assert decision.label == 1
-    assert decision.confidence == pytest.approx(0.9)
-    assert not decision.asks_tier2
+    assert decision.accepted.tolist() == [True]
+    assert decision.reason(0) == "confident"
+    assert decision.labels.tolist() == [1]
+    assert decision.confidences.tolist() == [pytest.approx(0.9)]
+    assert decision.asked() == []
 
 
 def test_confidence_at_the_threshold_itself_is_enough() -> None:
-    assert one([0.5, 0.5], threshold=0.5).accepted
+    assert one([0.5, 0.5], threshold=0.5).accepted[0]
 
 
 def test_an_unsure_sample_is_asked_and_sure_to_be_seen() -> None:
     decision = one([0.3, 0.4, 0.3])
-    assert not decision.accepted
-    assert decision.reason == "low_confidence"
-    assert decision.asks_tier2
-    assert decision.inclusion_probability == 1.0
+    assert decision.accepted.tolist() == [False]
+    assert decision.reason(0) == "low_confidence"
+    assert decision.asked() == [0]
+    assert inclusion_probability(accepted=False, audit_share=0.1) == 1.0
 
 
 def test_an_audited_sample_is_answered_here_and_seen_by_tier2_too() -> None:
     decision = one([0.05, 0.9, 0.05], audit_share=0.1, draw=0.0999)
-    assert decision.accepted
-    assert decision.audit
-    assert decision.reason == "audit"
-    assert decision.asks_tier2
-    assert decision.inclusion_probability == pytest.approx(0.1)
+    assert decision.accepted.tolist() == [True]
+    assert decision.audits.tolist() == [True]
+    assert decision.reason(0) == "audit"
+    assert decision.asked() == [0]
+    assert inclusion_probability(accepted=True, audit_share=0.1) == pytest.approx(0.1)
 
 
 def test_the_audit_draws_unsure_samples_alike_and_leaves_their_reason() -> None:
     decision = one([0.3, 0.4, 0.3], draw=0.05)
-    assert decision.audit
-    assert not decision.accepted
-    assert decision.reason == "low_confidence"
+    assert decision.audits.tolist() == [True]
+    assert decision.accepted.tolist() == [False]
+    assert decision.reason(0) == "low_confidence"
 
 
 @pytest.mark.parametrize(
@@ -70,23 +76,24 @@ def test_the_audit_draws_unsure_samples_alike_and_leaves_their_reason() -> None:
 @pytest.mark.parametrize("threshold", [0.0, 0.8])
 def test_a_malformed_score_is_never_an_easy_sample(row: list[float], threshold: float) -> None:
     decision = one(row, threshold=threshold)
-    assert not decision.accepted
-    assert decision.reason == "invalid_scores"
-    assert decision.confidence == 0.0
-    assert decision.asks_tier2
+    assert decision.accepted.tolist() == [False]
+    assert decision.reason(0) == "invalid_scores"
+    assert decision.confidences.tolist() == [0.0]
+    assert decision.asked() == [0]
 
 
 def test_an_empty_batch_gives_no_decisions() -> None:
-    assert decide(np.zeros((0, 3), np.float32), 0.8, 0.1, np.zeros(0)) == []
+    decisions = of(np.zeros((0, 3), np.float32), 0.8, 0.1, np.zeros(0))
+    assert decisions.accepted.tolist() == decisions.asked() == []
 
 
 def test_a_threshold_above_one_accepts_nothing() -> None:
-    assert not one([1.0, 0.0, 0.0], threshold=2.0).accepted
+    assert not one([1.0, 0.0, 0.0], threshold=2.0).accepted[0]
 
 
 def test_an_audit_share_of_one_audits_all_and_of_none_nothing() -> None:
-    assert one([1.0, 0.0], audit_share=1.0, draw=0.999999).audit
-    assert not one([1.0, 0.0], audit_share=0.0, draw=0.0).audit
+    assert one([1.0, 0.0], audit_share=1.0, draw=0.999999).audits[0]
+    assert not one([1.0, 0.0], audit_share=0.0, draw=0.0).audits[0]
 
 
 @given(
@@ -103,9 +110,12 @@ def test_whatever_the_scores_each_sample_gets_one_decision_and_only_sound_ones_a
     rows: Floats, threshold: float, audit_share: float, seed: int
 ) -> None:
     draws = np.random.default_rng(seed).random(len(rows))
-    decisions = decide(rows, threshold, audit_share, draws)
-    assert len(decisions) == len(rows)
-    for decision, sound in zip(decisions, well_formed(rows), strict=True):
-        assert not decision.accepted or (sound and decision.confidence >= threshold)
-        assert decision.accepted or decision.asks_tier2
-        assert (decision.reason == "invalid_scores") == (not sound)
+    decisions = of(rows, threshold, audit_share, draws)
+    sound = well_formed(rows)
+    assert decisions.sound.tolist() == sound.tolist()
+    accepted = decisions.accepted
+    assert not (accepted & ~sound).any()
+    assert (decisions.confidences[accepted] >= np.float32(threshold)).all()
+    assert set(np.flatnonzero(~accepted)) <= set(decisions.asked())
+    for row in range(len(rows)):
+        assert (decisions.reason(row) == "invalid_scores") == (not sound[row])

@@ -12,23 +12,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
+from shared.cascade.config import BreakerConfig, BudgetConfig, EscalationConfig
 from shared.config import BatchingConfig, InputConfig, ModelConfig
 from shared.errors import PayloadError
-from shared.messages import Escalation, Reply, Tensor
+from shared.inputs import Inputs
+from shared.messages import Escalation, PackPrediction, Prediction, Reply, Tensor
 from shared.metrics import NodeMetrics
 from shared.model import Model
 from shared.mqtt.message import Message
 from shared.releases.updater import Health
 from shared.scores import Floats
 from tests.builders import LABELS, SHAPE, echo_onnx, load_echo, spec
-from tier1.config import EscalationConfig, Tier1PipelineConfig
-from tier1.pipeline import Answer, Received, Tier1Pipeline
-from tier1.samples import DecodedSample
+from tier1.answers import Answer
+from tier1.config import Tier1PipelineConfig
+from tier1.deliveries import Taken
+from tier1.pipeline import Outcome, Refusal, Tier1Pipeline
+from tier1.questions import Question
 
 DEADLINE_S = 0.5
 SURE = [0.05, 0.9, 0.05]
 UNSURE = [0.4, 0.3, 0.3]
-MALFORMED = [float("nan"), 0.5, 0.5]
+MALFORMED = [0.9, 0.9, 0.9]
 TIER2 = [0.0, 0.25, 0.75]
 
 
@@ -43,7 +47,7 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Model:
     """A model that loaded, but cannot run on this pipeline's samples."""
     path = tmp_path_factory.mktemp("broken") / "echo4.onnx"
     path.write_bytes(echo_onnx(4))
-    return Model.load(path, spec(labels=("a", "b", "c", "d"), version="bad"), (4,))
+    return Model.load(path, spec(labels=("a", "b", "c", "d"), version="bad"), Inputs.plain((4,)))
 
 
 @pytest.fixture(scope="module")
@@ -62,39 +66,68 @@ class Rig:
         config: ModelConfig,
         model: Model | None,
         *,
-        audit_share: float = 0.0,
         batch: int = 8,
         queue: int = 1000,
         seed: int = 1,
         shown: bool = False,
+        **escalation: Any,
     ) -> None:
         self.metrics = NodeMetrics(CollectorRegistry())
         pipeline = Tier1PipelineConfig(
             input=InputConfig(shape=SHAPE),
             model=config,
             batching=BatchingConfig(max_batch_size=batch, queue_size=queue),
-            escalation=EscalationConfig(deadline_ms=DEADLINE_S * 1000, audit_share=audit_share),
+            escalation=EscalationConfig(
+                **{"deadline_ms": DEADLINE_S * 1000, "audit_share": 0.0, **escalation}
+            ),
             probabilities=shown,
         )
-        rng = np.random.default_rng(seed)
-        self.pipeline = Tier1Pipeline("meter", "tier1-a", pipeline, rng, self.metrics)
+        self.pipeline = Tier1Pipeline(
+            name="meter",
+            node="tier1-a",
+            reply_to="tier1-a.w1",
+            config=pipeline,
+            rng=np.random.default_rng(seed),
+            metrics=self.metrics,
+            wake=lambda: None,
+        )
         self.pipeline.slot.model = model
+        self.reachable = True
         self.now_s = 100.0
         self.admitted = 0
         self.answers: list[Answer] = []
         self.escalations: list[Escalation] = []
+        self.unasked: list[Question] = []
+        self.refused: list[Refusal] = []
 
-    def admit(self, scores: list[float]) -> None:
+    def admit(self, scores: list[float]) -> bool:
         number = self.admitted
-        sample = DecodedSample(f"id-{number}", 5.0 + number, np.array(scores, np.float32))
-        message = Message("a/b/c/samples/cam-01", b"", 1, number + 1, 1)
-        self.pipeline.admit(Received(sample, "cam-01", message, self.now_s))
         self.admitted += 1
+        return self._admit(number, scores, 1, is_pack=False)
+
+    def admit_pack(self, *samples: list[float]) -> bool:
+        number = self.admitted
+        self.admitted += 1
+        rows = np.array(samples, np.float32)
+        return self._admit(number, rows, len(samples), is_pack=True)
+
+    def _admit(self, number: int, rows: Any, size: int, *, is_pack: bool) -> bool:
+        message = Message("a/b/c/samples/cam-01", b"", 1, number + 1, 1)
+        taken = Taken(
+            message, "cam-01", self.now_s, rows, f"id-{number}", 5.0 + number, size, is_pack
+        )
+        return self.pipeline.admit(taken)
 
     def infer(self) -> None:
-        outcome = self.pipeline.infer(self.now_s)
+        self.refused += self.pipeline.run(self.now_s)
+        outcome = self.pipeline.gate(self.now_s, reachable=self.reachable)
+        if outcome is not None:
+            self.collect(outcome)
+
+    def collect(self, outcome: Outcome) -> None:
         self.answers += outcome.answers
-        self.escalations += [outcome.escalation] if outcome.escalation is not None else []
+        self.escalations += outcome.escalations
+        self.unasked += [each for batch in outcome.unasked for each in batch]
 
     def ask(self, *samples: list[float]) -> Escalation:
         """Admits one batch of samples; returns the questions that come of it."""
@@ -121,10 +154,22 @@ class Rig:
         self.pass_time(DEADLINE_S)
 
     @property
+    def predictions(self) -> list[Prediction]:
+        """The answers to single samples, and the corrections."""
+        answers = [answer.prediction for answer in self.answers]
+        return [answer for answer in answers if isinstance(answer, Prediction)]
+
+    @property
     def decided(self) -> list[tuple[str, str, str]]:
         """Who decided each answer, why, and what."""
-        answers = [answer.prediction for answer in self.answers]
-        return [(each.decided_by, each.reason, each.prediction) for each in answers]
+        return [(each.decided_by, each.reason, each.prediction) for each in self.predictions]
+
+    @property
+    def pack(self) -> PackPrediction:
+        """The only answer, to a pack."""
+        ((answer),) = self.answers
+        assert isinstance(answer.prediction, PackPrediction)
+        return answer.prediction
 
     def value(self, name: str, **labels: str) -> float:
         return self.metrics.registry.get_sample_value(name, labels) or 0.0
@@ -140,8 +185,7 @@ def test_a_sure_sample_is_answered_at_once_by_tier1(rig: Rig) -> None:
     rig.now_s += 0.002
     rig.infer()
     assert rig.escalations == []
-    (answer,) = rig.answers
-    prediction = answer.prediction
+    (answer,), (prediction,) = rig.answers, rig.predictions
     assert (prediction.decided_by, prediction.reason) == ("tier1", "confident")
     assert (prediction.id, prediction.device_id, prediction.timestamp) == ("id-0", "cam-01", 5.0)
     assert prediction.prediction == "one"
@@ -150,20 +194,19 @@ def test_a_sure_sample_is_answered_at_once_by_tier1(rig: Rig) -> None:
     assert prediction.latency_ms == pytest.approx(2.0)
     assert not prediction.is_correction
     assert prediction.probabilities is msgspec.UNSET
-    assert answer.message is not None
-    assert answer.message.mid == 1
+    assert answer.taken is not None
+    assert answer.taken.message.mid == 1
 
 
 def test_an_unsure_sample_is_answered_by_tier2_with_tier2s_model(rig: Rig) -> None:
     escalation = rig.ask(UNSURE)
     assert rig.answers == []
     rig.reply_all(escalation, TIER2)
-    (answer,) = rig.answers
-    prediction = answer.prediction
+    (answer,), (prediction,) = rig.answers, rig.predictions
     assert rig.decided == [("tier2", "low_confidence", "two")]
     assert (prediction.model, prediction.model_version) == ("meter-tier2", "7")
     assert prediction.confidence == 0.75
-    assert answer.message is not None
+    assert answer.taken is not None
 
 
 def test_the_question_carries_what_tier2_and_telemetry_need(rig: Rig) -> None:
@@ -193,9 +236,9 @@ def test_an_answer_past_the_deadline_corrects_once_and_says_what_it_supersedes(r
     rig.reply_all(escalation, TIER2)
     rig.reply_all(escalation, TIER2)
     assert rig.decided[1:] == [("tier2", "low_confidence", "two")]
-    correction = rig.answers[1]
-    assert correction.prediction.supersedes == correction.prediction.id == "id-0"
-    assert correction.message is None
+    correction = rig.predictions[1]
+    assert correction.supersedes == correction.id == "id-0"
+    assert rig.answers[1].taken is None
     assert rig.value("edge_escalations_total", outcome="late") == 1
 
 
@@ -241,9 +284,9 @@ def test_agreement_on_hard_samples_is_counted_apart(rig: Rig) -> None:
 def test_a_malformed_score_escalates_and_falls_back_with_no_confidence(rig: Rig) -> None:
     rig.ask(MALFORMED)
     rig.pass_time(DEADLINE_S)
-    (answer,) = rig.answers
-    assert answer.prediction.decided_by == "fallback"
-    assert answer.prediction.confidence == 0.0
+    (prediction,) = rig.predictions
+    assert prediction.decided_by == "fallback"
+    assert prediction.confidence == 0.0
     assert rig.pipeline.slot.health == Health(batches=1, broken_batches=1)
     assert rig.value("edge_inference_total", model_version="1", status="invalid_scores") == 1
 
@@ -265,7 +308,7 @@ def test_probabilities_are_shown_on_request_even_malformed_ones(
     rig = Rig(model_config, echo, shown=True)
     rig.admit(SURE)
     rig.finish()
-    shown = rig.answers[0].prediction.probabilities
+    shown = rig.predictions[0].probabilities
     assert shown == pytest.approx(dict(zip(LABELS, SURE, strict=True)))
 
 
@@ -335,13 +378,32 @@ def test_a_full_queue_refuses_the_newest_and_answers_the_rest(
     model_config: ModelConfig, echo: Model
 ) -> None:
     rig = Rig(model_config, echo, queue=2)
-    rig.admit(SURE)
-    rig.admit(SURE)
-    with pytest.raises(PayloadError) as refusal:
-        rig.admit(SURE)
-    assert refusal.value.reason == "queue_full"
+    assert [rig.admit(SURE) for _ in range(3)] == [True, True, False]
     rig.finish()
-    assert [answer.prediction.id for answer in rig.answers] == ["id-0", "id-1"]
+    assert [prediction.id for prediction in rig.predictions] == ["id-0", "id-1"]
+
+
+def test_the_oldest_can_be_dropped_for_the_newest(model_config: ModelConfig, echo: Model) -> None:
+    rig = Rig(model_config, echo, queue=1)
+    rig.admit(SURE)
+    oldest = rig.pipeline.drop_oldest()
+    assert oldest is not None
+    assert oldest.id == "id-0"
+    rig.admit(SURE)
+    rig.finish()
+    assert [prediction.id for prediction in rig.predictions] == ["id-1"]
+
+
+@pytest.mark.parametrize("number", [1e39, -1e39, float("nan")])
+def test_a_number_beyond_float32_is_refused_and_its_batch_goes_on(rig: Rig, number: float) -> None:
+    rig.admit([0.0, number, 0.0])
+    rig.admit(SURE)
+    rig.infer()
+    ((taken, error),) = rig.refused
+    assert taken.id == "id-0"
+    assert error.reason == "not_finite"
+    assert "features[1]" in str(error)
+    assert [prediction.id for prediction in rig.predictions] == ["id-1"]
 
 
 def test_without_a_model_samples_wait_for_the_first_one(
@@ -376,7 +438,7 @@ def test_two_samples_with_the_same_id_are_two_samples(
     escalation = rig.ask(UNSURE)
     assert len({sample.correlation for sample in escalation.samples}) == 2
     rig.reply_all(escalation, TIER2)
-    assert [answer.prediction.id for answer in rig.answers] == ["id-0", "id-0"]
+    assert [prediction.id for prediction in rig.predictions] == ["id-0", "id-0"]
 
 
 def test_two_lives_of_a_node_do_not_use_the_same_numbers(
@@ -445,21 +507,182 @@ def test_each_sample_gets_exactly_one_final_answer_whatever_happens(
 
 
 def check_answers(rig: Rig) -> None:
-    finals = [answer for answer in rig.answers if not answer.prediction.is_correction]
-    corrections = [answer for answer in rig.answers if answer.prediction.is_correction]
+    pairs = list(zip(rig.answers, rig.predictions, strict=True))
+    finals = [(answer, final) for answer, final in pairs if not final.is_correction]
+    corrections = [(answer, each) for answer, each in pairs if each.is_correction]
     everyone = {f"id-{number}" for number in range(rig.admitted)}
-    assert Counter(answer.prediction.id for answer in finals) == Counter(everyone)
-    assert all(answer.message is not None for answer in finals)
+    assert Counter(final.id for _, final in finals) == Counter(everyone)
     assert Counter(
-        answer.message.mid for answer in finals if answer.message is not None
+        answer.taken.message.mid for answer, _ in finals if answer.taken is not None
     ) == Counter(range(1, rig.admitted + 1))
-    fallbacks = {each.prediction.id for each in finals if each.prediction.decided_by == "fallback"}
-    corrected = [answer.prediction.supersedes for answer in corrections]
+    fallbacks = {final.id for _, final in finals if final.decided_by == "fallback"}
+    corrected = [each.supersedes for _, each in corrections]
     assert len(set(corrected)) == len(corrected)
     assert set(corrected) <= fallbacks
-    assert all(answer.message is None for answer in corrections)
+    assert all(answer.taken is None for answer, _ in corrections)
     asked = sum(len(message.samples) for message in rig.escalations)
     assert rig.value("edge_escalations_total", outcome="asked") == asked
     assert asked == sum(
         rig.value("edge_escalations_total", outcome=outcome) for outcome in ("answered", "missed")
     )
+
+
+# Without tier-2
+
+
+def test_a_dead_tier2_is_left_alone_after_so_many_messages_and_asked_with_one_sample_again(
+    model_config: ModelConfig, echo: Model
+) -> None:
+    rig = Rig(model_config, echo, breaker=BreakerConfig(failures=2, retry_s=10.0))
+    for _ in range(2):
+        rig.ask(UNSURE, UNSURE)
+        rig.pass_time(DEADLINE_S)
+    asked = len(rig.escalations)
+    rig.admit(UNSURE)
+    rig.infer()
+    assert len(rig.escalations) == asked
+    assert rig.decided[-1] == ("fallback", "breaker_open", "zero")
+    assert [question.taken.id for question in rig.unasked] == ["id-4"]
+    rig.now_s += 10.0
+    probe = rig.ask(UNSURE, UNSURE)
+    assert len(probe.samples) == 1
+    assert rig.decided[-1] == ("fallback", "breaker_open", "zero")
+    rig.reply_all(probe, TIER2)
+    assert len(rig.ask(UNSURE, UNSURE).samples) == 2
+
+
+def test_without_a_connection_to_tier2_tier1_answers_at_once(rig: Rig) -> None:
+    rig.reachable = False
+    rig.admit(UNSURE)
+    rig.infer()
+    assert rig.decided == [("fallback", "unreachable", "zero")]
+    assert len(rig.unasked) == 1
+
+
+def test_what_the_link_does_not_take_is_answered_at_once_and_its_counts_ride_again(
+    rig: Rig,
+) -> None:
+    escalation = rig.ask(UNSURE, SURE)
+    rig.collect(rig.pipeline.withdraw(escalation, rig.now_s))
+    assert rig.decided[-1] == ("fallback", "unreachable", "zero")
+    rig.pass_time(DEADLINE_S)
+    assert len(rig.answers) == 2
+    again = rig.ask(UNSURE)
+    assert (again.seen, again.unsure) == (3, 2)
+
+
+def test_a_budget_denies_the_hard_and_never_the_audit(
+    model_config: ModelConfig, echo: Model
+) -> None:
+    budget = BudgetConfig(samples_per_minute=1)
+    rig = Rig(model_config, echo, budget=budget, audit_share=1.0)
+    escalation = rig.ask(SURE, SURE, SURE)
+    assert len(escalation.samples) == 3
+    plain = Rig(model_config, echo, budget=budget)
+    assert len(plain.ask(UNSURE, UNSURE).samples) == 1
+    assert plain.decided == [("fallback", "budget", "zero")]
+
+
+def test_no_more_than_max_inflight_wait_at_a_time(model_config: ModelConfig, echo: Model) -> None:
+    rig = Rig(model_config, echo, max_inflight=2)
+    escalation = rig.ask(UNSURE, UNSURE, UNSURE)
+    assert len(escalation.samples) == 2
+    assert rig.decided == [("fallback", "max_inflight", "zero")]
+    rig.reply_all(escalation, TIER2)
+    assert len(rig.ask(UNSURE, UNSURE).samples) == 2
+
+
+def test_an_audit_that_cannot_be_asked_has_its_answer_and_waits_for_later(
+    model_config: ModelConfig, echo: Model
+) -> None:
+    rig = Rig(model_config, echo, audit_share=1.0)
+    rig.reachable = False
+    rig.admit(SURE)
+    rig.infer()
+    assert rig.decided == [("tier1", "audit", "one")]
+    (question,) = rig.unasked
+    (sample,) = rig.pipeline.samples([question])
+    assert sample.audit
+    assert (sample.id, sample.inclusion_probability) == ("id-0", 1.0)
+
+
+def test_a_message_holds_no_more_questions_than_it_may(
+    model_config: ModelConfig, echo: Model
+) -> None:
+    rig = Rig(model_config, echo, max_batch_samples=2)
+    rig.ask(UNSURE, UNSURE, UNSURE)
+    assert [len(message.samples) for message in rig.escalations] == [2, 1]
+    assert {message.reply_to for message in rig.escalations} == {"tier1-a.w1"}
+
+
+# Packs
+
+
+def test_a_pack_is_answered_by_one_message_in_its_order(rig: Rig) -> None:
+    rig.admit_pack(SURE, [0.9, 0.05, 0.05])
+    rig.now_s += 0.002
+    rig.infer()
+    pack = rig.pack
+    assert (pack.id, pack.device_id, pack.timestamp) == ("id-0", "cam-01", 5.0)
+    assert pack.predictions == ["one", "zero"]
+    assert pack.confidences == [pytest.approx(0.9)] * 2
+    assert pack.decided_by == ["tier1"] * 2
+    assert pack.reasons == ["confident"] * 2
+    assert pack.latency_ms == pytest.approx(2.0)
+    assert rig.answers[0].taken is not None
+
+
+def test_a_pack_waits_for_its_last_sample_and_says_who_decided_each(rig: Rig) -> None:
+    rig.admit_pack(UNSURE, SURE, UNSURE)
+    rig.infer()
+    assert rig.answers == []
+    (escalation,) = rig.escalations
+    assert [sample.id for sample in escalation.samples] == ["id-0/0", "id-0/2"]
+    rig.reply((escalation.samples[1].correlation,), np.array([TIER2], np.float32))
+    assert rig.answers == []
+    rig.pass_time(DEADLINE_S)
+    pack = rig.pack
+    assert pack.decided_by == ["fallback", "tier1", "tier2"]
+    assert pack.reasons == ["deadline", "confident", "low_confidence"]
+    assert pack.predictions == ["zero", "one", "two"]
+    assert pack.model_versions == ["1", "1", "7"]
+
+
+def test_a_late_answer_to_a_packs_sample_corrects_that_sample(rig: Rig) -> None:
+    rig.admit_pack(UNSURE, SURE)
+    rig.infer()
+    rig.pass_time(DEADLINE_S)
+    rig.reply_all(rig.escalations[0], TIER2)
+    correction = rig.predictions[0]
+    assert correction.supersedes == correction.id == "id-0/0"
+    assert rig.answers[1].taken is None
+
+
+def test_packs_and_singles_share_a_batch(rig: Rig) -> None:
+    rig.admit(SURE)
+    rig.admit_pack(UNSURE, UNSURE)
+    rig.admit(UNSURE)
+    rig.infer()
+    (escalation,) = rig.escalations
+    assert [sample.id for sample in escalation.samples] == ["id-1/0", "id-1/1", "id-2"]
+    rig.reply_all(escalation, TIER2)
+    assert len(rig.answers) == 3
+
+
+def test_a_pack_with_a_number_that_is_not_finite_is_refused_whole(rig: Rig) -> None:
+    rig.admit_pack(SURE, [0.1, float("inf"), 0.0])
+    rig.infer()
+    ((taken, error),) = rig.refused
+    assert taken.id == "id-0"
+    assert "features[1] of sample 1" in str(error)
+    assert rig.answers == []
+
+
+def test_a_packs_probabilities_are_those_of_whoever_decided(
+    model_config: ModelConfig, echo: Model
+) -> None:
+    rig = Rig(model_config, echo, shown=True)
+    rig.admit_pack(SURE, UNSURE)
+    rig.infer()
+    rig.reply_all(rig.escalations[0], TIER2)
+    np.testing.assert_allclose(rig.pack.probabilities, [SURE, TIER2], rtol=1e-6)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.topics import NAME, Topics, last_level, site_of
+from shared.topics import NAME, SampleTopic, Topics, last_level, site_of
 
 SITE = Topics("escalon", "site-a")
 DIGEST = "0123456789abcdef" * 4
@@ -83,3 +83,36 @@ def test_the_site_is_the_second_level() -> None:
 @pytest.mark.parametrize("topic", ["escalon", "escalon/site-a", "escalon/+/x", "escalon//x", ""])
 def test_a_topic_without_a_site_has_none(topic: str) -> None:
     assert site_of(topic) is None
+
+
+@pytest.mark.parametrize(
+    ("template", "topic", "sensor"),
+    [
+        ("plant/line-1/{sensor}/vibration", "plant/line-1/motor-3/vibration", "motor-3"),
+        ("{sensor}", "motor-3", "motor-3"),
+        ("plant/+/{sensor}", "plant/anything/motor-3", "motor-3"),
+        ("plant/{sensor}", "plant/motor-3/more", None),
+        ("plant/{sensor}/x", "plant/motor-3/y", None),
+        ("plant/{sensor}", "plant/$SYS", None),
+        ("plant/{sensor}", "plant/", None),
+    ],
+)
+def test_a_template_finds_the_sensor_in_a_topic(
+    template: str, topic: str, sensor: str | None
+) -> None:
+    assert SampleTopic(template).sensor(topic) == sensor
+
+
+def test_a_templates_filter_is_for_all_sensors_or_for_one() -> None:
+    template = SampleTopic("plant/{sensor}/x")
+    assert template.problem() is None
+    assert template.filter() == "plant/+/x"
+    assert template.filter("motor-3") == "plant/motor-3/x"
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["plant/x", "{sensor}/{sensor}", "a{sensor}", "$SYS/{sensor}", "plant/#/{sensor}", "/{sensor}"],
+)
+def test_a_template_that_cannot_be_subscribed_to_is_named(template: str) -> None:
+    assert SampleTopic(template).problem() is not None

@@ -1,0 +1,303 @@
+"""The node carries samples, answers and questions between the link and its pipelines."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from shared.messages import Escalation, Reply, Tensor, pack, unpack
+from shared.metrics import NodeMetrics
+from shared.mqtt.message import Message
+from shared.presence import Presence
+from tests.builders import LABELS, SHAPE, echo_onnx
+from tests.fakes import FakeBroker, FakeLink
+from tier1.config import Tier1Config
+from tier1.node import Tier1Node
+
+SAMPLES = "escalon/plant/meter/samples/cam-01"
+PREDICTIONS = "escalon/plant/meter/predictions/cam-01"
+ERRORS = "escalon/plant/meter/errors/cam-01"
+ESCALATIONS = "escalon/plant/meter/escalations/tier1-a"
+REPLIES = "escalon/plant/meter/replies/tier1-a"
+SURE = [0.05, 0.9, 0.05]
+UNSURE = [0.4, 0.3, 0.3]
+
+
+class Rig:
+    """A node on a fake link."""
+
+    def __init__(self, folder: Path, **pipeline: Any) -> None:
+        (folder / "echo.onnx").write_bytes(echo_onnx())
+        model = {"path": folder / "echo.onnx", "labels": LABELS, "threshold": 0.8}
+        config = Tier1Config.model_validate(
+            {
+                "role": "tier1",
+                "node": "tier1-a",
+                "site": "plant",
+                "broker": {"url": "mqtt://127.0.0.1"},
+                "state_dir": folder / "state",
+                "pipelines": {
+                    "meter": {
+                        "input": {"shape": SHAPE},
+                        "model": model,
+                        "escalation": {"audit_share": 0.0, "deadline_ms": 60_000.0},
+                        **pipeline,
+                    }
+                },
+            },
+            strict=False,
+        )
+        self.metrics = NodeMetrics(CollectorRegistry())
+        self.broker = FakeBroker()
+        self.link = FakeLink(self.broker)
+        presence = Presence(config, "tier1", None)
+        rng = np.random.default_rng(1)
+        self.node = Tier1Node(config, self.link, self.metrics, presence, rng=rng, wake=lambda: None)
+        self.node.start()
+        self.node.on_connected(self.link)
+        self._mid = 0
+
+    def send(
+        self, features: Any, identity: str | None = None, *, topic: str = SAMPLES, **how: Any
+    ) -> Message:
+        """Delivers a sample at QoS 1."""
+        self._mid += 1
+        sample = {"features": features} | ({} if identity is None else {"id": identity})
+        how = {"mid": self._mid, "session": self.link.session, **how}
+        message = Message(topic, json.dumps(sample).encode(), 1, **how)
+        self.node.on_message(self.link, message, 0.0)
+        return message
+
+    def turn(self) -> None:
+        """One turn; the broker has acknowledged what the one before sent."""
+        self.node.turn(0.0)
+        self.link.receive()
+
+    @property
+    def predictions(self) -> list[dict[str, Any]]:
+        return [json.loads(each) for each in self.broker.payloads(PREDICTIONS)]
+
+    @property
+    def ids(self) -> list[str]:
+        return [prediction["id"] for prediction in self.predictions]
+
+    @property
+    def errors(self) -> list[dict[str, Any]]:
+        return [json.loads(each) for each in self.broker.payloads(ERRORS)]
+
+    @property
+    def acknowledged(self) -> list[int]:
+        return [message.mid for message in self.link.acknowledged]
+
+    def drops(self, reason: str) -> float:
+        return self.value("edge_drops_total", reason=reason)
+
+    def value(self, name: str, **labels: str) -> float:
+        return self.metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+def test_a_sample_is_acknowledged_once_its_prediction_is(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.link.holds_acks = True
+    rig.send(SURE, "a")
+    rig.turn()
+    assert rig.ids == ["a"]
+    assert rig.acknowledged == []
+    rig.link.holds_acks = False
+    rig.turn()
+    assert rig.acknowledged == [1]
+
+
+def test_what_comes_again_is_answered_once_and_acknowledged_as_it_came_last(
+    tmp_path: Path,
+) -> None:
+    rig = Rig(tmp_path)
+    rig.send(SURE, "a", mid=7)
+    rig.send(SURE, "a", mid=7, session=2, dup=True)
+    rig.turn()
+    assert rig.ids == ["a"]
+    assert [(each.mid, each.session) for each in rig.link.acknowledged] == [(7, 2)]
+    rig.send(SURE, "a", mid=7, session=3, dup=True)
+    rig.turn()
+    assert rig.ids == ["a"]
+    assert rig.acknowledged == [7, 7]
+
+
+def test_a_repetition_to_the_next_life_of_the_node_gets_the_same_made_id(tmp_path: Path) -> None:
+    lives = [Rig(tmp_path), Rig(tmp_path)]
+    for rig, dup in zip(lives, (False, True), strict=True):
+        rig.send(SURE, mid=3, dup=dup)
+        rig.turn()
+    assert lives[0].ids == lives[1].ids != []
+
+
+def test_what_the_link_does_not_take_goes_out_later_in_its_order(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    for name in "abc":
+        rig.send(SURE, name)
+    rig.link.full = True
+    rig.turn()
+    rig.turn()
+    assert rig.ids == []
+    rig.link.full = False
+    rig.turn()
+    assert rig.ids == ["a", "b", "c"]
+    assert rig.acknowledged == [1, 2, 3]
+
+
+def test_what_is_decided_while_the_broker_is_away_goes_out_when_it_is_back(
+    tmp_path: Path,
+) -> None:
+    # The broker may have forgotten the sample: nobody else can answer it.
+    rig = Rig(tmp_path)
+    rig.send(SURE, "a")
+    rig.link.disconnect()
+    rig.turn()
+    assert rig.value("edge_ready") == 0
+    rig.link.connect()
+    rig.turn()
+    assert rig.ids == ["a"]
+    assert rig.value("edge_ready") == 1
+
+
+def test_a_full_queue_refuses_the_newest_and_tells_its_sender(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, batching={"queue_size": 1})
+    for name in "ab":
+        rig.send(SURE, name)
+    rig.turn()
+    assert rig.ids == ["a"]
+    assert [error["id"] for error in rig.errors] == ["b"]
+    assert rig.drops("queue_full") == 1
+    assert sorted(rig.acknowledged) == [1, 2]
+
+
+def test_a_full_queue_can_drop_the_oldest(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, batching={"queue_size": 2, "overflow": "drop_oldest"})
+    for name in "abc":
+        rig.send(SURE, name)
+    rig.turn()
+    assert rig.ids == ["b", "c"]
+    assert [error["id"] for error in rig.errors] == ["a"]
+    assert rig.drops("dropped_oldest") == 1
+
+
+def test_a_full_queue_can_leave_the_rest_to_the_broker_which_brings_it_again(
+    tmp_path: Path,
+) -> None:
+    rig = Rig(tmp_path, batching={"queue_size": 1, "overflow": "block"})
+    messages = [rig.send(SURE, name) for name in "abc"]
+    rig.turn()
+    assert rig.ids == ["a"]
+    assert rig.acknowledged == [1]
+    assert rig.value("edge_deferrals_total") == 2
+    # It connected anew to have them: a new session, in which they come again.
+    assert rig.link.session == 2
+    rig.node.on_connected(rig.link)
+    for message in messages[1:]:
+        rig.send(SURE, "bc"[message.mid - 2], mid=message.mid, dup=True)
+        rig.turn()
+    assert rig.ids == ["a", "b", "c"]
+    assert rig.drops("queue_full") == 0
+
+
+def test_a_sample_that_cannot_be_read_is_told_and_put_away(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.send([1, 2], "short")
+    (error,) = rig.errors
+    assert error["id"] == "short"
+    assert "3" in error["expected"]
+    assert rig.acknowledged == [1]
+
+
+@pytest.mark.parametrize(
+    ("topic", "reason"),
+    [
+        ("escalon/plant/meter/samples/$x", "bad_topic"),
+        ("escalon/plant/other/samples/cam-01", "bad_topic"),
+        ("escalon/plant/meter/samples/cam-02", "not_our_sensor"),
+    ],
+)
+def test_what_is_not_for_this_node_is_put_away_and_counted(
+    tmp_path: Path, topic: str, reason: str
+) -> None:
+    rig = Rig(tmp_path, sensors=["cam-01"])
+    rig.send(SURE, topic=topic)
+    rig.turn()
+    assert rig.drops(reason) == 1
+    assert rig.acknowledged == [1]
+
+
+def test_a_retained_sample_is_not_answered_at_every_connect(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.send(SURE, retain=True)
+    rig.turn()
+    assert rig.ids == []
+    assert rig.drops("retained") == 1
+
+
+def test_an_unsure_sample_goes_to_tier2_and_its_answer_to_the_sensor(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.send(UNSURE, "a")
+    rig.turn()
+    assert rig.ids == []
+    (payload,) = rig.broker.payloads(ESCALATIONS)
+    (sample,) = unpack(payload, Escalation).samples
+    scores = Tensor.of(np.array([[0.0, 0.25, 0.75]], np.float32))
+    reply = Reply(1, "tier1-a", "meter", "full", "7", (sample.correlation,), scores)
+    rig.node.on_message(rig.link, Message(REPLIES, pack(reply), 0, 0, 1), 0.0)
+    (prediction,) = rig.predictions
+    assert (prediction["id"], prediction["decided_by"]) == ("a", "tier2")
+
+
+def test_a_question_that_the_link_does_not_take_is_answered_at_once(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.send(UNSURE, "a")
+    rig.link.full = True
+    rig.turn()
+    rig.link.full = False
+    rig.turn()
+    (prediction,) = rig.predictions
+    assert (prediction["decided_by"], prediction["reason"]) == ("fallback", "unreachable")
+
+
+def test_sensors_may_publish_where_they_always_did(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, topic="plant/line-1/{sensor}/vibration")
+    assert rig.link.subscriptions["plant/line-1/+/vibration"] == 1
+    rig.send(SURE, "a", topic="plant/line-1/cam-01/vibration")
+    rig.turn()
+    assert rig.ids == ["a"]
+
+
+def test_a_route_fires_before_the_prediction(tmp_path: Path) -> None:
+    route = {"when": {"label": ["one"]}, "topic": "press/stop", "payload": {"why": "$id"}}
+    rig = Rig(tmp_path, routes=[route])
+    rig.send(SURE, "a")
+    rig.turn()
+    assert [json.loads(each) for each in rig.broker.payloads("press/stop")] == [{"why": "a"}]
+    topics = [message.topic for message in rig.broker.published]
+    assert topics.index("press/stop") < topics.index(PREDICTIONS)
+
+
+def test_at_most_once_neither_waits_nor_asks_for_an_acknowledgement(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, delivery="at_most_once")
+    assert rig.link.subscriptions["escalon/plant/meter/samples/+"] == 0
+    rig.link.holds_acks = True
+    rig.send(SURE, "a")
+    rig.turn()
+    assert rig.ids == ["a"]
+    assert rig.link.settled
+
+
+def test_answers_are_counted_by_who_and_why(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    for name in "ab":
+        rig.send(SURE, name)
+    rig.turn()
+    by = {"decided_by": "tier1", "reason": "confident"}
+    assert rig.value("edge_predictions_total", **by) == 2
+    assert rig.value("edge_inference_latency_seconds_count") == 2

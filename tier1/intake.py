@@ -1,0 +1,138 @@
+"""Where a node's samples come in: whose they are, if they come again, if there is room."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from shared.errors import PayloadError
+from shared.messages import to_json
+from shared.metrics import NodeMetrics
+from shared.mqtt.link import Link
+from shared.mqtt.message import Message
+from tier1.deliveries import Deliveries, Taken
+from tier1.lane import Lane
+
+MAX_KNOWN_TOPICS = 10_000
+
+Route = tuple[Lane, str]
+
+log = logging.getLogger(__name__)
+
+
+class Intake:
+    """Takes samples on, each once, and tells a sender what was wrong with one.
+
+    Args:
+        lanes: the node's pipelines.
+        link: the site's broker.
+        deliveries: the samples under way.
+        metrics: what is counted.
+    """
+
+    def __init__(
+        self,
+        lanes: Iterable[Lane],
+        link: Link,
+        deliveries: Deliveries,
+        metrics: NodeMetrics,
+    ) -> None:
+        self._lanes = tuple(lanes)
+        self._link = link
+        self._deliveries = deliveries
+        self._metrics = metrics
+        self._routes: dict[str, Route] = {}
+        self._deferred = 0
+
+    def on_connected(self) -> None:
+        """Forgets what was left to the broker: it brings that again now."""
+        self._deferred = 0
+
+    def find(self, topic: str) -> Route | None:
+        """Returns whose samples come on a topic, and from which sensor; None if nobody's."""
+        route = self._routes.get(topic)
+        if route is not None:
+            return route
+        for lane in self._lanes:
+            sensor = lane.sample_topic.sensor(topic)
+            if sensor is not None:
+                if len(self._routes) >= MAX_KNOWN_TOPICS:
+                    self._routes.clear()
+                self._routes[topic] = (lane, sensor)
+                return lane, sensor
+        return None
+
+    def take(self, lane: Lane, sensor: str, message: Message, now_s: float) -> None:
+        """Takes a sample on, or says why not.
+
+        Args:
+            lane: whose it is.
+            sensor: who sent it.
+            message: how it came.
+            now_s: monotonic.
+        """
+        if message.retain:
+            # It would be answered at every connect.
+            self.drop(message, "retained")
+        elif not lane.answers(sensor):
+            self.drop(message, "not_our_sensor")
+        elif message.dup and self._deliveries.is_under_way(message):
+            return
+        elif message.dup and self._deliveries.is_answered(message):
+            self._link.done(message)
+        else:
+            self._decode(lane, sensor, message, now_s)
+
+    def refuse(self, lane: Lane, taken: Taken, error: PayloadError) -> None:
+        """Tells a sender what was wrong with a sample that was taken on, and forgets it."""
+        self._tell(lane, taken.sensor, self._deliveries.end(taken), error)
+
+    def drop(self, message: Message, reason: str) -> None:
+        """Puts a message away and counts it."""
+        self._metrics.drops.labels(reason=reason).inc()
+        self._link.done(message)
+
+    def poll(self) -> None:
+        """Has the broker bring again what there was no room for: it does at a new connection."""
+        if self._deferred and not any(lane.pipeline.waiting for lane in self._lanes):
+            log.info("%d samples were left to the broker; connecting anew", self._deferred)
+            self._deferred = 0
+            self._link.restart()
+
+    def _decode(self, lane: Lane, sensor: str, message: Message, now_s: float) -> None:
+        try:
+            taken = lane.take(message, sensor, now_s)
+        except PayloadError as error:
+            self._tell(lane, sensor, message, error)
+            return
+        if lane.pipeline.admit(taken):
+            self._deliveries.begin(taken)
+        else:
+            self._overflow(lane, taken)
+
+    def _overflow(self, lane: Lane, taken: Taken) -> None:
+        """Deals with a sample for which the queue has no room."""
+        batching = lane.config.batching
+        if batching.overflow == "block" and taken.message.qos:
+            # Not acknowledged and not kept: the broker has it, and brings it again.
+            self._deferred += 1
+            self._metrics.deferrals.inc()
+        elif batching.overflow == "drop_oldest":
+            self._make_room(lane, taken)
+        else:
+            problem = f"{batching.queue_size} samples wait already"
+            error = PayloadError("queue_full", problem, "send more slowly")
+            self._tell(lane, taken.sensor, taken.message, error)
+
+    def _make_room(self, lane: Lane, taken: Taken) -> None:
+        while not lane.pipeline.admit(taken):
+            oldest = lane.pipeline.drop_oldest()
+            if oldest is not None:
+                problem = "a newer sample took its place in the queue"
+                self.refuse(lane, oldest, PayloadError("dropped_oldest", problem))
+        self._deliveries.begin(taken)
+
+    def _tell(self, lane: Lane, sensor: str, message: Message, error: PayloadError) -> None:
+        topic, told = lane.refusal(message, sensor, error)
+        self._link.publish(topic, to_json(told), qos=0)
+        self.drop(message, error.reason)

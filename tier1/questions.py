@@ -1,0 +1,121 @@
+"""The questions of tier-1, and the messages that carry them to tier-2. Pure."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.cascade.gate import inclusion_probability
+from shared.messages import SCHEMA_VERSION, EscalatedSample, Escalation, Tensor
+from shared.model import ModelSpec
+from tier1.answers import Pack, Verdict, sample_id
+from tier1.deliveries import Taken
+
+
+class Question(msgspec.Struct, gc=False, eq=False):
+    """A sample that tier-2 is to see, with what tier-1 thought of it.
+
+    Attributes:
+        taken: the message that brought it.
+        row: its number in that message.
+        pack: the pack that waits for it; None for a single sample, or where nobody waits.
+        accepted: tier-1 has answered it; tier-2 only looks at it as well.
+        audit: the audit drew it.
+        own: what tier-1 answers without tier-2; its reason is why it is asked.
+        label: index of tier-1's label.
+        features: the sample.
+        spec: of the model that was asked first.
+    """
+
+    taken: Taken
+    row: int
+    pack: Pack | None
+    accepted: bool
+    audit: bool
+    own: Verdict
+    label: int
+    features: NDArray[np.generic]
+    spec: ModelSpec
+
+
+class Questionnaire:
+    """Writes a node's questions of one pipeline into messages.
+
+    Args:
+        pipeline: the pipeline.
+        node: this node's name.
+        reply_to: last level of the topic that replies come on.
+        deadline_ms: nobody waits for an answer after this long.
+        audit_share: share of the samples that are audited, 0 to 1.
+        first_correlation: random, so that an answer to the question of an earlier life fits none
+            of this.
+    """
+
+    def __init__(
+        self,
+        *,
+        pipeline: str,
+        node: str,
+        reply_to: str,
+        deadline_ms: float,
+        audit_share: float,
+        first_correlation: int,
+    ) -> None:
+        self._pipeline = pipeline
+        self._node = node
+        self._reply_to = reply_to
+        self._deadline_ms = deadline_ms
+        self._audit_share = audit_share
+        self._correlations = itertools.count(first_correlation)
+        self._seen = 0
+        self._unsure = 0
+
+    def count(self, seen: int, unsure: int) -> None:
+        """Notes how many samples the gate saw; the counts ride on the next message."""
+        self._seen += seen
+        self._unsure += unsure
+
+    def correlations(self) -> Iterator[int]:
+        """Returns the numbers that the next questions go by."""
+        return self._correlations
+
+    def message(self, correlations: Sequence[int], questions: Sequence[Question]) -> Escalation:
+        """Returns a message of questions of one model.
+
+        Args:
+            correlations: what the reply names them by.
+            questions: the questions, at least one.
+        """
+        seen, unsure = self._seen, self._unsure
+        self._seen = self._unsure = 0
+        return Escalation(
+            SCHEMA_VERSION,
+            self._node,
+            self._pipeline,
+            questions[0].spec.version,
+            self._deadline_ms,
+            seen,
+            unsure,
+            tuple(map(self.sample, correlations, questions)),
+            Tensor.of(np.stack([question.features for question in questions])),
+            Tensor.of(np.stack([question.own.probabilities for question in questions])),
+            self._reply_to,
+        )
+
+    def sample(self, correlation: int, question: Question) -> EscalatedSample:
+        """Returns what a message says of one question."""
+        taken = question.taken
+        chance = inclusion_probability(accepted=question.accepted, audit_share=self._audit_share)
+        return EscalatedSample(
+            correlation,
+            sample_id(taken, question.row),
+            taken.sensor,
+            taken.timestamp,
+            question.own.reason,
+            question.audit,
+            chance,
+        )
