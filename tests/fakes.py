@@ -79,6 +79,7 @@ class FakeLink(Link):
 
     Attributes:
         subscribed: every filter that was ever subscribed, in order.
+        forgotten: every filter of which an earlier process may have left a subscription.
         subscriptions: those that stand.
         full: refuses every publish, as the real one does with a full queue.
         holds_acks: keeps the broker's acknowledgements back.
@@ -88,8 +89,13 @@ class FakeLink(Link):
     def __init__(self, hub: FakeBroker, *, connected: bool = True) -> None:
         self.session = 0
         self.client_id = "fake"
+        self.after_outage = False
+        self.evictions = 0
+        self.refuses_shared = False
+        self.contests = 0
         self.hub = hub
         self.subscribed: list[str] = []
+        self.forgotten: list[str] = []
         self.subscriptions: dict[str, int] = {}
         self.full = False
         self.holds_acks = False
@@ -114,6 +120,11 @@ class FakeLink(Link):
         self._up = False
         self._unread.clear()
 
+    def restart(self) -> None:
+        """Ends the connection and makes a new one."""
+        self.disconnect()
+        self.connect()
+
     def deliver(self, topic: str, payload: bytes) -> None:
         """Takes a message from the broker, if a subscription matches."""
         for topic_filter, qos in self.subscriptions.items():
@@ -136,6 +147,11 @@ class FakeLink(Link):
     def unsubscribe(self, topic_filter: str) -> None:
         """Ends a subscription; of an unknown one, nothing."""
         self.subscriptions.pop(topic_filter, None)
+
+    def forget(self, topic_filter: str) -> None:
+        """Ends a subscription that an earlier process may have left in the session."""
+        self.forgotten.append(topic_filter)
+        self.unsubscribe(topic_filter)
 
     def publish(
         self,
@@ -173,6 +189,19 @@ class FakeLink(Link):
     def socket(self) -> socket.socket | None:
         """Returns None: there is nothing to wait on."""
         return None
+
+    @property
+    def pending(self) -> bool:
+        """Whether there is something to read."""
+        return False
+
+    def take_drops(self) -> dict[str, int]:
+        """Returns no drops."""
+        return {}
+
+    def contested(self) -> None:
+        """Notes it."""
+        self.contests += 1
 
     @property
     def settled(self) -> bool:

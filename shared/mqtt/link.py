@@ -50,9 +50,8 @@ class Link:
         session: counts the connections; 0 before the first. A new number means: the broker may
             have forgotten everything, so publish what is retained again.
         refuses_shared: whether the broker says that it has no shared subscriptions (MQTT 5 only).
+        after_outage: whether the broker could not be reached before this connection.
         evictions: how often the broker said that another client took our name (MQTT 5 only).
-        drops: messages that were not used since the caller last took them away, by reason:
-            ``too_large`` and ``bad_topic`` came in, ``refused`` were ours.
     """
 
     def __init__(
@@ -68,9 +67,10 @@ class Link:
         self.session = 0
         self.broker = broker
         self.client_id = client_id
+        self.after_outage = False
         self.evictions = 0
         self.refuses_shared = False
-        self.drops: dict[str, int] = {}
+        self._drops: dict[str, int] = {}
         self._subscriptions: dict[str, int] = {}
         self._unsubscribed: set[str] = set()
         self._asked: dict[int | None, str] = {}
@@ -79,6 +79,7 @@ class Link:
         self._closing = False
         self._ended = False
         self._accepted = False
+        self._unreachable = False
         self._trouble: Trouble | None = None
         self._connector: threading.Thread | None = None
         self._silent_s = 0.0
@@ -120,6 +121,11 @@ class Link:
         self._unsubscribed.add(topic_filter)
         if self._connected:
             self._asked[self._wire.unsubscribe(topic_filter)] = topic_filter
+
+    def forget(self, topic_filter: str) -> None:
+        """Ends a subscription that an earlier process may have left in the session."""
+        self._subscriptions.setdefault(topic_filter, 0)
+        self.unsubscribe(topic_filter)
 
     def publish(
         self,
@@ -163,6 +169,14 @@ class Link:
             for mid in self._acks.done(message.mid):
                 self._wire.acknowledge(mid)
 
+    def restart(self) -> None:
+        """Ends the connection and makes a new one.
+
+        A broker then brings again what is unacknowledged in a persistent session.
+        """
+        self._trouble = Trouble(f"connecting anew to {self.broker.url}")
+        self._close_socket()
+
     def contested(self) -> None:
         """Says that another client has our name: reconnects are slow until there is peace."""
         self._reconnects.contested()
@@ -200,6 +214,14 @@ class Link:
         if arrivals.skipped or arrivals.refused:
             self._note_drops(arrivals)
         return arrivals.messages
+
+    def take_drops(self) -> dict[str, int]:
+        """Returns how many messages were not used since the last time, by reason.
+
+        ``too_large`` and ``bad_topic`` came in; ``refused`` were ours, and the broker's to refuse.
+        """
+        drops, self._drops = self._drops, {}
+        return drops
 
     def flush(self) -> None:
         """Writes what is queued, as far as the socket takes it."""
@@ -248,7 +270,7 @@ class Link:
             self._client.reconnect()
         except Exception as error:  # of resolver, socket, TLS or paho: all the same to us
             self._trouble = Trouble(f"cannot reach {self.broker.url}: {error}")
-            self._ended = True
+            self._ended = self._unreachable = True
 
     def _after_attempt(self, now_s: float) -> None:
         if self._connector is not None and not self._connector.is_alive():
@@ -301,7 +323,7 @@ class Link:
             self._trouble = Trouble(f"{self.broker.url} refuses messages: reason code {code:#04x}")
 
     def _count(self, reason: str) -> None:
-        self.drops[reason] = self.drops.get(reason, 0) + 1
+        self._drops[reason] = self._drops.get(reason, 0) + 1
 
     def _close_socket(self) -> None:
         """Ends a connection so that paho itself finds it ended at its next read."""
@@ -321,6 +343,7 @@ class Link:
         limits = limits_of(properties)
         self.session += 1
         self.refuses_shared = limits.refuses_shared
+        self.after_outage, self._unreachable = self._unreachable, False
         self._connected = self._accepted = True
         self._acks.clear()
         self._asked.clear()
