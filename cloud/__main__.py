@@ -27,7 +27,8 @@ def run(config: CloudConfig) -> None:
         EscalonError: it cannot start.
     """
     metrics = CloudMetrics(CollectorRegistry())
-    presence = Presence(config, config.role, serve_metrics(config.metrics, metrics.registry))
+    url = serve_metrics(config.metrics, metrics.registry)
+    presence = Presence(config, config.role, url, metrics.conflicts)
     key = load_private_key(read_file(config.signing_key))
     public = key.public_key()
     registry = Registry(config.state_dir / "registry", {key_id(public): public})

@@ -72,6 +72,7 @@ class CloudNode:
         self._store.open()
         for course in self._courses.values():
             self._stage(course.start(time.monotonic()))
+        self._presence.watch(self._link)
         self._link.subscribe(Topics(self._config.prefix, "+").telemetry())
 
     def on_connected(self, link: Link) -> None:
@@ -82,7 +83,8 @@ class CloudNode:
 
     def on_message(self, link: Link, message: Message, now_s: float) -> None:
         """Stores telemetry, and acknowledges what is stored."""
-        self._on_telemetry(message)
+        if not self._presence.on_state(link, message, now_s):
+            self._on_telemetry(message)
         link.done(message)
 
     def turn(self, now_s: float) -> None:

@@ -21,7 +21,8 @@ def run(config: Tier2Config) -> None:
         EscalonError: it cannot start.
     """
     metrics = NodeMetrics(CollectorRegistry())
-    presence = Presence(config, config.role, serve_metrics(config.metrics, metrics.registry))
+    url = serve_metrics(config.metrics, metrics.registry)
+    presence = Presence(config, config.role, url, metrics.conflicts)
     # Clean sessions: the deadline at tier-1 covers an escalation that is lost with a connection,
     # telemetry waits on our disk, and releases are retained.
     site = open_link(config, config.broker, config.role, persistent=False)

@@ -81,6 +81,7 @@ class Tier2Node:
         for relay in self._relays.values():
             relay.start()
         self._models.start()
+        self._presence.watch(self._site)
         for name in self._pipelines:
             self._site.subscribe(self._topics.escalations(name))
 
@@ -96,6 +97,8 @@ class Tier2Node:
 
     def on_message(self, link: Link, message: Message, now_s: float) -> None:
         """Hands a message to whom its topic names."""
+        if self._presence.on_state(link, message, now_s):
+            return
         topic = message.topic
         try:
             if topic == self._uplink.acks_topic:
