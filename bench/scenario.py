@@ -108,6 +108,7 @@ def saturation_figure(scenario: str, contestant: str, runs: Sequence[Saturation]
         {
             "k messages/s": median(run.messages_per_s for run in runs) / 1000,
             "CPU µs/message": median(run.cpu_us for run in runs),
+            "% of its CPU": median(run.cpu_us * run.messages_per_s / 1e4 for run in runs),
             "broker's CPU µs": median(run.broker_us for run in runs),
             "generator's CPU µs": median(run.generator_us for run in runs),
         },

@@ -371,10 +371,11 @@ def test_a_wrong_argument_is_refused_with_what_is_right(
     [
         ("tier1", nodes.answering(Path("m.onnx"), 64, 1, 0)),
         ("tier1", nodes.answering(Path("m.onnx"), 64, 0, 0)),
+        ("tier1", nodes.answering(Path("m.onnx"), 64, 1, 32)),
         ("tier1", nodes.asking(Path("m.onnx"), 64)),
         ("tier2", nodes.deciding(Path("m.onnx"), 64)),
     ],
-    ids=["at-least-once", "at-most-once", "asking", "deciding"],
+    ids=["at-least-once", "at-most-once", "packs", "asking", "deciding"],
 )
 def test_the_yaml_of_our_nodes_is_valid(
     role: str, pipeline: dict[str, Any], tmp_path: Path
