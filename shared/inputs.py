@@ -66,6 +66,7 @@ class Inputs:
         shape: of one row.
         size: how many numbers a row has.
         dtype: of a row: uint8 where all inputs are, else float32.
+        as_they_are: whether a row is what the model is fed: one input, not normalised.
     """
 
     def __init__(self, specs: Sequence[InputSpec]) -> None:
@@ -76,7 +77,7 @@ class Inputs:
         self.shape = self.specs[0].shape if len(self.specs) == 1 else (self.size,)
         all_bytes = all(spec.dtype == "uint8" for spec in self.specs)
         self.dtype: np.dtype[Any] = np.dtype(np.uint8 if all_bytes else np.float32)
-        self._as_they_are = len(self.specs) == 1 and not self.specs[0].normalised
+        self.as_they_are = len(self.specs) == 1 and not self.specs[0].normalised
         self._normalisations = [_Normalisation(spec) for spec in self.specs]
 
     @classmethod
@@ -98,7 +99,7 @@ class Inputs:
         Returns:
             For each input [N, *its shape]: float32 where it is normalised, else of its own dtype.
         """
-        if self._as_they_are:
+        if self.as_they_are:
             return (rows,)
         return [
             normalisation(rows if len(self.specs) == 1 else part)

@@ -68,6 +68,9 @@ class Feed:
         if len(fixed) > 1:
             raise ArtefactError(f"its inputs have different batch sizes: {_listed(ports)}")
         self.batch_size = max(fixed, default=None)
+        (name, dtype), *others = self._targets
+        as_it_is = inputs.as_they_are and inputs.dtype == dtype and not others
+        self._as_it_is = name if as_it_is else None
 
     def __call__(self, rows: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """Returns what ONNX Runtime is fed.
@@ -75,6 +78,8 @@ class Feed:
         Args:
             rows: of the pipeline's dtype, [N, *shape].
         """
+        if self._as_it_is is not None:
+            return {self._as_it_is: rows}
         with np.errstate(invalid="ignore", over="ignore"):
             return {
                 name: part.astype(dtype, copy=False)

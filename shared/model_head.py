@@ -56,8 +56,10 @@ class TensorHead:
         Raises:
             ArtefactError: it has another form.
         """
-        with np.errstate(over="ignore", invalid="ignore"):
-            array = np.asarray(output, np.float32)
+        array: Floats = output
+        if array.dtype != np.float32:
+            with np.errstate(over="ignore", invalid="ignore"):
+                array = array.astype(np.float32)
         if array.ndim == 2 and array.shape[1] > 1:
             return array
         if array.ndim == 0 or sum(size > 1 for size in array.shape[1:]) > 1:

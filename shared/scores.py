@@ -68,10 +68,11 @@ def probabilities(raw: Floats, kind: ScoreKind, temperature: float) -> Floats:
             sound = _finite(raw)
             result = _softmax(raw, temperature)
         else:
-            sound = well_formed(raw)
+            formed = well_formed(raw)
+            sound = None if formed.all() else formed
             result = _recalibrated(raw, temperature)
-        if not np.logical_and.reduce(sound):
-            result[~sound] = np.nan
+    if sound is not None:
+        result[~sound] = np.nan
     return result
 
 
@@ -128,10 +129,11 @@ def well_formed(scores: Floats) -> Flags:
         return np.asarray(positive & (off <= SUM_TOLERANCE))
 
 
-def _finite(raw: Floats) -> Flags:
+def _finite(raw: Floats) -> Flags | None:
+    """Returns which rows are finite; None where all are."""
     # The sum of a batch with anything else in it is not finite; the sum is far quicker.
     if math.isfinite(np.add.reduce(raw, axis=None)):
-        return np.ones(len(raw), np.bool_)
+        return None
     return np.asarray(np.logical_and.reduce(np.isfinite(raw), axis=1))
 
 

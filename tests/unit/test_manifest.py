@@ -93,6 +93,11 @@ def test_the_model_it_describes_carries_channel_version_digest_and_calibration()
         ),
         pytest.param({"calibration": Calibration(1.0, -0.1)}, "threshold", id="threshold"),
         pytest.param(
+            {"scores": "probabilities", "calibration": Calibration(1.0, 4.5, score="energy")},
+            "energy needs logits",
+            id="energy-of-probabilities",
+        ),
+        pytest.param(
             {"golden": golden_with(tolerance=0.0)}, "golden tolerance", id="tolerance-zero"
         ),
         pytest.param(
@@ -125,3 +130,16 @@ def test_nan_and_infinity_cannot_be_said_in_json(changes: dict[str, Any]) -> Non
     # They become null, which is no number.
     with pytest.raises(ManifestError, match="no manifest"):
         read_back(msgspec.structs.replace(SOUND, **changes))
+
+
+@pytest.mark.parametrize("threshold", [-4.5, 0.0, 12.0])
+def test_a_threshold_of_energy_is_any_number(threshold: float) -> None:
+    calibration = Calibration(1.0, threshold, score="energy")
+    manifest = msgspec.structs.replace(SOUND, calibration=calibration)
+    assert read_back(manifest).calibration == calibration
+
+
+def test_a_manifest_of_before_there_were_scores_holds_the_largest_probability() -> None:
+    fields = msgspec.to_builtins(SOUND)
+    del fields["calibration"]["score"]
+    assert parse_manifest(msgspec.json.encode(fields)).calibration.score == "max_probability"
