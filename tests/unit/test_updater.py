@@ -465,7 +465,7 @@ def test_a_corrupt_chunk_is_fetched_again_until_the_right_one_comes(on_1: Statio
         pytest.param(nan_onnx(), {}, "NaN", id="nan"),
         pytest.param(diagonal_onnx(9.0), {}, "differs by 7", id="answers-otherwise"),
         pytest.param(b"no model at all", {}, "does not load", id="no-model"),
-        pytest.param(echo_onnx(4), {}, "does not take samples of shape [3]", id="other-inputs"),
+        pytest.param(echo_onnx(4), {}, "does not take samples of shape", id="other-inputs"),
     ],
 )
 def test_a_model_that_fails_its_proof_never_serves(
