@@ -1,19 +1,28 @@
-"""A broker in memory, and the real link's interface on it."""
+"""The real link's interface on a broker in memory (``fake_broker.py``)."""
 
 from __future__ import annotations
 
+import itertools
 import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
+from shared.mqtt.ack_queue import AckQueue
 from shared.mqtt.link import Link
-from shared.mqtt.message import Message
+from shared.mqtt.message import Message, Will
+from shared.mqtt.packets import MAX_OVERHEAD_BYTES
+from shared.mqtt.wire import checked_topic, too_large
+from tests.fake_broker import FakeBroker, Published, Session
+
+__all__ = ["FakeBroker", "FakeLink", "Published", "wait_until"]
 
 WAIT_S = 30.0
 LOOK_EVERY_S = 0.01
+MAX_PACKET_BYTES = 2**20
+
+_numbers = itertools.count(1)
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:
@@ -25,132 +34,146 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
         pause.wait(LOOK_EVERY_S)
 
 
-@dataclass(frozen=True)
-class Published:
-    """What a link gave to the broker."""
-
-    topic: str
-    payload: bytes
-    qos: int
-    retain: bool
-
-
-@dataclass
-class FakeBroker:
-    """Keeps retained messages and routes the others to the links that are connected.
-
-    Attributes:
-        retained: by topic.
-        published: everything that a link gave it, in order.
-        links: connected or not.
-    """
-
-    retained: dict[str, bytes] = field(default_factory=dict)
-    published: list[Published] = field(default_factory=list)
-    links: list[FakeLink] = field(default_factory=list)
-
-    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
-        """Routes a message, as from a client of no interest here."""
-        if retain and payload:
-            self.retained[topic] = payload
-        elif retain:
-            self.retained.pop(topic, None)
-        for link in self.links:
-            link.deliver(topic, payload)
-
-    def payloads(self, topic: str) -> list[bytes]:
-        """Returns what links published on a topic, in order."""
-        return [message.payload for message in self.published if message.topic == topic]
-
-    def forget(self) -> None:
-        """Loses what is retained, as a broker killed by the kernel does."""
-        self.retained.clear()
-
-
 class FakeLink(Link):
     """The link's interface without paho: what is subscribed arrives with the next ``receive``.
 
     It refuses while it is not connected or ``full``, repeats retained messages at each subscribe,
-    runs ``on_ack`` within ``receive`` and loses unread messages with the connection.
+    runs ``on_ack`` within ``receive``, loses unread messages with the connection, and sends again
+    what the broker has not acknowledged. It connects when it is told to; after ``cut`` by itself,
+    as the real one does.
 
     Args:
         hub: the broker.
         connected: whether it is connected from the start.
+        client_id: unique at the broker; by default it is.
+        persistent: whether the broker keeps messages for us while we are away.
+        will: last will.
+        receive_maximum: how many unacknowledged messages the broker may send us.
 
     Attributes:
         subscribed: every filter that was ever subscribed, in order.
-        forgotten: every filter of which an earlier process may have left a subscription.
         subscriptions: those that stand.
+        forgotten: every filter of an earlier process that was ended, in order.
         full: refuses every publish, as the real one does with a full queue.
         holds_acks: keeps the broker's acknowledgements back.
         acknowledged: messages that were done with.
+        contests: how often it was told that another client has its name.
+        restarts: how often it was told to connect anew.
     """
 
-    def __init__(self, hub: FakeBroker, *, connected: bool = True) -> None:
+    def __init__(
+        self,
+        hub: FakeBroker,
+        *,
+        connected: bool = True,
+        client_id: str | None = None,
+        persistent: bool = False,
+        will: Will | None = None,
+        receive_maximum: int = 65_535,
+    ) -> None:
         self.session = 0
-        self.client_id = "fake"
+        self.client_id = client_id or f"fake-{next(_numbers)}"
         self.after_outage = False
         self.evictions = 0
         self.refuses_shared = False
-        self.contests = 0
         self.hub = hub
+        self.persistent = persistent
+        self.will = will
+        self.receive_maximum = receive_maximum
         self.subscribed: list[str] = []
-        self.forgotten: list[str] = []
         self.subscriptions: dict[str, int] = {}
+        self.forgotten: list[str] = []
         self.full = False
         self.holds_acks = False
         self.acknowledged: list[Message] = []
-        self._up = False
-        self._mid = 0
+        self.contests = 0
+        self.restarts = 0
+        self._at_broker: Session | None = None
+        self._wants_connection = False
+        self._drops: dict[str, int] = {}
+        self._acks = AckQueue()
         self._unread: deque[Message] = deque()
-        self._due_acks: deque[Callable[[], None]] = deque()
+        self._unacknowledged: deque[tuple[Published, Callable[[], None] | None]] = deque()
+        self._gone: set[str] = set()
         hub.links.append(self)
         if connected:
             self.connect()
 
+    # What a test does to it
+
     def connect(self) -> None:
         """Connects; the broker sends what is retained for each subscription."""
-        self._up = True
+        self._wants_connection = True
+        self._at_broker = self.hub.accept(self)
+        if self._at_broker is None:
+            self.after_outage = True
+            return
         self.session += 1
-        for topic_filter in self.subscriptions:
-            self._send_retained(topic_filter)
+        self._acks.clear()
+        for topic_filter in self._gone:
+            self._at_broker.subscriptions.pop(topic_filter, None)
+        self._gone.clear()
+        for topic_filter, qos in self.subscriptions.items():
+            self.hub.subscribe(self._at_broker, topic_filter, qos)
+        for published, _ in self._unacknowledged:
+            self.hub.publish(published.topic, published.payload, retain=published.retain)
+        self.hub.send_again(self._at_broker)
 
     def disconnect(self) -> None:
-        """Loses the connection, with what was not read."""
-        self._up = False
+        """Loses the connection, with what was not read, and stays away until ``connect``."""
+        self.cut()
+        self._wants_connection = False
+
+    def cut(self) -> None:
+        """Loses the connection, with what was not read; ``tend`` makes a new one."""
+        session, self._at_broker = self._at_broker, None
         self._unread.clear()
+        if session is not None:
+            self.hub.leave(session)
+            if self.will is not None:
+                self.hub.publish(self.will.topic, self.will.payload, retain=True)
 
-    def restart(self) -> None:
-        """Ends the connection and makes a new one."""
-        self.disconnect()
-        self.connect()
+    # What the broker does
 
-    def deliver(self, topic: str, payload: bytes) -> None:
-        """Takes a message from the broker, if a subscription matches."""
-        for topic_filter, qos in self.subscriptions.items():
-            if self._up and _matches(topic_filter, topic):
-                self._arrive(topic, payload, qos, retain=False)
-                return
+    def deliver(self, topic: str, payload: bytes, mid: int, *, dup: bool, retain: bool) -> None:
+        """Takes a message from the broker."""
+        if mid:
+            self._acks.add([mid])
+        if len(topic) + len(payload) > MAX_PACKET_BYTES:
+            self._drops["too_large"] = self._drops.get("too_large", 0) + 1
+            self._acknowledge(mid)
+            return
+        qos = 1 if mid else 0
+        self._unread.append(Message(topic, payload, qos, mid, self.session, dup, retain))
+
+    # The link's interface
 
     @property
     def connected(self) -> bool:
         """Whether the connection stands."""
-        return self._up
+        return self._at_broker is not None
 
     def subscribe(self, topic_filter: str, qos: int = 1) -> None:
         """Subscribes now and again at every connect."""
         self.subscribed.append(topic_filter)
         self.subscriptions[topic_filter] = qos
-        if self._up:
-            self._send_retained(topic_filter)
+        self._gone.discard(topic_filter)
+        if self._at_broker is not None:
+            self.hub.subscribe(self._at_broker, topic_filter, qos)
 
     def unsubscribe(self, topic_filter: str) -> None:
         """Ends a subscription; of an unknown one, nothing."""
-        self.subscriptions.pop(topic_filter, None)
+        if self.subscriptions.pop(topic_filter, None) is None:
+            return
+        if self._at_broker is not None:
+            self._at_broker.subscriptions.pop(topic_filter, None)
+        else:
+            self._gone.add(topic_filter)
 
     def forget(self, topic_filter: str) -> None:
         """Ends a subscription that an earlier process may have left in the session."""
         self.forgotten.append(topic_filter)
+        self.subscriptions.setdefault(topic_filter, 0)
         self.unsubscribe(topic_filter)
 
     def publish(
@@ -164,27 +187,51 @@ class FakeLink(Link):
         on_ack: Callable[[], None] | None = None,
     ) -> bool:
         """Hands a message to the broker."""
-        if not self._up or self.full:
+        if self._at_broker is None:
             return False
-        self.hub.published.append(Published(topic, payload, qos, retain))
+        size = len(checked_topic(topic)) + len(payload)
+        if size + MAX_OVERHEAD_BYTES > MAX_PACKET_BYTES:
+            raise too_large(topic, size, MAX_PACKET_BYTES)
+        if self.full:
+            return False
+        published = Published(topic, payload, qos, retain)
+        self.hub.published.append(published)
+        if qos:
+            self._unacknowledged.append((published, on_ack))
         self.hub.publish(topic, payload, retain=retain)
-        if on_ack is not None:
-            self._due_acks.append(on_ack)
         return True
 
     def done(self, message: Message) -> None:
-        """Notes the acknowledgement."""
+        """Acknowledges a message to the broker, in the order of arrival."""
         self.acknowledged.append(message)
+        if message.mid and message.session == self.session:
+            self._acknowledge(message.mid)
 
     def receive(self) -> list[Message]:
         """Returns what arrived; runs the callbacks of what the broker acknowledged."""
-        if self._up and not self.holds_acks:
-            due, self._due_acks = self._due_acks, deque()
-            for on_ack in due:
-                on_ack()
+        if self._at_broker is not None and not self.holds_acks:
+            due, self._unacknowledged = self._unacknowledged, deque()
+            for _, on_ack in due:
+                if on_ack is not None:
+                    on_ack()
         messages = list(self._unread)
         self._unread.clear()
         return messages
+
+    def take_drops(self) -> dict[str, int]:
+        """Returns how many messages were not used since the last time, by reason."""
+        drops, self._drops = self._drops, {}
+        return drops
+
+    def restart(self) -> None:
+        """Ends the connection and makes a new one."""
+        self.restarts += 1
+        self.cut()
+        self.connect()
+
+    def contested(self) -> None:
+        """Notes it."""
+        self.contests += 1
 
     def socket(self) -> socket.socket | None:
         """Returns None: there is nothing to wait on."""
@@ -195,18 +242,10 @@ class FakeLink(Link):
         """Whether there is something to read."""
         return False
 
-    def take_drops(self) -> dict[str, int]:
-        """Returns no drops."""
-        return {}
-
-    def contested(self) -> None:
-        """Notes it."""
-        self.contests += 1
-
     @property
     def settled(self) -> bool:
-        """Whether the broker has acknowledged all that somebody waits for."""
-        return not self._due_acks
+        """Whether the broker has acknowledged all."""
+        return self._at_broker is None or not self._unacknowledged
 
     @property
     def wants_write(self) -> bool:
@@ -217,25 +256,16 @@ class FakeLink(Link):
         """Writes nothing."""
 
     def tend(self, now_s: float) -> None:
-        """Tends nothing."""
+        """Makes a new connection, where one was lost."""
+        if self._at_broker is None and self._wants_connection:
+            self.connect()
 
     def close(self) -> None:
-        """Ends the connection."""
+        """Says goodbye: the last will is not published."""
+        self.will = None
         self.disconnect()
 
-    def _send_retained(self, topic_filter: str) -> None:
-        for topic, payload in self.hub.retained.items():
-            if _matches(topic_filter, topic):
-                self._arrive(topic, payload, self.subscriptions[topic_filter], retain=True)
-
-    def _arrive(self, topic: str, payload: bytes, qos: int, *, retain: bool) -> None:
-        self._mid += qos
-        mid = self._mid if qos else 0
-        self._unread.append(Message(topic, payload, qos, mid, self.session, retain=retain))
-
-
-def _matches(topic_filter: str, topic: str) -> bool:
-    wanted, given = topic_filter.split("/"), topic.split("/")
-    return len(wanted) == len(given) and all(
-        want in ("+", level) for want, level in zip(wanted, given, strict=True)
-    )
+    def _acknowledge(self, mid: int) -> None:
+        if self._at_broker is not None:
+            for ready in self._acks.done(mid):
+                self.hub.acknowledged(self._at_broker, ready)
