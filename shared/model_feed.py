@@ -65,8 +65,8 @@ class Feed:
         for port, spec in zip(_ordered(ports, inputs), inputs.specs, strict=True):
             _check_shape(port, spec)
         fixed = {size for port in ports for size in port.shape[:1] if isinstance(size, int)}
-        if len(fixed) > 1:
-            raise ArtefactError(f"its inputs have different batch sizes: {_listed(ports)}")
+        if len(fixed) > 1 or 0 in fixed:
+            raise ArtefactError(f"its inputs have no batch size in common: {_listed(ports)}")
         self.batch_size = max(fixed, default=None)
         (name, dtype), *others = self._targets
         as_it_is = inputs.as_they_are and inputs.dtype == dtype and not others

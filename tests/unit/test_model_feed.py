@@ -66,8 +66,14 @@ FLOATS = Port("x", "tensor(float)", ("N", 3))
         pytest.param(
             [Port("x", "tensor(float)", (1, 3)), Port("y", "tensor(float)", (2, 3))],
             [InputSpec((3,), "x"), InputSpec((3,), "y")],
-            "different batch sizes",
+            "no batch size in common",
             id="two-batch-sizes",
+        ),
+        pytest.param(
+            [Port("x", "tensor(float)", (0, 3))],
+            [InputSpec((3,))],
+            "no batch size in common",
+            id="a-batch-of-none",
         ),
     ],
 )
