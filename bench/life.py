@@ -90,5 +90,6 @@ def _kill_in_the_middle(load: Load, ledger: Ledger, contestant: Contestant, mess
                 contestant.node.kill()
                 contestant.node.start()
     except StalledError:
-        # No answer for a long time: what has none by now is lost, and counted.
-        return
+        # A node that did not come up again is no measurement. Of one that did, what has no answer
+        # for so long has none, and is counted.
+        contestant.node.check()
