@@ -20,10 +20,8 @@ from shared.inputs import Inputs
 from shared.model_feed import Feed, Port
 from shared.model_head import Head, choose_head, label_output
 from shared.model_labels import labels_in_graph, labels_in_metadata, problem_with
-from shared.model_spec import Calibration, Certificate, ModelSpec
+from shared.model_spec import ModelSpec
 from shared.scores import Floats, Scored, score, well_formed
-
-__all__ = ["Calibration", "Certificate", "Model", "ModelSpec", "cpu_quota"]
 
 DEFAULT_BATCH_SIZE = 32
 MAX_WARM_UP_BYTES = 2**26

@@ -15,7 +15,7 @@ import shared
 from shared.config import NodeConfig
 from shared.errors import PayloadError
 from shared.messages import ModelInfo, NodeInfo, NodeState, from_json, to_json
-from shared.model import ModelSpec
+from shared.model_spec import ModelSpec
 from shared.mqtt.link import Link
 from shared.mqtt.message import Message
 from shared.mqtt.trouble_log import TroubleLog

@@ -13,7 +13,7 @@ from shared.errors import ArtefactError
 from shared.metrics import NodeMetrics
 from shared.model import Model
 from shared.releases.updater import Health
-from shared.scores import Floats, Scored
+from shared.scores import Scored
 
 log = logging.getLogger(__name__)
 
@@ -89,10 +89,6 @@ class Slot:
             invalid.inc(broken)
             self._say(model, broken, tried.problem)
         return tried.scored
-
-    def probabilities(self, model: Model, rows: NDArray[Any]) -> Floats:
-        """Does what ``run`` does; returns float32 [N, labels] alone."""
-        return self.run(model, rows).probabilities
 
     def _say(self, model: Model, broken: int, problem: str) -> None:
         # After 1, 2, 4, 8, ... such batches: one that fails all the time must not fill the disk.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from shared.cascade.gate import Decisions
 from shared.errors import PayloadError
 from shared.messages import DecidedBy, Reason
-from shared.model import ModelSpec
+from shared.model_spec import ModelSpec
 from shared.scores import Floats
 from tier1.answers import Pack, Verdict
 from tier1.deliveries import Taken

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from shared.cascade.gate import inclusion_probability
 from shared.messages import SCHEMA_VERSION, EscalatedSample, Escalation, Tensor
-from shared.model import ModelSpec
+from shared.model_spec import ModelSpec
 from tier1.answers import Pack, Verdict, sample_id
 from tier1.deliveries import Taken
 
