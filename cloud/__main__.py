@@ -18,10 +18,15 @@ from shared.presence import Presence
 from shared.releases.signing import key_id, load_private_key
 from shared.runtime import Loop, open_link
 from shared.serving import read_file
+from shared.workers.worker import Worker
 
 
-def run(config: CloudConfig) -> None:
+def run(config: CloudConfig, worker: Worker) -> None:
     """Runs the node until it is told to stop.
+
+    Args:
+        config: the node.
+        worker: the one process of the node: a cloud node has no workers.
 
     Raises:
         EscalonError: it cannot start.

@@ -13,7 +13,7 @@ import shared
 from escalon.demo.arguments import add_arguments
 from escalon.roles import check
 from shared.config_file import ConfigFileError
-from shared.entry import set_up_log
+from shared.entry import run_node
 from shared.errors import EscalonError
 
 EXAMPLES = """\
@@ -57,9 +57,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _run_node(path: Path) -> int:
     role, config = check(path, os.environ)
-    set_up_log(config.log_level)
-    role.run(config)
-    return 0
+    return run_node(config, path, role.name, role.run)
 
 
 def _validate(paths: Sequence[Path]) -> int:

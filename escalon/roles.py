@@ -9,6 +9,7 @@ from typing import Any
 
 from shared.config import NodeConfig
 from shared.config_file import ConfigFile
+from shared.workers.worker import Worker
 
 
 @dataclass(frozen=True)
@@ -16,12 +17,14 @@ class Role:
     """A role.
 
     Attributes:
+        name: its name.
         config: its configuration model.
-        run: runs a node until it is told to stop.
+        run: runs a node, or one of its workers, until it is told to stop.
     """
 
+    name: str
     config: type[NodeConfig]
-    run: Callable[[Any], None]
+    run: Callable[[Any, Worker], None]
 
 
 def load_role(name: str) -> Role | None:
@@ -30,17 +33,17 @@ def load_role(name: str) -> Role | None:
         from tier1.__main__ import run as run_tier1
         from tier1.config import Tier1Config
 
-        return Role(Tier1Config, run_tier1)
+        return Role(name, Tier1Config, run_tier1)
     if name == "tier2":
         from tier2.__main__ import run as run_tier2
         from tier2.config import Tier2Config
 
-        return Role(Tier2Config, run_tier2)
+        return Role(name, Tier2Config, run_tier2)
     if name == "cloud":
         from cloud.__main__ import run as run_cloud
         from cloud.config import CloudConfig
 
-        return Role(CloudConfig, run_cloud)
+        return Role(name, CloudConfig, run_cloud)
     return None
 
 

@@ -100,22 +100,12 @@ class Loop:
                 self._drops.labels(reason=reason).inc(number)
             self._greet_if_new(link)
             for message in messages:
-                self._deliver(link, message, now_s)
+                deliver(self._node, link, message, now_s, self._drops)
         self._node.turn(now_s)
         now_s = time.monotonic()
         for link in self._node.links:
             link.flush()
             link.tend(now_s)
-
-    def _deliver(self, link: Link, message: Message, now_s: float) -> None:
-        try:
-            self._node.on_message(link, message, now_s)
-        except Exception:
-            # A message that would end whoever reads it comes again after a restart, and again: it
-            # is put away here, said and counted.
-            log.exception("dropped a message on %s that cannot be handled", message.topic)
-            self._drops.labels(reason="poison").inc()
-            link.done(message)
 
     def _greet_if_new(self, link: Link) -> None:
         if link.connected and self._sessions.get(link.client_id) != link.session:
@@ -138,6 +128,26 @@ class Loop:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._stopping = True
+
+
+def deliver(node: Node, link: Link, message: Message, now_s: float, drops: Counter) -> None:
+    """Hands a message to a node, which it cannot end.
+
+    Args:
+        node: the node.
+        link: the broker whence it came.
+        message: the message.
+        now_s: monotonic.
+        drops: counts it, should it be put away.
+    """
+    try:
+        node.on_message(link, message, now_s)
+    except Exception:
+        # A message that would end whoever reads it comes again after a restart, and again: it is
+        # put away here, said and counted.
+        log.exception("dropped a message on %s that cannot be handled", message.topic)
+        drops.labels(reason="poison").inc()
+        link.done(message)
 
 
 def open_link(

@@ -8,28 +8,59 @@ import numpy as np
 from prometheus_client import CollectorRegistry
 
 from shared.entry import main
+from shared.errors import EscalonError
 from shared.metrics import NodeMetrics, serve_metrics
+from shared.mqtt.sessions import remove_session
 from shared.presence import Presence
 from shared.runtime import Loop, open_link
 from shared.waker import Waker
+from shared.workers.leaving import Leaving
+from shared.workers.quiet import QuietPresence
+from shared.workers.worker import Worker
 from tier1.config import Tier1Config
 from tier1.node import Tier1Node
 
+FORGET_S = 10.0
 
-def run(config: Tier1Config) -> None:
-    """Runs the node until it is told to stop.
+
+def run(config: Tier1Config, worker: Worker) -> None:
+    """Runs the node, or one of its workers, until it is told to stop.
+
+    Args:
+        config: the node.
+        worker: which of its processes this is.
 
     Raises:
         EscalonError: it cannot start.
     """
+    config = config.part(worker)
     metrics = NodeMetrics(CollectorRegistry())
-    presence = Presence(config, config.role, serve_metrics(config.metrics, metrics.registry))
+    url = serve_metrics(config.metrics, metrics.registry)
+    kind = Presence if worker.leads else QuietPresence
+    presence = kind(config, config.role, url, metrics.conflicts)
     persistent = any(pipeline.delivery == "at_least_once" for pipeline in config.pipelines.values())
-    link = open_link(config, config.broker, config.role, persistent=persistent)
+    link = open_link(
+        config, config.broker, config.role, persistent=persistent, suffix=worker.client_suffix
+    )
     waker = Waker()
-    node = Tier1Node(config, link, metrics, presence, rng=np.random.default_rng(), wake=waker.wake)
+    node = Tier1Node(
+        config,
+        link,
+        metrics,
+        presence,
+        rng=np.random.default_rng(),
+        wake=waker.wake,
+        worker=worker,
+    )
     node.start()
-    Loop(node, metrics.drops, waker).run()
+    if not worker.leaves:
+        Loop(node, metrics.drops, waker).run()
+        return
+    leaving = Leaving(node, lambda: node.idle)
+    Loop(leaving, metrics.drops, waker).run()
+    if not leaving.is_done:
+        raise EscalonError("stopped before it had answered what its session holds")
+    remove_session(config.broker, link.client_id, FORGET_S)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,12 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from shared.cascade.config import EscalationConfig
-from shared.config import BrokerConfig, Name, NodeConfig, PipelineConfig
+from shared.config import BrokerConfig, Name, PipelineConfig
 from shared.topics import SampleTopic
+from shared.workers.config import TierConfig
+from shared.workers.worker import Worker
 from tier1.formats.config import FormatConfig, JsonConfig
-from tier1.routes_config import RouteConfig
+from tier1.routes_config import RouteConfig, check_routes
 
 
 class Tier1PipelineConfig(PipelineConfig):
@@ -57,8 +59,14 @@ class Tier1PipelineConfig(PipelineConfig):
             )
         return self
 
+    @model_validator(mode="after")
+    def _routes_can_be_taken(self) -> Self:
+        labels = None if self.model is None else self.model.labels
+        check_routes(self.routes, labels=labels, sensors=self.sensors)
+        return self
 
-class Tier1Config(NodeConfig):
+
+class Tier1Config(TierConfig):
     """A tier-1 node: answers its sensors, asks tier-2 where it is not sure."""
 
     role: Literal["tier1"]
@@ -67,3 +75,11 @@ class Tier1Config(NodeConfig):
     """The site's broker."""
     pipelines: dict[Name, Tier1PipelineConfig] = Field(min_length=1)
     """What this node answers, by the pipeline's name."""
+
+    def part(self, worker: Worker) -> Self:
+        """Returns what one of the node's workers goes by: its part of what the node may use."""
+        pipelines = {
+            name: pipeline.model_copy(update={"escalation": pipeline.escalation.part(worker.count)})
+            for name, pipeline in self.pipelines.items()
+        }
+        return self.model_copy(update={"pipelines": pipelines, "metrics": self.metrics_of(worker)})

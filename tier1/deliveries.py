@@ -51,6 +51,9 @@ class Deliveries:
         self._under_way: dict[int, Taken] = {}
         self._answered: dict[int, tuple[str, int]] = {}
 
+    def __len__(self) -> int:
+        return len(self._under_way)
+
     def is_under_way(self, message: Message) -> bool:
         """Whether this is a repetition of a sample that still waits for its answer.
 
@@ -85,17 +88,21 @@ class Deliveries:
         return taken.message
 
 
-def made_id(message: Message) -> str:
+def made_id(message: Message, receiver: str) -> str:
     """Returns an id for a sample that has none.
 
     A QoS 1 delivery that comes again, be it to the next life of this node, gets the same id: topic,
     packet identifier and payload are what a repetition has in common with the first (MQTT 3.1.1,
     section 4.4). At QoS 0 nothing comes again, and the id is random.
+
+    Args:
+        message: how the sample came.
+        receiver: to whom. Packet identifiers are a session's own, and workers have one each.
     """
     if not message.qos:
         return uuid.uuid4().hex
-    delivery = message.topic.encode() + b"\0" + message.mid.to_bytes(2, "big") + message.payload
-    return hashlib.blake2b(delivery, digest_size=16).hexdigest()
+    head = f"{receiver}\0{message.topic}\0".encode() + message.mid.to_bytes(2, "big")
+    return hashlib.blake2b(head + message.payload, digest_size=16).hexdigest()
 
 
 def _same(one: Message, other: Message) -> bool:

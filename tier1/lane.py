@@ -33,6 +33,7 @@ class Lane:
         topics: of this node's site.
         metrics: what is counted.
         backlog: where what could not be asked waits.
+        receiver: this process, to which the broker delivers.
     """
 
     def __init__(
@@ -41,7 +42,9 @@ class Lane:
         config: Tier1PipelineConfig,
         topics: Topics,
         metrics: NodeMetrics,
+        *,
         backlog: Backlog,
+        receiver: str,
     ) -> None:
         self.pipeline = pipeline
         self.backlog = backlog
@@ -49,6 +52,7 @@ class Lane:
         self.qos = 1 if config.delivery == "at_least_once" else 0
         self.sample_topic = SampleTopic(config.topic or topics.samples(pipeline.name, "{sensor}"))
         self._topics = topics
+        self._receiver = receiver
         self._sensors = None if config.sensors is None else frozenset(config.sensors)
         self._format = open_format(config.format, config.layout, config.max_payload_bytes)
         self._packs = config.format.pack is not None
@@ -72,7 +76,7 @@ class Lane:
             sensor,
             now_s,
             decoded.rows,
-            decoded.id or made_id(message),
+            decoded.id or made_id(message, self._receiver),
             time.time() if decoded.timestamp is None else decoded.timestamp,
             len(decoded.rows) if self._packs else 1,
             self._packs,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections.abc import Callable, Sequence
 
@@ -14,16 +15,19 @@ from shared.messages import Reply, pack, unpack
 from shared.metrics import NodeMetrics
 from shared.mqtt.link import Link
 from shared.mqtt.message import Message
+from shared.mqtt.shared_subscriptions import SharedProbe
 from shared.presence import Presence
-from shared.runtime import BUSY_WAIT_S, IDLE_WAIT_S
+from shared.runtime import BUSY_WAIT_S, IDLE_WAIT_S, deliver
 from shared.serving import NodeModels
 from shared.spool import Spool, SpoolLimits
+from shared.workers.worker import ALONE, Worker
 from tier1.config import Tier1Config, Tier1PipelineConfig
 from tier1.deliveries import Deliveries
 from tier1.intake import Intake
 from tier1.lane import Lane
 from tier1.outlet import Outlet
 from tier1.pipeline import Outcome, Tier1Pipeline
+from tier1.shares import SampleShares
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +42,7 @@ class Tier1Node:
         presence: birth and info.
         rng: draws the audits.
         wake: ends the loop's wait, from another thread.
+        worker: which of the node's processes this is.
     """
 
     def __init__(
@@ -49,8 +54,11 @@ class Tier1Node:
         *,
         rng: np.random.Generator,
         wake: Callable[[], None],
+        worker: Worker = ALONE,
     ) -> None:
         self._config = config
+        self._worker = worker
+        self._name = worker.name(config.node)
         self._link = link
         self._topics = config.topics
         self._metrics = metrics
@@ -59,12 +67,13 @@ class Tier1Node:
             name: self._make_lane(name, pipeline, rng, wake)
             for name, pipeline in config.pipelines.items()
         }
-        deliveries = Deliveries()
-        self._intake = Intake(self._lanes.values(), link, deliveries, metrics)
-        self._outlet = Outlet(link, deliveries, metrics)
+        self._deliveries = Deliveries()
+        self._intake = Intake(self._lanes.values(), link, self._deliveries, metrics)
+        self._outlet = Outlet(link, self._deliveries, metrics)
         self._replies = {
-            self._topics.replies(name, config.node): lane for name, lane in self._lanes.items()
+            self._topics.replies(name, self._name): lane for name, lane in self._lanes.items()
         }
+        self._shares = self._make_shares(rng)
         self._models = NodeModels(
             config=config,
             pipelines=config.pipelines,
@@ -72,6 +81,7 @@ class Tier1Node:
             link=link,
             metrics=metrics,
             presence=presence,
+            worker=worker,
         )
 
     @property
@@ -87,37 +97,45 @@ class Tier1Node:
             StorageError: the backlog cannot be opened.
         """
         self._models.start()
+        self._presence.watch(self._link)
         for name, lane in self._lanes.items():
             lane.backlog.start()
             # QoS 0, as all but samples: a reply must come even while unanswered samples fill the
             # receive window, and needs no acknowledgement behind theirs.
-            self._link.subscribe(self._topics.replies(name, self._config.node), 0)
-            for topic_filter in lane.filters:
-                self._link.subscribe(topic_filter, lane.qos)
+            self._link.subscribe(self._topics.replies(name, self._name), 0)
+        self._shares.start()
 
     def on_connected(self, link: Link) -> None:
         """Publishes birth and info, reconciles releases."""
         self._intake.on_connected()
+        self._shares.on_connected()
         self._models.on_connected(time.monotonic())
 
     def on_message(self, link: Link, message: Message, now_s: float) -> None:
         """Hands a message to whom its topic names."""
         route = self._intake.find(message.topic)
         if route is not None:
-            self._intake.take(*route, message, now_s)
+            if self._shares.takes_all:
+                self._intake.take(*route, message, now_s)
+            else:
+                self._take_if_ours(*route, message, now_s)
         elif message.topic in self._replies:
             self._on_reply(self._replies[message.topic], message, now_s)
-        elif self._models.take(message, now_s):
+        elif self._is_ours(message, now_s) or self._models.take(message, now_s):
             self._link.done(message)
         else:
             self._intake.drop(message, "bad_topic")
 
     def turn(self, now_s: float) -> None:
-        """Batch → infer → gate → publish, then deadlines and updates."""
+        """Batch → infer → gate → publish, deadlines, then all that can wait."""
+        for message in self._shares.poll(now_s):
+            deliver(self, self._link, message, now_s, self._metrics.drops)
         self._outlet.poll()
         for lane in self._lanes.values():
             self._infer(lane)
             self._outlet.publish(lane, lane.pipeline.expire(now_s))
+        self._link.flush()
+        for lane in self._lanes.values():
             self._send_backlog(lane, now_s)
         self._outlet.count()
         self._intake.poll()
@@ -129,7 +147,7 @@ class Tier1Node:
         if self._models.busy:
             return BUSY_WAIT_S
         parts = [part for lane in self._lanes.values() for part in (lane.pipeline, lane.backlog)]
-        due = [part.due_s() for part in parts]
+        due = [self._shares.due_s(), *(part.due_s() for part in parts)]
         return min((due_s - now_s for due_s in due if due_s is not None), default=IDLE_WAIT_S)
 
     def farewell(self) -> None:
@@ -144,10 +162,30 @@ class Tier1Node:
             lane.backlog.close()
 
     @property
+    def idle(self) -> bool:
+        """Whether every QoS 1 sample that came is answered, and the answer acknowledged."""
+        return self._shares.is_settled and not len(self._deliveries)
+
+    @property
     def _ready(self) -> bool:
         """Whether samples that come are answered."""
         models = (lane.pipeline.slot.model for lane in self._lanes.values())
         return self._link.connected and all(model is not None for model in models)
+
+    def _is_ours(self, message: Message, now_s: float) -> bool:
+        """Takes what this node said to itself, or another in its name; returns False for others."""
+        return self._shares.take_probe(message) or self._presence.on_state(
+            self._link, message, now_s
+        )
+
+    def _take_if_ours(self, lane: Lane, sensor: str, message: Message, now_s: float) -> None:
+        """Takes a sample where not every one that comes is this worker's."""
+        if self._shares.holds(message):
+            return
+        if self._shares.takes(sensor):
+            self._intake.take(lane, sensor, message, now_s)
+        else:
+            self._link.done(message)
 
     def _on_reply(self, lane: Lane, message: Message, now_s: float) -> None:
         try:
@@ -183,7 +221,7 @@ class Tier1Node:
                 self._carry_out(lane, lane.pipeline.withdraw(escalation, time.monotonic()))
 
     def _escalate(self, lane: Lane, message: bytes, expiry_s: float | None) -> bool:
-        topic = self._topics.escalations(lane.pipeline.name, self._config.node)
+        topic = self._topics.escalations(lane.pipeline.name, self._name)
         return self._link.publish(topic, message, expiry_s=expiry_s)
 
     def _send_backlog(self, lane: Lane, now_s: float) -> None:
@@ -206,10 +244,11 @@ class Tier1Node:
         wake: Callable[[], None],
     ) -> Lane:
         node, limits = self._config.node, config.escalation.backlog
+        folder = self._config.state_dir / self._worker.file_name("backlog")
         pipeline = Tier1Pipeline(
             name=name,
             node=node,
-            reply_to=node,
+            reply_to=self._name,
             config=config,
             rng=rng,
             metrics=self._metrics,
@@ -218,13 +257,32 @@ class Tier1Node:
         backlog = Backlog(
             node=node,
             pipeline=name,
-            reply_to=node,
+            reply_to=self._name,
             config=config.escalation,
-            spool=Spool(
-                self._config.state_dir / "backlog" / f"{name}.sqlite",
-                SpoolLimits(limits.max_bytes, limits.max_age_s),
-            ),
+            spool=Spool(folder / f"{name}.sqlite", SpoolLimits(limits.max_bytes, limits.max_age_s)),
             rng=rng,
             metrics=self._metrics,
         )
-        return Lane(pipeline, config, self._topics, self._metrics, backlog)
+        return Lane(
+            pipeline,
+            config,
+            self._topics,
+            self._metrics,
+            backlog=backlog,
+            receiver=self._name,
+        )
+
+    def _make_shares(self, rng: np.random.Generator) -> SampleShares:
+        seed = int(rng.integers(2**63))
+        return SampleShares(
+            worker=self._worker,
+            group=self._config.node,
+            filters={each: lane.qos for lane in self._lanes.values() for each in lane.filters},
+            link=self._link,
+            probe=SharedProbe(
+                self._link,
+                self._topics.probe(self._name),
+                random.Random(seed),  # noqa: S311 - a nonce, not a secret
+            ),
+            metrics=self._metrics,
+        )

@@ -5,34 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from enum import Enum, auto
-from typing import Protocol
 
 from shared.metrics import NodeMetrics
 from shared.mqtt.link import Link
 from shared.mqtt.message import Message
-from shared.mqtt.shared_subscriptions import Verdict
-from shared.workers.worker import Worker
+from shared.mqtt.shared_subscriptions import SharedProbe, Verdict
+from shared.topics import shared_filter
+from shared.workers.worker import ALONE, Worker
 
 MAX_WAITING = 10_000
 
 log = logging.getLogger(__name__)
-
-
-class Probe(Protocol):
-    """Finds out whether the broker deals a group's messages out (``SharedProbe``)."""
-
-    @property
-    def verdict(self) -> Verdict:
-        """What it found."""
-
-    def start(self) -> None:
-        """Subscribes."""
-
-    def take(self, message: Message) -> bool:
-        """Takes a message if it is the probe's own."""
-
-    def poll(self, now_s: float) -> None:
-        """Carries the probe on."""
 
 
 class Sharing(Enum):
@@ -74,13 +57,13 @@ class SampleShares:
         group: str,
         filters: Mapping[str, int],
         link: Link,
-        probe: Probe,
+        probe: SharedProbe,
         metrics: NodeMetrics,
     ) -> None:
         self.takes_all = False
         self._worker = worker
         self._whole = dict(filters)
-        self._dealt = {f"$share/{group}/{each}": qos for each, qos in filters.items()}
+        self._dealt = {shared_filter(group, each): qos for each, qos in filters.items()}
         self._link = link
         self._probe = probe
         self._metrics = metrics
@@ -92,10 +75,8 @@ class SampleShares:
         if self._worker.leaves:
             for topic_filter in (*self._whole, *self._dealt):
                 self._link.forget(topic_filter)
-        if self._worker == Worker(0, 1):
+        if self._worker == ALONE:
             self._become(Sharing.WHOLE)
-        else:
-            self._probe.start()
 
     def on_connected(self) -> None:
         """Forgets what waited: what was not acknowledged, the broker brings again."""
@@ -135,6 +116,15 @@ class SampleShares:
         self._become(sharing)
         released, self._waiting = self._waiting, []
         return released
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is known how the samples are shared."""
+        return self._sharing is not Sharing.UNKNOWN
+
+    def due_s(self) -> float | None:
+        """Returns when ``poll`` is due, monotonic, or None while nothing is open."""
+        return None if self._sharing is Sharing.WHOLE else self._probe.due_s()
 
     def _become(self, sharing: Sharing) -> None:
         self._sharing = sharing

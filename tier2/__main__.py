@@ -4,34 +4,82 @@ from __future__ import annotations
 
 import sys
 
+import numpy as np
 from prometheus_client import CollectorRegistry
 
+from shared.config import BrokerConfig
 from shared.entry import main
+from shared.errors import EscalonError
 from shared.metrics import NodeMetrics, serve_metrics
+from shared.mqtt.link import Link
 from shared.presence import Presence
 from shared.runtime import Loop, open_link
+from shared.waker import Waker
+from shared.workers.leaving import Leaving
+from shared.workers.quiet import QuietPresence
+from shared.workers.worker import ALONE, Worker
 from tier2.config import Tier2Config
 from tier2.node import Tier2Node
 
 
-def run(config: Tier2Config) -> None:
-    """Runs the node until it is told to stop.
+def run(config: Tier2Config, worker: Worker = ALONE) -> None:
+    """Runs the node, or one of its workers, until it is told to stop.
+
+    Args:
+        config: the node.
+        worker: which of its processes this is. One that leaves stays until the cloud has what is
+            on its disk.
 
     Raises:
         EscalonError: it cannot start.
     """
+    config = config.part(worker)
     metrics = NodeMetrics(CollectorRegistry())
     url = serve_metrics(config.metrics, metrics.registry)
-    presence = Presence(config, config.role, url, metrics.conflicts)
-    # Clean sessions: the deadline at tier-1 covers an escalation that is lost with a connection,
-    # telemetry waits on our disk, and releases are retained.
-    site = open_link(config, config.broker, config.role, persistent=False)
-    cloud = site
-    if config.cloud is not None:
-        cloud = open_link(config, config.cloud, config.role, persistent=False, suffix="-up")
-    node = Tier2Node(config, site, cloud, metrics, presence)
+    kind = Presence if worker.leads else QuietPresence
+    presence = kind(config, config.role, url, metrics.conflicts)
+    waker = Waker()
+    node = Tier2Node(
+        config,
+        open_links(config, worker),
+        metrics,
+        presence,
+        rng=np.random.default_rng(),
+        wake=waker.wake,
+        worker=worker,
+    )
     node.start()
-    Loop(node, metrics.drops).run()
+    if not worker.leaves:
+        Loop(node, metrics.drops, waker).run()
+        return
+    leaving = Leaving(node, lambda: node.idle)
+    Loop(leaving, metrics.drops, waker).run()
+    if not (leaving.is_done and node.idle):
+        raise EscalonError("stopped before the cloud had all of its telemetry")
+
+
+def open_links(config: Tier2Config, worker: Worker) -> dict[BrokerConfig, Link]:
+    """Returns a link for each broker of a node, by broker; two that are alike are one.
+
+    Their sessions are clean: the deadline at tier-1 covers an escalation that is lost with a
+    connection, telemetry waits on our disk, and releases are retained.
+    """
+    suffixes = {config.broker: ""}
+    if config.cloud is not None:
+        suffixes.setdefault(config.cloud, "-up")
+    for name, pipeline in config.pipelines.items():
+        if pipeline.upstream is not None:
+            suffixes.setdefault(config.upstream_broker(pipeline.upstream), f"-up-{name}")
+    return {
+        broker: open_link(
+            config,
+            broker,
+            config.role,
+            persistent=False,
+            suffix=worker.client_suffix + suffix,
+        )
+        for broker, suffix in suffixes.items()
+    }
 
 
 if __name__ == "__main__":

@@ -88,6 +88,28 @@ class EscalationConfig(Section):
     backlog: BacklogConfig = BacklogConfig()
     """What waits on the disk because it could not be asked."""
 
+    def part(self, processes: int) -> Self:
+        """Returns what one of several processes goes by that are one node to the next tier.
+
+        Args:
+            processes: among how many the budget, the room for what waits and the backlog's disk
+                are divided.
+        """
+        budget = self.budget.model_copy(
+            update={
+                key: None if limit is None else max(1, limit // processes)
+                for key, limit in self.budget
+            }
+        )
+        backlog = {"max_bytes": self.backlog.max_bytes // processes}
+        return self.model_copy(
+            update={
+                "max_inflight": max(1, self.max_inflight // processes),
+                "budget": budget,
+                "backlog": self.backlog.model_copy(update=backlog),
+            }
+        )
+
     def samples_a_message(self, sample_bytes: int) -> int:
         """Returns how many samples a message may hold, at least one.
 

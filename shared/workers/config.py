@@ -7,7 +7,7 @@ from typing import Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from shared.config import NodeConfig
+from shared.config import MetricsConfig, NodeConfig
 from shared.topics import MAX_NAME
 from shared.workers.worker import MAX_WORKERS, WORKER_NAME, Worker
 
@@ -19,6 +19,10 @@ class TierConfig(NodeConfig):
 
     workers: int = Field(default=1, ge=1, le=MAX_WORKERS)
     """How many processes share the node's work."""
+
+    def metrics_of(self, worker: Worker) -> MetricsConfig:
+        """Returns where a worker's metrics are: one port after the other."""
+        return self.metrics.model_copy(update={"port": worker.port(self.metrics.port)})
 
     @model_validator(mode="after")
     def _room_for_workers(self) -> Self:

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 import shared
+from shared.errors import StorageError
 from shared.workers.restarts import Restarts, Verdict
 from shared.workers.worker import Worker
 
@@ -181,7 +182,10 @@ class Supervisor:
     def _let_leave(self, process: WorkerProcess) -> None:
         log.info("worker %d has left", process.worker.index)
         self._processes.remove(process)
-        self._on_left(max((each.worker.index + 1 for each in self._processes), default=1))
+        try:
+            self._on_left(max((each.worker.index + 1 for each in self._processes), default=1))
+        except StorageError as error:
+            log.error("it will be looked for at the next start, too: %s", error)
 
     def _stop(self) -> None:
         """Tells every worker to stop and waits for it, a bounded time in all."""

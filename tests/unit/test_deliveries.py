@@ -74,7 +74,7 @@ def test_qos_0_is_never_remembered() -> None:
 
 
 def test_what_is_delivered_twice_gets_the_same_made_id() -> None:
-    assert made_id(FIRST) == made_id(AGAIN)
+    assert made_id(FIRST, "tier1-a") == made_id(AGAIN, "tier1-a")
 
 
 def test_another_delivery_gets_another_made_id() -> None:
@@ -83,9 +83,13 @@ def test_another_delivery_gets_another_made_id() -> None:
         replace(FIRST, payload=b"[2]"),
         replace(FIRST, topic="p/s/m/samples/cat"),
     ]
-    assert len({made_id(message) for message in (FIRST, *others)}) == 4
+    assert len({made_id(message, "tier1-a") for message in (FIRST, *others)}) == 4
+
+
+def test_another_session_gets_another_made_id() -> None:
+    assert made_id(FIRST, "tier1-a") != made_id(FIRST, "tier1-a.w1")
 
 
 def test_at_qos_0_the_same_bytes_are_another_sample() -> None:
     once = Message("p/s/m/samples/cam", b"[1]", 0, 0, 1)
-    assert made_id(once) != made_id(once)
+    assert made_id(once, "tier1-a") != made_id(once, "tier1-a")
