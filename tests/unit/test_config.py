@@ -72,6 +72,7 @@ def refused(kind: type[BaseModel], value: dict[str, Any], folder: Path = Path())
         (Tier1PipelineConfig, "max_payload_bytes", 0),
         (Tier1PipelineConfig, "sensors", ["cam/01"]),
         (Tier1PipelineConfig, "delivery", "exactly_once"),
+        (Tier1PipelineConfig, "inference", "process"),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else str(value),
 )
