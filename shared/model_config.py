@@ -91,7 +91,7 @@ class ModelConfig(Section):
     @field_validator("threshold")
     @classmethod
     def _within_the_range_of_the_score(cls, threshold: float, info: ValidationInfo) -> float:
-        score = info.data.get("score")
+        score = info.data.get("score", "energy")  # missing where it is wrong itself
         if score != "energy" and not 0 <= threshold <= 1:
             raise PydanticCustomError(
                 "threshold",

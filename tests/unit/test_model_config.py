@@ -125,3 +125,7 @@ def test_a_threshold_that_its_score_cannot_have_is_refused(
 def test_the_threshold_of_energy_is_any_number(tmp_path: Path, threshold: float) -> None:
     config = read(tmp_path, score="energy", scores="logits", threshold=threshold)
     assert config.threshold == threshold
+
+
+def test_a_wrong_score_is_not_held_against_the_threshold_too(tmp_path: Path) -> None:
+    assert "threshold" not in refusal(tmp_path, score="gini", threshold=7)
