@@ -52,6 +52,9 @@ class Presence:
         metrics_url: where its metrics are.
         conflicts: counts the signs of another process under this node's name; None counts nothing.
         instance: the process.
+
+    Attributes:
+        remark: what else is to be known of the node, in words; empty for nothing.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class Presence:
         conflicts: Counter | None = None,
         instance: str = INSTANCE,
     ) -> None:
+        self.remark = ""
         self._config = config
         self._role = role
         self._metrics_url = metrics_url
@@ -101,7 +105,7 @@ class Presence:
                 for pipeline, spec in models.items()
             },
             metrics_url=self._metrics_url,
-            activity=activity,
+            activity="; ".join(filter(None, (activity, self.remark))),
         )
         link.publish(topics.info(node), to_json(info), retain=True)
 

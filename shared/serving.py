@@ -97,7 +97,7 @@ class NodeModels:
 
     def on_connected(self, now_s: float) -> None:
         """Says what serves, and reconciles with what is retained."""
-        self._announce()
+        self.announce()
         for updater in self._by_topic.values():
             updater.on_connected(now_s)
 
@@ -121,7 +121,14 @@ class NodeModels:
             source.poll(slot.health, now_s)
             if source.serving is not slot.model:
                 slot.put(source.serving)
-                self._announce()
+                self.announce()
+
+    def announce(self) -> None:
+        """Says what the node is and what serves."""
+        serving = {
+            name: slot.model.spec for name, slot in self._slots.items() if slot.model is not None
+        }
+        self._presence.announce(self._link, serving)
 
     @property
     def busy(self) -> bool:
@@ -132,12 +139,6 @@ class NodeModels:
         """Ends updates under way."""
         for source in self._sources.values():
             source.close()
-
-    def _announce(self) -> None:
-        serving = {
-            name: slot.model.spec for name, slot in self._slots.items() if slot.model is not None
-        }
-        self._presence.announce(self._link, serving)
 
     def _make_updater(self, pipeline: PipelineConfig, releases: ReleasesConfig) -> Updater:
         return Updater(

@@ -1,24 +1,31 @@
-"""A tier-2 node: joins its pipelines, its uplink and its relays to the two brokers."""
+"""A tier-2 node: joins its pipelines, its uplink and its relays to their brokers."""
 
 from __future__ import annotations
 
 import logging
+import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
+
+from shared.config import BrokerConfig
 from shared.errors import PayloadError, StorageError
-from shared.messages import Escalation, pack, unpack
 from shared.metrics import NodeMetrics
 from shared.mqtt.link import Link
 from shared.mqtt.message import Message
+from shared.mqtt.shared_subscriptions import SharedProbe
 from shared.presence import Presence
 from shared.runtime import BUSY_WAIT_S, IDLE_WAIT_S
 from shared.serving import NodeModels, read_trust
 from shared.spool import Spool, SpoolLimits
 from shared.topics import CLOUD_SITE, Topics
-from tier2.config import Tier2Config
+from shared.workers.worker import ALONE, Worker
+from tier2.config import Tier2Config, Tier2PipelineConfig
+from tier2.lane import Lane, Region
 from tier2.pipeline import Tier2Pipeline
 from tier2.relay import ChannelRelay
+from tier2.shares import EscalationShares
 from tier2.telemetry import Uplink
 
 log = logging.getLogger(__name__)
@@ -29,46 +36,59 @@ class Tier2Node:
 
     Args:
         config: the node.
-        site: the site's broker.
-        cloud: the cloud's broker; the same link where one broker serves both.
+        links: by broker: the site's, the cloud's and those of the nodes above. Those of one broker
+            are one link.
         metrics: what is counted.
         presence: birth and info.
+        rng: draws the audits and the first correlation numbers.
+        wake: ends the loop's wait, from another thread.
+        worker: which of the node's processes this is. Worker 0 alone hands releases down.
     """
 
     def __init__(
         self,
         config: Tier2Config,
-        site: Link,
-        cloud: Link,
+        links: Mapping[BrokerConfig, Link],
         metrics: NodeMetrics,
         presence: Presence,
+        *,
+        rng: np.random.Generator,
+        wake: Callable[[], None],
+        worker: Worker = ALONE,
     ) -> None:
         self._config = config
-        self._site = site
-        self._cloud = cloud
+        self._links = links
+        self._site = links[config.broker]
+        self._cloud = links[config.cloud or config.broker]
         self._topics = config.topics
         self._cloud_topics = Topics(config.prefix, CLOUD_SITE)
         self._metrics = metrics
         self._presence = presence
+        self._worker = worker
         self._uplink = self._make_uplink()
-        self._relays = self._make_relays()
-        self._pipelines = {
-            name: Tier2Pipeline(name, pipeline, metrics)
+        self._relays = self._make_relays() if worker.leads else {}
+        self._lanes = {
+            name: self._make_lane(name, pipeline, rng, wake)
             for name, pipeline in config.pipelines.items()
         }
+        self._by_head = {
+            _head(self._topics.escalations(name)): lane for name, lane in self._lanes.items()
+        }
+        self._shares = self._make_shares()
         self._models = NodeModels(
             config=config,
             pipelines=config.pipelines,
-            slots={name: pipeline.slot for name, pipeline in self._pipelines.items()},
-            link=site,
+            slots={name: lane.pipeline.slot for name, lane in self._lanes.items()},
+            link=self._site,
             metrics=metrics,
             presence=presence,
+            worker=worker,
         )
 
     @property
     def links(self) -> Sequence[Link]:
-        """The site's broker, and the cloud's if it is another."""
-        return (self._site,) if self._cloud is self._site else (self._site, self._cloud)
+        """The site's broker, the cloud's and those of the nodes above, as far as they differ."""
+        return tuple(self._links.values())
 
     def start(self) -> None:
         """Loads the models, opens the spool, says what to subscribe to.
@@ -82,8 +102,9 @@ class Tier2Node:
             relay.start()
         self._models.start()
         self._presence.watch(self._site)
-        for name in self._pipelines:
-            self._site.subscribe(self._topics.escalations(name))
+        for lane in self._lanes.values():
+            lane.start()
+        self._shares.start()
 
     def on_connected(self, link: Link) -> None:
         """Publishes again what a broker may have forgotten."""
@@ -97,33 +118,32 @@ class Tier2Node:
 
     def on_message(self, link: Link, message: Message, now_s: float) -> None:
         """Hands a message to whom its topic names."""
-        if self._presence.on_state(link, message, now_s):
-            return
-        topic = message.topic
         try:
-            if topic == self._uplink.acks_topic:
-                self._uplink.on_ack(message.payload)
-            elif not self._models.take(message, now_s) and not self._relay(message, now_s):
-                self._on_escalation(message, now_s)
+            self._dispatch(link, message, now_s)
         except (PayloadError, StorageError) as error:
-            log.warning("%s: %s", topic, error)
+            log.warning("%s: %s", message.topic, error)
             self._metrics.drops.labels(reason=getattr(error, "reason", "storage")).inc()
         link.done(message)
 
     def turn(self, now_s: float) -> None:
         """Batch → infer → reply → record → send up, then releases."""
-        for pipeline in self._pipelines.values():
-            self._infer(pipeline, now_s)
+        if self._shares.poll(now_s):
+            self._presence.remark = self._shares.remark
+            self._models.announce()
+        for lane in self._lanes.values():
+            lane.turn(now_s)
         self._models.poll(now_s)
         self._uplink.poll(now_s)
         for relay in self._relays.values():
             relay.poll(now_s)
+        self._metrics.ready.set(self._ready)
 
     def next_wake_s(self, now_s: float) -> float:
         """Returns how long nothing is due."""
         if self._models.busy:
             return BUSY_WAIT_S
-        due = [self._uplink.due_s(), *(part.due_s() for part in self._pipelines.values())]
+        due = [self._uplink.due_s(), self._shares.due_s()]
+        due += [lane.pipeline.due_s(now_s) for lane in self._lanes.values()]
         return min((due_s - now_s for due_s in due if due_s is not None), default=IDLE_WAIT_S)
 
     def farewell(self) -> None:
@@ -131,11 +151,49 @@ class Tier2Node:
         self._presence.farewell(self._site)
 
     def close(self) -> None:
-        """Ends updates under way, puts what is left of the telemetry on the disk."""
+        """Ends updates and inference under way, puts what is left of the telemetry on the disk."""
         self._models.close()
+        for lane in self._lanes.values():
+            lane.pipeline.close()
         self._uplink.close()
 
+    @property
+    def idle(self) -> bool:
+        """Whether the cloud has all that this process had for it."""
+        return self._uplink.settled
+
+    @property
+    def _ready(self) -> bool:
+        """Whether questions that come are answered."""
+        models = (lane.pipeline.slot.model for lane in self._lanes.values())
+        return self._site.connected and all(model is not None for model in models)
+
     # Messages
+
+    def _dispatch(self, link: Link, message: Message, now_s: float) -> None:
+        topic = message.topic
+        lane = self._by_head.get(_head(topic)) if link is self._site else None
+        if lane is not None:
+            escalation = lane.read(message)
+            if self._shares.takes(escalation.node):
+                lane.take(escalation, now_s)
+            return
+        for each in self._lanes.values():
+            if each.is_from_region(link, topic):
+                each.take_reply(message, now_s)
+                return
+        if topic == self._uplink.acks_topic:
+            self._uplink.on_ack(message.payload)
+        elif not self._is_about_us(link, message, now_s) and not self._release(message, now_s):
+            raise PayloadError("bad_topic", "nothing of this node's")
+
+    def _is_about_us(self, link: Link, message: Message, now_s: float) -> bool:
+        """Takes what this node, or another one under its name, says of itself."""
+        return self._presence.on_state(link, message, now_s) or self._shares.take_probe(message)
+
+    def _release(self, message: Message, now_s: float) -> bool:
+        """Takes a manifest or a chunk, from the site or from the cloud."""
+        return self._models.take(message, now_s) or self._relay(message, now_s)
 
     def _relay(self, message: Message, now_s: float) -> bool:
         """Hands a manifest or a chunk from the cloud on; returns False if it is neither."""
@@ -150,39 +208,63 @@ class Tier2Node:
             relay.on_chunk(*chunk, message.payload, now_s)
         return True
 
-    def _on_escalation(self, message: Message, now_s: float) -> None:
-        escalation = unpack(message.payload, Escalation)
-        pipeline = self._pipelines.get(escalation.pipeline)
-        if pipeline is None or message.topic != self._topics.escalations(
-            escalation.pipeline, escalation.node
-        ):
-            raise PayloadError(
-                "bad_topic", f"an escalation of {escalation.node} does not belong here"
-            )
-        if pipeline.admit(escalation, now_s):
-            self._uplink.count(escalation, now_s)
-
-    # Acts
-
-    def _infer(self, pipeline: Tier2Pipeline, now_s: float) -> None:
-        while (answered := pipeline.infer(time.monotonic())) is not None:
-            for reply in answered.replies:
-                self._site.publish(self._topics.replies(reply.pipeline, reply.node), pack(reply))
-            self._uplink.add(answered.records, now_s)
-
     # Parts
 
     def _make_uplink(self) -> Uplink:
         config = self._config
-        limits = SpoolLimits(config.telemetry.max_spool_bytes, config.telemetry.max_spool_age_s)
+        telemetry = config.telemetry
+        limits = SpoolLimits(telemetry.max_spool_bytes, telemetry.max_spool_age_s)
         return Uplink(
-            node=config.node,
-            config=config.telemetry,
-            spool=Spool(config.state_dir / "telemetry.sqlite", limits),
+            node=self._worker.name(config.node),
+            config=telemetry,
+            spool=Spool(config.state_dir / self._worker.file_name("telemetry.sqlite"), limits),
             link=self._cloud,
             topics=self._topics,
             metrics=self._metrics,
         )
+
+    def _make_lane(
+        self,
+        name: str,
+        config: Tier2PipelineConfig,
+        rng: np.random.Generator,
+        wake: Callable[[], None],
+    ) -> Lane:
+        own_name = self._config.name_upstream(self._worker)
+        region = None
+        if config.upstream is not None:
+            above = Topics(self._config.prefix, config.upstream.site)
+            region = Region(
+                self._links[self._config.upstream_broker(config.upstream)],
+                above.escalations(name, own_name),
+                above.replies(name, own_name),
+            )
+        pipeline = Tier2Pipeline(
+            name=name,
+            config=config,
+            name_upstream=own_name,
+            rng=rng,
+            metrics=self._metrics,
+            wake=wake,
+        )
+        return Lane(
+            name=name,
+            pipeline=pipeline,
+            site=self._site,
+            topics=self._topics,
+            region=region,
+            uplink=self._uplink,
+            metrics=self._metrics,
+        )
+
+    def _make_shares(self) -> EscalationShares:
+        groups = {
+            self._topics.escalations(name): pipeline.group
+            for name, pipeline in self._config.pipelines.items()
+        }
+        topic = self._topics.probe(self._worker.name(self._config.node))
+        probe = SharedProbe(self._site, topic, random.Random())  # noqa: S311 - no secret
+        return EscalationShares(groups, self._site, probe, self._worker)
 
     def _make_relays(self) -> dict[str, ChannelRelay]:
         config = self._config.relay
@@ -201,3 +283,8 @@ class Tier2Node:
             for channel in config.channels
         ]
         return {relay.manifest_topic: relay for relay in relays}
+
+
+def _head(topic: str) -> str:
+    """Returns a topic without its last level."""
+    return topic.rpartition("/")[0]

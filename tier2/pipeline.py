@@ -1,64 +1,26 @@
-"""Tier-2's data path: admit → batch → infer → reply and record. No I/O, no clock."""
+"""Tier-2's data path: admit → batch → infer → gate → reply and record, or ask. No I/O, no clock."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from shared.batcher import Batcher
-from shared.errors import PayloadError
-from shared.messages import (
-    SCHEMA_VERSION,
-    EscalatedSample,
-    Escalation,
-    Reply,
-    TelemetryRecord,
-    Tensor,
-)
+from shared.cascade.gate import decide
+from shared.messages import Escalation, Reply
 from shared.metrics import NodeMetrics
 from shared.model import Model
-from shared.scores import Floats, well_formed
+from shared.runner import Runner
+from shared.scores import Scored
 from shared.slot import Slot
+from tier2.admission import Admission, Admitted
+from tier2.answering import Addressed, Answering, Final, Outcome
 from tier2.config import Tier2PipelineConfig
+from tier2.late import LateQueue
+from tier2.upstream import Asked, Upstream
 
-REMEMBERED = 50_000
-
-
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    """A question under way.
-
-    Attributes:
-        node: who asks.
-        tier1_version: its model's version.
-        sample: what is asked.
-        input: float32 [...].
-        tier1_probabilities: float32 [labels].
-        due_s: nobody waits for the answer after this, monotonic.
-    """
-
-    node: str
-    tier1_version: str
-    sample: EscalatedSample
-    input: Floats
-    tier1_probabilities: Floats
-    due_s: float
-
-    @property
-    def awaited(self) -> bool:
-        """Whether somebody waits: a sample that was only audited has its answer already."""
-        return self.sample.reason != "audit"
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """What came of a batch: a reply for each asking node, and a record of each sample."""
-
-    replies: list[Reply]
-    records: list[TelemetryRecord]
+MAX_LATE_BYTES = 16 * 2**20
 
 
 class Tier2Pipeline:
@@ -67,22 +29,48 @@ class Tier2Pipeline:
     Args:
         name: the pipeline.
         config: its configuration.
+        name_upstream: this node's name at the node above; used where there is one.
+        rng: draws the audit, the first correlation number and the jitter.
         metrics: what is counted.
+        wake: ends the loop's wait, from another thread.
 
     Attributes:
         slot: holds the model that serves.
     """
 
-    def __init__(self, name: str, config: Tier2PipelineConfig, metrics: NodeMetrics) -> None:
+    def __init__(
+        self,
+        *,
+        name: str,
+        config: Tier2PipelineConfig,
+        name_upstream: str,
+        rng: np.random.Generator,
+        metrics: NodeMetrics,
+        wake: Callable[[], None],
+    ) -> None:
         batching = config.batching
-        self.name = name
         self.slot = Slot(name, metrics)
         self._config = config
+        self._rng = rng
         self._metrics = metrics
+        self._admission = Admission(config.layout)
         self._batcher: Batcher[Admitted] = Batcher(
             batching.max_batch_size, batching.max_delay_ms / 1000, batching.queue_size
         )
-        self._recent: OrderedDict[tuple[str, int], None] = OrderedDict()
+        self._late = LateQueue(MAX_LATE_BYTES)
+        self._runner: Runner[Sequence[Admitted]] = Runner(self.slot, config.inference, wake)
+        self._answering = Answering(name, config.uplink.inputs)
+        self._upstream: Upstream | None = None
+        if config.upstream is not None:
+            self._upstream = Upstream(
+                pipeline=name,
+                name=name_upstream,
+                config=config.escalation,
+                rng=rng,
+                metrics=metrics,
+            )
+
+    # Admit, batch, infer
 
     def admit(self, escalation: Escalation, now_s: float) -> int:
         """Takes a message of questions. What does not fit the queue is dropped and counted.
@@ -92,100 +80,189 @@ class Tier2Pipeline:
             now_s: monotonic.
 
         Returns:
-            How many of them had not come before.
+            How many live questions of it had not come before.
 
         Raises:
-            PayloadError: the arrays do not fit the samples or this pipeline.
+            PayloadError: it does not fit this pipeline, or makes no sense.
         """
-        count, shape = len(escalation.samples), self._config.input.shape
-        inputs = _floats(escalation.inputs, (count, *shape))
-        scores = _floats(escalation.probabilities, (count, *escalation.probabilities.shape[1:2]))
-        due_s = now_s + escalation.budget_ms / 1000
-        new = 0
-        for sample, row, score in zip(escalation.samples, inputs, scores, strict=True):
-            if self._is_repeat(escalation.node, sample.correlation):
-                continue
-            new += 1
-            item = Admitted(escalation.node, escalation.model_version, sample, row, score, due_s)
-            if not self._batcher.add(item, now_s):
-                self._metrics.drops.labels(reason="queue_full").inc()
-        return new
+        if escalation.backlog:
+            if not self._late.add(self._admission.late(escalation)):
+                self._metrics.drops.labels(reason="backlog_busy").inc()
+            return 0
+        questions = self._admission.live(escalation, now_s)
+        dropped = sum(not self._batcher.add(question, now_s) for question in questions)
+        if dropped:
+            self._metrics.drops.labels(reason="queue_full").inc(dropped)
+        return len(questions)
 
-    def infer(self, now_s: float) -> Answered | None:
-        """Runs the next batch, if one is due and there is a model; else returns None."""
-        model = self.slot.model
-        taken = self._batcher.poll(now_s) if model is not None else []
-        if not taken or model is None:
+    def run(self, now_s: float) -> None:
+        """Hands the next live batch to the model, if one is due and the model is free."""
+        while self._is_free:
+            taken = self._batcher.poll(now_s)
+            if not taken:
+                return
+            # The audit is a uniform sample only as long as load drops none of it selectively.
+            batch = [each for each in taken if each.due_s > now_s or each.sample.audit]
+            if len(batch) < len(taken):
+                self._metrics.drops.labels(reason="deadline").inc(len(taken) - len(batch))
+            if batch:
+                self._start(batch)
+
+    def run_late(self) -> None:
+        """Hands a batch of the backlog to the model, if nothing live waits and the model is free.
+
+        Called once a turn, so that what comes meanwhile waits for one such batch at most.
+        """
+        if self._is_free and not self._batcher and self._late:
+            self._start(self._late.take(self._config.batching.max_batch_size))
+
+    # Gate, reply, ask
+
+    def gate(self, now_s: float, *, reachable: bool) -> Outcome | None:
+        """Decides on the batch that the model is done with.
+
+        Args:
+            now_s: monotonic.
+            reachable: whether a question to the node above would leave this one.
+
+        Returns:
+            What came of it; None if none is done.
+        """
+        finished = self._runner.finished()
+        if not finished:
             return None
-        # The audit is a uniform sample only as long as load drops none of it selectively.
-        batch = [item for item in taken if item.due_s > now_s or item.sample.audit]
-        self._metrics.drops.labels(reason="deadline").inc(len(taken) - len(batch))
-        if not batch:
-            return Answered([], [])
-        probabilities = self.slot.probabilities(model, np.stack([item.input for item in batch]))
-        sound = well_formed(probabilities)
-        good = [
-            (item, row) for item, row, ok in zip(batch, probabilities, sound, strict=True) if ok
+        finals: list[Final] = []
+        escalations: list[Escalation] = []
+        for batch, model, scored in finished:
+            asked = self._wanted(batch, model, scored)
+            unasked = [row for row in range(len(batch)) if row not in asked or asked[row].answered]
+            finals += _finals(batch, scored, model, unasked)
+            if asked and self._upstream is not None:
+                messages, refused = self._upstream.ask(
+                    list(asked.values()), now_s, reachable=reachable
+                )
+                escalations += messages
+                finals += _own(refused)
+            self._late.done(batch)
+        return self._outcome(finals, now_s, escalations)
+
+    def on_reply(self, reply: Reply, now_s: float) -> Outcome:
+        """Takes answers from above.
+
+        One that comes after this node has answered by itself is counted and no more: the node that
+        asked takes one answer to a question, and the record of it is written.
+
+        Raises:
+            PayloadError: the scores are not those of the samples that it names.
+        """
+        answers = self._upstream.on_reply(reply, now_s) if self._upstream is not None else []
+        finals = [
+            Final(asked.question, row, reply.model, reply.model_version)
+            for asked, row, in_time in answers
+            if in_time and not asked.answered
         ]
-        version = model.spec.version
-        return Answered(
-            self._replies([pair for pair in good if pair[0].due_s > now_s], model),
-            [self._record(item, row, version) for item, row in good],
+        return self._outcome(finals, now_s)
+
+    def expire(self, now_s: float) -> Outcome:
+        """Answers by itself what the node above left unanswered."""
+        missed = self._upstream.expired(now_s) if self._upstream is not None else []
+        return self._outcome(_own(missed), now_s)
+
+    def withdraw(self, escalation: Escalation, now_s: float) -> Outcome:
+        """Answers by itself what the link did not take."""
+        back = self._upstream.withdraw(escalation) if self._upstream is not None else []
+        return self._outcome(_own(back), now_s)
+
+    # The backlog of other nodes
+
+    @property
+    def has_settled(self) -> bool:
+        """Whether messages of a backlog have all their records, and wait to be confirmed."""
+        return bool(self._late.settled)
+
+    def confirm(self) -> list[Addressed]:
+        """Returns the confirmations of those messages; their records are on the disk by now."""
+        return [self._answering.confirmation(message) for message in self._late.confirm()]
+
+    # Times
+
+    def due_s(self, now_s: float) -> float | None:
+        """Returns when something is due next, monotonic, or None."""
+        due = []
+        if self._is_free:
+            due = [self._batcher.due_s() if self._batcher or not self._late else now_s]
+        if self._upstream is not None:
+            due.append(self._upstream.due_s())
+        return min((due_s for due_s in due if due_s is not None), default=None)
+
+    def close(self) -> None:
+        """Ends the thread of the model, if it has one."""
+        self._runner.close()
+
+    # Parts
+
+    @property
+    def _is_free(self) -> bool:
+        return self.slot.model is not None and self._runner.idle
+
+    def _start(self, batch: Sequence[Admitted]) -> None:
+        self._runner.start(np.stack([question.row for question in batch]), batch)
+
+    def _wanted(self, batch: Sequence[Admitted], model: Model, scored: Scored) -> dict[int, Asked]:
+        """Returns what the node above is to see, by its place in the batch."""
+        upstream = self._config.upstream
+        if upstream is None:
+            return {}
+        own_threshold = model.spec.calibration.threshold
+        decisions = decide(
+            scored,
+            own_threshold if upstream.threshold is None else upstream.threshold,
+            self._config.escalation.audit_share,
+            self._rng.random(len(batch)),
         )
-
-    def due_s(self) -> float | None:
-        """Returns when the next batch is due, monotonic, or None."""
-        return self._batcher.due_s() if self.slot.model is not None else None
-
-    def _is_repeat(self, node: str, correlation: int) -> bool:
-        """Whether this question came before: QoS 1 may deliver a message twice."""
-        key = (node, correlation)
-        if key in self._recent:
-            return True
-        self._recent[key] = None
-        if len(self._recent) > REMEMBERED:
-            self._recent.popitem(last=False)
-        return False
-
-    def _replies(self, good: Sequence[tuple[Admitted, Floats]], model: Model) -> list[Reply]:
-        by_node: dict[str, list[tuple[Admitted, Floats]]] = {}
-        for item, row in good:
-            by_node.setdefault(item.node, []).append((item, row))
-        return [
-            Reply(
-                SCHEMA_VERSION,
-                node,
-                self.name,
-                model.spec.name,
-                model.spec.version,
-                tuple(item.sample.correlation for item, _ in answers),
-                Tensor.of(np.stack([row for _, row in answers])),
+        return {
+            row: Asked(
+                batch[row],
+                scored.probabilities[row],
+                int(decisions.labels[row]),
+                model.spec,
+                decisions.reason(row),
+                bool(decisions.audits[row]),
             )
-            for node, answers in by_node.items()
-        ]
+            for row in decisions.asked()
+            if batch[row].late is None
+        }
 
-    def _record(self, item: Admitted, row: Floats, version: str) -> TelemetryRecord:
-        leaves = {"all": True, "hard": item.awaited, "none": False}[self._config.uplink.inputs]
-        return TelemetryRecord(
-            item.sample,
-            item.node,
-            self.name,
-            item.tier1_version,
-            version,
-            Tensor.of(item.tier1_probabilities),
-            Tensor.of(row),
-            Tensor.of(item.input) if leaves else None,
+    def _outcome(
+        self, finals: Sequence[Final], now_s: float, escalations: Sequence[Escalation] = ()
+    ) -> Outcome:
+        return Outcome(
+            self._answering.replies(finals, now_s),
+            self._answering.records(finals),
+            list(escalations),
         )
 
 
-def _floats(tensor: Tensor, shape: tuple[int, ...]) -> Floats:
-    """Returns a tensor that must be float32 of a shape.
+def _finals(
+    batch: Sequence[Admitted], scored: Scored, model: Model, rows: Sequence[int]
+) -> list[Final]:
+    """Returns this node's own answers; malformed scores are none."""
+    sound = np.isfinite(scored.certainty).tolist()
+    spec = model.spec
+    return [
+        Final(batch[row], scored.probabilities[row], spec.name, spec.version)
+        for row in rows
+        if sound[row]
+    ]
 
-    Raises:
-        PayloadError: it is not.
+
+def _own(asked: Sequence[Asked]) -> list[Final]:
+    """Returns this node's own answers to what it asked and got no answer to, as far as it has any.
+
+    What its own audit drew has its answer.
     """
-    array = tensor.array()
-    if array.dtype != np.float32 or array.shape != shape:
-        problem = f"{array.dtype} of shape {array.shape} for float32 of shape {shape}"
-        raise PayloadError("bad_escalation", problem)
-    return array
+    return [
+        Final(each.question, each.row, each.spec.name, each.spec.version)
+        for each in asked
+        if not each.answered and np.isfinite(each.row).all()
+    ]

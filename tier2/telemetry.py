@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import logging
-import uuid
+import math
 from collections.abc import Sequence
 
-from shared.errors import StorageError
-from shared.messages import (
-    SCHEMA_VERSION,
-    Escalation,
-    GateCount,
-    Telemetry,
-    TelemetryAck,
-    TelemetryRecord,
-    pack,
-    unpack,
-)
+from shared.errors import PayloadError, StorageError
+from shared.messages import Escalation, TelemetryAck, TelemetryRecord, pack, unpack
 from shared.metrics import NodeMetrics
 from shared.mqtt.link import Link
 from shared.spool import Spool
 from shared.topics import Topics
+from tier2.collector import Collector
 from tier2.config import TelemetryConfig
-
-WINDOW = 8
-MAX_WAITING_RECORDS = 10_000
+from tier2.window import Window
 
 log = logging.getLogger(__name__)
 
@@ -56,15 +46,14 @@ class Uplink:
     ) -> None:
         self.acks_topic = topics.telemetry_acks(node)
         self._topic = topics.telemetry(node)
-        self._node = node
         self._config = config
         self._spool = spool
         self._link = link
         self._metrics = metrics
-        self._records: list[TelemetryRecord] = []
-        self._counts: dict[tuple[str, str, str], GateCount] = {}
+        self._collector = Collector(node, config, metrics)
+        self._window = Window(spool, config.retry_s)
         self._flush_s: float | None = None
-        self._sent: dict[str, float] = {}
+        self._broken_until_s = -math.inf
         self._send_s = 0.0
 
     def start(self) -> None:
@@ -78,17 +67,27 @@ class Uplink:
 
     def count(self, escalation: Escalation, now_s: float) -> None:
         """Adds a tier-1 node's counts."""
-        key = (escalation.node, escalation.pipeline, escalation.model_version)
-        before = self._counts.get(key)
-        seen = escalation.seen + (before.seen if before else 0)
-        unsure = escalation.unsure + (before.unsure if before else 0)
-        self._counts[key] = GateCount(*key, seen, unsure)
+        self._collector.count(escalation)
         self._schedule(now_s)
 
     def add(self, records: Sequence[TelemetryRecord], now_s: float) -> None:
         """Adds records."""
-        self._records.extend(records)
+        self._collector.add(records)
         self._schedule(now_s)
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing waits, in memory or on the disk."""
+        return not self._collector and self._spool.payload_bytes == 0
+
+    def commit(self, now_s: float) -> bool:
+        """Puts all that was added on the disk at once; returns False if the disk does not take it.
+
+        What no message can hold is no part of it.
+        """
+        while self._collector and self._flush(now_s):
+            pass
+        return not self._collector
 
     def on_ack(self, payload: bytes) -> None:
         """Removes what the cloud has stored.
@@ -99,20 +98,20 @@ class Uplink:
         """
         ack = unpack(payload, TelemetryAck)
         self._spool.remove(ack.batches)
-        for batch in ack.batches:
-            self._sent.pop(batch, None)
+        self._window.confirmed(ack.batches)
         self._send_s = 0.0
 
     def on_connected(self) -> None:
         """Sends everything again that is not confirmed."""
-        self._sent.clear()
+        self._window.restart()
         self._send_s = 0.0
 
     def poll(self, now_s: float) -> None:
         """Moves what is due to the disk, and from the disk to the cloud."""
-        due = self._flush_s is not None and now_s >= self._flush_s
-        if due or len(self._records) >= self._config.max_records:
-            self._flush(now_s)
+        if self._flush_s is not None and now_s >= self._flush_s:
+            self.commit(now_s)
+        while self._collector.full and self._flush(now_s):
+            pass
         if self._link.connected and now_s >= self._send_s:
             try:
                 self._send(now_s)
@@ -127,51 +126,50 @@ class Uplink:
 
     def close(self) -> None:
         """Puts what is left on the disk."""
-        waiting = len(self._records) + 1
-        while (self._records or self._counts) and len(self._records) < waiting:
-            waiting = len(self._records)
-            self._flush(0.0)
-        self._metrics.drops.labels(reason="spool_broken").inc(len(self._records))
+        self._broken_until_s = -math.inf
+        if not self.commit(0.0):
+            self._metrics.drops.labels(reason="spool_broken").inc(len(self._collector))
         self._spool.close()
 
     def _schedule(self, now_s: float) -> None:
-        if self._flush_s is None:
+        if self._flush_s is None and self._collector:
             self._flush_s = now_s + self._config.max_delay_s
 
-    def _flush(self, now_s: float) -> None:
-        if not self._records and not self._counts:
-            return
-        records = tuple(self._records[: self._config.max_records])
-        batch = uuid.uuid4().hex
-        message = Telemetry(
-            SCHEMA_VERSION, self._node, batch, records, tuple(self._counts.values())
-        )
+    def _flush(self, now_s: float) -> bool:
+        """Puts the next message on the disk; returns False if the disk does not take it."""
+        if now_s < self._broken_until_s:
+            return False
+        message = self._collector.message()
         try:
-            gone = self._spool.add(batch, pack(message))
+            gone = self._spool.add(message.batch, pack(message))
         except StorageError as error:
             self._wait_for_disk(error, now_s)
-            return
-        self._metrics.drops.labels(reason="spool_full").inc(gone)
+            return False
+        self._collector.remove(message)
+        if gone:
+            self._metrics.drops.labels(reason="spool_full").inc(gone)
         self._send_s = 0.0
-        del self._records[: len(records)]
-        self._counts.clear()
-        self._flush_s = now_s if self._records else None
+        if not self._collector:
+            self._flush_s = None
+        return True
 
     def _wait_for_disk(self, error: StorageError, now_s: float) -> None:
         """Keeps a bounded number of records in memory until the disk takes them."""
         log.error("telemetry waits: %s", error)
-        self._flush_s = now_s + self._config.max_delay_s
-        excess = max(0, len(self._records) - MAX_WAITING_RECORDS)
-        del self._records[:excess]
-        self._metrics.drops.labels(reason="spool_broken").inc(excess)
+        self._flush_s = self._broken_until_s = now_s + self._config.max_delay_s
+        self._metrics.drops.labels(reason="spool_broken").inc(self._collector.shed())
 
     def _send(self, now_s: float) -> None:
-        """Sends the oldest entries that are not on their way; the next look is at a retry."""
-        for batch, payload in self._spool.oldest(WINDOW):
-            sent_s = self._sent.get(batch)
-            if sent_s is not None and now_s < sent_s + self._config.retry_s:
+        """Sends what is due; the next look is when a confirmation is overdue."""
+        for entry in self._window.due(now_s):
+            try:
+                if not self._link.publish(self._topic, entry.payload):
+                    return
+            except PayloadError as error:
+                log.error("a message of telemetry is dropped: %s", error)
+                self._metrics.drops.labels(reason=error.reason).inc()
+                self._spool.remove((entry.key,))
                 continue
-            if not self._link.publish(self._topic, payload):
-                return
-            self._sent[batch] = now_s
-        self._send_s = min(self._sent.values(), default=now_s) + self._config.retry_s
+            self._window.sent(entry, now_s)
+        due_s = self._window.due_s()
+        self._send_s = now_s + self._config.retry_s if due_s is None else due_s

@@ -17,7 +17,8 @@ from shared.topics import Topics
 from tests.builders import record
 from tests.fakes import FakeBroker, FakeLink
 from tier2.config import TelemetryConfig
-from tier2.telemetry import WINDOW, Uplink
+from tier2.telemetry import Uplink
+from tier2.window import SIZE as WINDOW
 
 TOPICS = Topics("escalon", "site-a")
 CONFIG = TelemetryConfig(max_records=4, max_delay_s=1.0, retry_s=10.0)

@@ -1,0 +1,88 @@
+"""Tier-2 nodes share the escalations where the broker can do that, and say so where it cannot."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from shared.mqtt.shared_subscriptions import PATIENCE_S, SharedProbe, Verdict
+from shared.workers.worker import ALONE, Worker
+from tests.fakes import FakeBroker, FakeLink
+from tier2.shares import EscalationShares
+
+PLAIN = "escalon/plant/meter/escalations/+"
+SHARED = f"$share/escalon-tier2/{PLAIN}"
+PROBE = "escalon/plant/nodes/tier2-a/probe"
+NODES = [f"tier1-{number}" for number in range(20)]
+
+
+class Rig:
+    """Shares on a fake link whose broker delivers shared subscriptions or does not."""
+
+    def __init__(self, *, delivers: bool = True, worker: Worker = ALONE) -> None:
+        self.delivers = delivers
+        self.link = FakeLink(FakeBroker())
+        self.probe = SharedProbe(self.link, PROBE, random.Random(1))
+        self.shares = EscalationShares({PLAIN: "escalon-tier2"}, self.link, self.probe, worker)
+        self.shares.start()
+
+    def settle(self, now_s: float = 0.0) -> bool:
+        """Lets the probe come to its verdict; returns whether something changed."""
+        changed = self.shares.poll(now_s)
+        if self.delivers:
+            self.probe.verdict, self.probe._ends_s = Verdict.DELIVERED, None
+        return self.shares.poll(now_s + PATIENCE_S) or changed
+
+    @property
+    def standing(self) -> set[str]:
+        return {each for each in self.link.subscriptions if "probe" not in each}
+
+
+def test_until_more_is_known_every_question_is_taken() -> None:
+    rig = Rig()
+    assert rig.standing == {PLAIN}
+    assert all(map(rig.shares.takes, NODES))
+    assert rig.shares.remark == ""
+
+
+def test_where_the_broker_delivers_them_the_subscription_is_shared() -> None:
+    rig = Rig()
+    assert rig.settle()
+    assert rig.standing == {SHARED}
+    assert all(map(rig.shares.takes, NODES))
+    assert rig.shares.remark == ""
+    assert not rig.shares.poll(10.0)
+
+
+def test_where_it_does_not_every_node_answers_everything_and_says_so() -> None:
+    rig = Rig(delivers=False)
+    assert rig.settle()
+    assert rig.standing == {PLAIN}
+    assert all(map(rig.shares.takes, NODES))
+    assert "does not deliver shared subscriptions" in rig.shares.remark
+
+
+@pytest.mark.parametrize("settled", [False, True], ids=["unknown", "not-delivered"])
+def test_workers_of_one_node_divide_the_askers_there(settled: bool) -> None:
+    takers = [Rig(delivers=False, worker=Worker(index, 3)) for index in range(3)]
+    for rig in takers:
+        assert not settled or rig.settle()
+    for node in NODES:
+        assert sum(rig.shares.takes(node) for rig in takers) == 1
+
+
+def test_a_broker_that_stops_delivering_them_is_noticed() -> None:
+    rig = Rig()
+    rig.settle()
+    rig.probe.verdict = Verdict.NOT_DELIVERED
+    assert rig.shares.poll(20.0)
+    assert rig.standing == {PLAIN}
+    assert rig.shares.remark
+
+
+def test_a_worker_that_leaves_subscribes_to_nothing() -> None:
+    rig = Rig(worker=Worker(2, 2))
+    assert not rig.shares.poll(0.0)
+    assert rig.standing == set()
+    assert rig.shares.due_s() is None

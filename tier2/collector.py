@@ -1,0 +1,123 @@
+"""Records and counts on their way to the disk: put together into messages that fit. Pure."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+
+from shared.messages import SCHEMA_VERSION, Escalation, GateCount, Telemetry, TelemetryRecord
+from shared.metrics import NodeMetrics
+from tier2.config import TelemetryConfig
+
+MAX_COUNTS = 256
+MAX_WAITING_RECORDS = 10_000
+MAX_WAITING_BYTES = 64 * 2**20
+OVERHEAD_BYTES = 256  # of a record or a count, beside its arrays and its names
+
+
+class Collector:
+    """Holds records and counts in memory until a message of them is on the disk.
+
+    Args:
+        sender: this node's name.
+        config: how large a message may be.
+        metrics: what is counted.
+    """
+
+    def __init__(self, sender: str, config: TelemetryConfig, metrics: NodeMetrics) -> None:
+        self._sender = sender
+        self._config = config
+        self._metrics = metrics
+        self._records: list[tuple[TelemetryRecord, int]] = []
+        self._bytes = 0
+        self._counts: dict[tuple[str, str, str], GateCount] = {}
+
+    def __len__(self) -> int:
+        """Returns how many records and counts it holds."""
+        return len(self._records) + len(self._counts)
+
+    @property
+    def full(self) -> bool:
+        """Whether a whole message is there."""
+        return (
+            len(self._records) >= self._config.max_records
+            or len(self._counts) >= MAX_COUNTS
+            or self._bytes >= self._config.max_message_bytes
+        )
+
+    def count(self, escalation: Escalation) -> None:
+        """Adds what a node counted at its gate."""
+        if not escalation.seen:
+            return
+        key = (escalation.node, escalation.pipeline, escalation.model_version)
+        before = self._counts.get(key)
+        seen = escalation.seen + (before.seen if before else 0)
+        unsure = escalation.unsure + (before.unsure if before else 0)
+        self._counts[key] = GateCount(*key, seen, unsure)
+
+    def add(self, records: Sequence[TelemetryRecord]) -> None:
+        """Adds records. One that no message could hold is dropped and counted."""
+        for record in records:
+            size = _record_bytes(record)
+            if size > self._config.max_message_bytes - OVERHEAD_BYTES:
+                self._metrics.drops.labels(reason="record_too_large").inc()
+                continue
+            self._records.append((record, size))
+            self._bytes += size
+
+    def message(self) -> Telemetry:
+        """Returns a message of the oldest, which stay until ``remove``."""
+        counts = tuple(self._counts.values())[:MAX_COUNTS]
+        room = self._config.max_message_bytes - OVERHEAD_BYTES
+        records: list[TelemetryRecord] = []
+        for record, size in self._records[: self._config.max_records]:
+            if size > room:
+                break
+            room -= size
+            records.append(record)
+        fitting = []
+        for count in counts:
+            room -= _names_bytes(count.node, count.pipeline, count.model_version)
+            if room < 0:
+                break
+            fitting.append(count)
+        return Telemetry(
+            SCHEMA_VERSION, self._sender, uuid.uuid4().hex, tuple(records), tuple(fitting)
+        )
+
+    def remove(self, message: Telemetry) -> None:
+        """Forgets what is in a message that ``message`` returned last: it is on the disk."""
+        self._forget(len(message.records))
+        for count in message.counts:
+            del self._counts[count.node, count.pipeline, count.model_version]
+
+    def shed(self) -> int:
+        """Drops the oldest records beyond what may wait for a disk; returns how many."""
+        excess, left_bytes = 0, self._bytes
+        for _, size in self._records:
+            within = len(self._records) - excess <= MAX_WAITING_RECORDS
+            if within and left_bytes <= MAX_WAITING_BYTES:
+                break
+            excess += 1
+            left_bytes -= size
+        self._forget(excess)
+        return excess
+
+    def _forget(self, count: int) -> None:
+        self._bytes -= sum(size for _, size in self._records[:count])
+        del self._records[:count]
+
+
+def _record_bytes(record: TelemetryRecord) -> int:
+    tensors = (record.tier1_probabilities, record.tier2_probabilities, record.input)
+    arrays = sum(len(tensor.data) for tensor in tensors if tensor is not None)
+    sample = record.sample
+    return arrays + _names_bytes(
+        sample.id, sample.sensor, str(sample.timestamp), record.node, record.pipeline,
+        record.tier1_version, record.tier2_version,
+    )  # fmt: skip
+
+
+def _names_bytes(*names: str) -> int:
+    """Returns an upper bound: four bytes a character, and what surrounds them."""
+    return OVERHEAD_BYTES + 4 * sum(map(len, names))
