@@ -49,6 +49,7 @@ class FakeLink(Link):
         persistent: whether the broker keeps messages for us while we are away.
         will: last will.
         receive_maximum: how many unacknowledged messages the broker may send us.
+        max_packet_bytes: larger messages are neither sent nor taken.
 
     Attributes:
         subscribed: every filter that was ever subscribed, in order.
@@ -70,6 +71,7 @@ class FakeLink(Link):
         persistent: bool = False,
         will: Will | None = None,
         receive_maximum: int = 65_535,
+        max_packet_bytes: int = MAX_PACKET_BYTES,
     ) -> None:
         self.session = 0
         self.client_id = client_id or f"fake-{next(_numbers)}"
@@ -80,6 +82,7 @@ class FakeLink(Link):
         self.persistent = persistent
         self.will = will
         self.receive_maximum = receive_maximum
+        self.max_packet_bytes = max_packet_bytes
         self.subscribed: list[str] = []
         self.subscriptions: dict[str, int] = {}
         self.forgotten: list[str] = []
@@ -90,6 +93,7 @@ class FakeLink(Link):
         self.restarts = 0
         self._at_broker: Session | None = None
         self._wants_connection = False
+        self._unreachable = False
         self._drops: dict[str, int] = {}
         self._acks = AckQueue()
         self._unread: deque[Message] = deque()
@@ -106,9 +110,10 @@ class FakeLink(Link):
         self._wants_connection = True
         self._at_broker = self.hub.accept(self)
         if self._at_broker is None:
-            self.after_outage = True
+            self._unreachable = True
             return
         self.session += 1
+        self.after_outage, self._unreachable = self._unreachable, False
         self._acks.clear()
         for topic_filter in self._gone:
             self._at_broker.subscriptions.pop(topic_filter, None)
@@ -139,7 +144,7 @@ class FakeLink(Link):
         """Takes a message from the broker."""
         if mid:
             self._acks.add([mid])
-        if len(topic) + len(payload) > MAX_PACKET_BYTES:
+        if len(topic) + len(payload) > self.max_packet_bytes:
             self._drops["too_large"] = self._drops.get("too_large", 0) + 1
             self._acknowledge(mid)
             return
@@ -190,8 +195,8 @@ class FakeLink(Link):
         if self._at_broker is None:
             return False
         size = len(checked_topic(topic)) + len(payload)
-        if size + MAX_OVERHEAD_BYTES > MAX_PACKET_BYTES:
-            raise too_large(topic, size, MAX_PACKET_BYTES)
+        if size + MAX_OVERHEAD_BYTES > self.max_packet_bytes:
+            raise too_large(topic, size, self.max_packet_bytes)
         if self.full:
             return False
         published = Published(topic, payload, qos, retain)

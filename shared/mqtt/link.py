@@ -25,7 +25,14 @@ from shared.mqtt.open_client import CONNECT_TIMEOUT_S, limits_of, make_client, m
 from shared.mqtt.outbox import Refusal
 from shared.mqtt.packet_stream import Arrivals
 from shared.mqtt.reconnects import Reconnects
-from shared.mqtt.refusals import SESSION_TAKEN_OVER, Trouble, explain, no_answer, taken_over
+from shared.mqtt.refusals import (
+    SESSION_TAKEN_OVER,
+    UNSPECIFIED_ERROR,
+    Trouble,
+    explain,
+    no_answer,
+    taken_over,
+)
 from shared.mqtt.trouble_log import TroubleLog
 from shared.mqtt.waiting import wait_for_any
 
@@ -372,7 +379,8 @@ class Link:
         if code.value == SESSION_TAKEN_OVER:
             self.evictions += 1
             return taken_over(self.broker, self.client_id)
-        return Trouble(f"connection to {self.broker.url} lost: {code}")
+        why = "" if code.value == UNSPECIFIED_ERROR else f": {code}"
+        return Trouble(f"connection to {self.broker.url} lost{why}")
 
     def _on_subscribe(
         self, client: Client, userdata: Any, mid: int, codes: list[ReasonCode], properties: Any

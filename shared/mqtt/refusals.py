@@ -8,6 +8,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from shared.config import BrokerConfig
 
+UNSPECIFIED_ERROR = 0x80
 UNSUPPORTED_VERSION = 0x84
 IDENTIFIER_REJECTED = 0x85
 BAD_CREDENTIALS = 0x86
