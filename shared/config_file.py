@@ -157,7 +157,7 @@ class ConfigFile:
         return self._error(("role",), f"{self.role!r} is not a role", fix)
 
     def _issue(self, detail: ErrorDetails, kind: type[BaseModel]) -> Issue:
-        location = detail["loc"]
+        location = ConfigSchema(kind).written(detail["loc"])
         problem, fix = _explain(detail, kind)
         return self._at(location, problem, fix)
 
@@ -226,6 +226,10 @@ def _explain(detail: ErrorDetails, kind: type[BaseModel]) -> tuple[str, str]:
     problem = detail["msg"][0].lower() + detail["msg"][1:]
     if "fix" in context:
         return problem, str(context["fix"])
+    if detail["type"] == "union_tag_invalid":
+        name = context["discriminator"].strip("'")
+        problem = f"there is no {name} {context['tag']!r}"
+        return problem, f"write {schema.accepted(location)}"
     return f"{problem} (found {detail['input']!r:.60})", f"write {schema.accepted(location)}"
 
 
