@@ -58,18 +58,18 @@ class EscalationShares:
         """Whether this process answers the questions that come of a node."""
         return self._verdict is Verdict.DELIVERED or self._worker.takes(node)
 
-    def poll(self, now_s: float) -> bool:
-        """Carries the probe on; returns whether something about sharing has changed.
+    def poll(self, now_s: float) -> None:
+        """Carries the probe on, and subscribes anew when it has come to another verdict.
 
         Args:
             now_s: monotonic.
         """
         if self._worker.leaves:
-            return False
+            return
         self._probe.poll(now_s)
         verdict, before = self._probe.verdict, self._verdict
         if verdict is before:
-            return False
+            return
         self._verdict = verdict
         if verdict is Verdict.DELIVERED:
             self._replace(self._plain, self._shared)
@@ -78,7 +78,6 @@ class EscalationShares:
             if before is Verdict.DELIVERED:
                 self._replace(self._shared, self._plain)
             log.warning("this node %s", self.remark)
-        return True
 
     def due_s(self) -> float | None:
         """Returns when ``poll`` is due, monotonic, or None while nothing is open."""

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.integration.hierarchy import BrokerKind, Hierarchy, Json, Node, Observer, metrics
+from tests.integration.hierarchy import (
+    BrokerKind,
+    Hierarchy,
+    Json,
+    Node,
+    Observer,
+    eventually,
+    metrics,
+)
 from tests.integration.models import (
     LABELS,
     NAN_MAKING,
@@ -32,8 +40,13 @@ class Site:
         return self.observer.ask(unsure(direction))
 
     def assert_escalation_works(self) -> None:
-        """Tier-2 decides."""
-        answer = self.ask_unsure()
+        """Tier-2 decides; if it was away, once a probe has found out that it is back."""
+
+        def asked() -> Json | None:
+            found = self.ask_unsure()
+            return None if found["reason"] == "breaker_open" else found
+
+        answer = eventually(asked, "an answer with the breaker closed")
         assert (answer["decided_by"], answer["prediction"]) == ("tier2", label(0, TIER2_TURN))
 
 

@@ -27,12 +27,12 @@ class Rig:
         self.shares = EscalationShares({PLAIN: "escalon-tier2"}, self.link, self.probe, worker)
         self.shares.start()
 
-    def settle(self, now_s: float = 0.0) -> bool:
-        """Lets the probe come to its verdict; returns whether something changed."""
-        changed = self.shares.poll(now_s)
+    def settle(self, now_s: float = 0.0) -> None:
+        """Lets the probe come to its verdict."""
+        self.shares.poll(now_s)
         if self.delivers:
             self.probe.verdict, self.probe._ends_s = Verdict.DELIVERED, None
-        return self.shares.poll(now_s + PATIENCE_S) or changed
+        self.shares.poll(now_s + PATIENCE_S)
 
     @property
     def standing(self) -> set[str]:
@@ -48,16 +48,15 @@ def test_until_more_is_known_every_question_is_taken() -> None:
 
 def test_where_the_broker_delivers_them_the_subscription_is_shared() -> None:
     rig = Rig()
-    assert rig.settle()
+    rig.settle()
     assert rig.standing == {SHARED}
     assert all(map(rig.shares.takes, NODES))
     assert rig.shares.remark == ""
-    assert not rig.shares.poll(10.0)
 
 
 def test_where_it_does_not_every_node_answers_everything_and_says_so() -> None:
     rig = Rig(delivers=False)
-    assert rig.settle()
+    rig.settle()
     assert rig.standing == {PLAIN}
     assert all(map(rig.shares.takes, NODES))
     assert "does not deliver shared subscriptions" in rig.shares.remark
@@ -67,7 +66,8 @@ def test_where_it_does_not_every_node_answers_everything_and_says_so() -> None:
 def test_workers_of_one_node_divide_the_askers_there(settled: bool) -> None:
     takers = [Rig(delivers=False, worker=Worker(index, 3)) for index in range(3)]
     for rig in takers:
-        assert not settled or rig.settle()
+        if settled:
+            rig.settle()
     for node in NODES:
         assert sum(rig.shares.takes(node) for rig in takers) == 1
 
@@ -76,13 +76,13 @@ def test_a_broker_that_stops_delivering_them_is_noticed() -> None:
     rig = Rig()
     rig.settle()
     rig.probe.verdict = Verdict.NOT_DELIVERED
-    assert rig.shares.poll(20.0)
+    rig.shares.poll(20.0)
     assert rig.standing == {PLAIN}
     assert rig.shares.remark
 
 
 def test_a_worker_that_leaves_subscribes_to_nothing() -> None:
     rig = Rig(worker=Worker(2, 2))
-    assert not rig.shares.poll(0.0)
+    rig.settle()
     assert rig.standing == set()
     assert rig.shares.due_s() is None
