@@ -165,6 +165,40 @@ class Spool:
         except sqlite3.Error as error:
             raise StorageError(f"cannot write {self._path}: {error}") from error
 
+    def adopt(self, path: Path) -> int:
+        """Takes over the entries of a spool that nobody comes back to, and deletes its file.
+
+        They stand behind the own ones, with the age that they have. After a crash it may be done
+        again: an entry that is here already is the same.
+
+        Args:
+            path: the other's database file.
+
+        Returns:
+            How many entries were taken over.
+
+        Raises:
+            StorageError: it cannot be read, or not written here; it is left as it was.
+        """
+        database = self._open_database()
+        try:
+            database.execute("ATTACH DATABASE ? AS other", (str(path),))
+            try:
+                with database:
+                    taken = database.execute(
+                        "INSERT OR IGNORE INTO entries (number, key, payload, at) "
+                        "SELECT ? + ROW_NUMBER() OVER (ORDER BY number), key, payload, at "
+                        "FROM other.entries",
+                        (self._last_number,),
+                    ).rowcount
+            finally:
+                database.execute("DETACH DATABASE other")
+            self._count(database)
+        except sqlite3.Error as error:
+            raise StorageError(f"cannot take over {path}: {error}") from error
+        _delete(path)
+        return taken
+
     def close(self) -> None:
         """Closes the file."""
         if self._database is not None:
@@ -180,9 +214,7 @@ class Spool:
                 "CREATE TABLE IF NOT EXISTS entries "
                 "(number INTEGER PRIMARY KEY, key TEXT UNIQUE, payload BLOB, at REAL)"
             )
-            self._bytes = self._count_bytes(database)
-            (last,) = database.execute("SELECT MAX(number) FROM entries").fetchone()
-            self._last_number = max(self._last_number, int(last or 0))
+            self._count(database)
         except sqlite3.Error:
             database.close()
             raise
@@ -192,6 +224,12 @@ class Spool:
         if self._database is None:
             raise StorageError(f"{self._path} is not open")
         return self._database
+
+    def _count(self, database: sqlite3.Connection) -> None:
+        """Finds out how much is in the file, and where its queue ends."""
+        self._bytes = self._count_bytes(database)
+        (last,) = database.execute("SELECT MAX(number) FROM entries").fetchone()
+        self._last_number = max(self._last_number, int(last or 0))
 
     def _set_aside(self, aside: Path) -> None:
         self._path.rename(aside)
@@ -218,3 +256,12 @@ class Spool:
             "SELECT COALESCE(SUM(LENGTH(payload)), 0) FROM entries"
         ).fetchone()
         return int(total)
+
+
+def _delete(path: Path) -> None:
+    """Deletes a database; one that stays is taken over once more, which changes nothing."""
+    try:
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{path}{suffix}").unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("cannot delete %s: %s", path, error)

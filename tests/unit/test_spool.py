@@ -221,3 +221,52 @@ def test_it_behaves_like_a_bounded_list(
         assert spool.oldest(100) == kept
         assert spool.payload_bytes == sum(len(payload) for _, payload in kept)
     spool.close()
+
+
+def test_the_entries_of_a_spool_that_is_no_more_stand_behind_the_own_ones(tmp_path: Path) -> None:
+    with spool_at(tmp_path / "other.sqlite") as other:
+        other.add_all([("x", b"xx"), ("y", b"y")])
+    with spool_at(tmp_path / "s.sqlite") as spool:
+        spool.add_all([("b", b"b"), ("a", b"a")])
+        place = spool.after(0, 2)[-1].number
+        assert spool.adopt(tmp_path / "other.sqlite") == 2
+        assert spool.oldest(9) == [("b", b"b"), ("a", b"a"), ("x", b"xx"), ("y", b"y")]
+        assert [entry.key for entry in spool.after(place, 9)] == ["x", "y"]
+        assert spool.payload_bytes == 5
+        spool.add("c", b"c")
+        assert keys(spool)[-1] == "c"
+    assert [path.name for path in tmp_path.iterdir()] == ["s.sqlite"]
+
+
+def test_entries_that_a_crash_left_in_both_spools_are_taken_over_once(tmp_path: Path) -> None:
+    with spool_at(tmp_path / "other.sqlite") as other:
+        other.add_all([("x", b"x"), ("y", b"y")])
+    with spool_at(tmp_path / "s.sqlite") as spool:
+        spool.add("x", b"x")
+        assert spool.adopt(tmp_path / "other.sqlite") == 1
+        assert keys(spool) == ["x", "y"]
+
+
+def test_what_is_taken_over_keeps_its_age(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = SpoolLimits(max_bytes=2**20, max_age_s=10.0)
+    long_ago = time.time() - 60.0
+    with monkeypatch.context() as patch, spool_at(tmp_path / "other.sqlite") as other:
+        patch.setattr(time, "time", lambda: long_ago)
+        other.add("old", b"old")
+    with spool_at(tmp_path / "s.sqlite", limits) as spool:
+        spool.adopt(tmp_path / "other.sqlite")
+        assert spool.add("new", b"new") == 1
+        assert keys(spool) == ["new"]
+
+
+@pytest.mark.parametrize("content", [b"", b"no database at all" * 100], ids=["empty", "other"])
+def test_a_file_that_is_no_spool_is_left_where_it_is(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "other.sqlite"
+    path.write_bytes(content)
+    with spool_at(tmp_path / "s.sqlite") as spool:
+        spool.add("a", b"a")
+        with pytest.raises(StorageError, match="cannot take over"):
+            spool.adopt(path)
+        spool.add("b", b"b")
+        assert keys(spool) == ["a", "b"]
+    assert path.read_bytes() == content
