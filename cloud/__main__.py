@@ -13,11 +13,11 @@ from cloud.registry import Registry
 from cloud.releasing import Releaser
 from cloud.store import TelemetryStore
 from shared.entry import main
+from shared.files import read_file
 from shared.metrics import CloudMetrics, serve_metrics
 from shared.presence import Presence
 from shared.releases.signing import key_id, load_private_key
 from shared.runtime import Loop, open_link
-from shared.serving import read_file
 from shared.workers.worker import Worker
 
 

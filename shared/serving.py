@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import random
 from collections.abc import Mapping
-from functools import partial
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from shared.config import ModelConfig, NodeConfig, PipelineConfig, ReleasesConfig
-from shared.errors import ArtefactError, ConfigError, StorageError
+from shared.config import ModelConfig, NodeConfig, PipelineConfig
+from shared.errors import ArtefactError, StorageError
+from shared.files import read_file
 from shared.metrics import NodeMetrics
 from shared.model import Model, cpu_quota
 from shared.model_spec import Calibration, ModelSpec
 from shared.mqtt.link import Link
 from shared.mqtt.message import Message
 from shared.presence import Presence
-from shared.releases.follower import Follower
-from shared.releases.loading import load_release
-from shared.releases.signing import Trust, load_trust
-from shared.releases.updater import Updater
 from shared.slot import Slot
 from shared.topics import Topics
 from shared.workers.worker import ALONE, Worker
+
+if TYPE_CHECKING:
+    from shared.releases.sources import Source
+    from shared.releases.updater import Updater
 
 
 class NodeModels:
@@ -54,29 +53,21 @@ class NodeModels:
         presence: Presence,
         worker: Worker = ALONE,
     ) -> None:
-        self._config = config
         self._pipelines = pipelines
         self._slots = slots
         self._link = link
         self._topics: Topics = config.topics
-        self._metrics = metrics
         self._presence = presence
         self._threads = worker.threads(cpu_quota())
-        _check_channels(pipelines)
-        followed = {
-            name: (pipeline, pipeline.releases)
-            for name, pipeline in pipelines.items()
-            if pipeline.releases is not None
-        }
-        make = self._make_updater if worker.leads else self._make_follower
-        self._sources: dict[str, Updater | Follower] = {
-            name: make(*configs) for name, configs in followed.items()
-        }
-        self._by_topic = {
-            self._topics.releases(followed[name][1].channel): source
-            for name, source in self._sources.items()
-            if isinstance(source, Updater)
-        }
+        self._sources: dict[str, Source] = {}
+        self._by_topic: dict[str, Updater] = {}
+        if any(pipeline.releases is not None for pipeline in pipelines.values()):
+            # Imported where there are releases: a node without them spares 8 MiB.
+            from shared.releases.sources import open_sources  # noqa: PLC0415
+
+            self._sources, self._by_topic = open_sources(
+                config, pipelines, link, metrics, leads=worker.leads, threads=self._threads
+            )
 
     def start(self) -> None:
         """Puts into each slot the committed release, else the configured file, if there is one.
@@ -140,38 +131,6 @@ class NodeModels:
         for source in self._sources.values():
             source.close()
 
-    def _make_updater(self, pipeline: PipelineConfig, releases: ReleasesConfig) -> Updater:
-        return Updater(
-            config=releases,
-            pipeline=pipeline,
-            node=self._config.node,
-            state_dir=self._config.state_dir,
-            link=self._link,
-            topics=self._topics,
-            trust=read_trust(releases.trust),
-            metrics=self._metrics,
-            rng=random.Random(),  # noqa: S311 - jitter, not a secret
-            threads=self._threads,
-        )
-
-    def _make_follower(self, pipeline: PipelineConfig, releases: ReleasesConfig) -> Follower:
-        return Follower(
-            config=releases,
-            state_dir=self._config.state_dir,
-            trust=read_trust(releases.trust),
-            load=partial(load_release, pipeline=pipeline, threads=self._threads),
-        )
-
-
-def _check_channels(pipelines: Mapping[str, PipelineConfig]) -> None:
-    channels = [each.releases.channel for each in pipelines.values() if each.releases is not None]
-    for channel in channels:
-        if channels.count(channel) > 1:
-            raise ConfigError(
-                f"two pipelines follow channel {channel}: a release is made for one. "
-                "Fix: give each pipeline a channel of its own"
-            )
-
 
 def load_local(
     name: str, config: ModelConfig, pipeline: PipelineConfig, threads: int | None = None
@@ -202,25 +161,3 @@ def load_local(
     )
     size = pipeline.batching.max_batch_size
     return Model.load(config.path, spec, pipeline.layout, size, threads)
-
-
-def read_file(path: Path) -> bytes:
-    """Returns a file's bytes.
-
-    Raises:
-        StorageError: it cannot be read.
-    """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror}") from error
-
-
-def read_trust(path: Path) -> Trust:
-    """Returns the keys in a trust file.
-
-    Raises:
-        ConfigError: it holds none.
-        StorageError: it cannot be read.
-    """
-    return load_trust(read_file(path))

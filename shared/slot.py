@@ -12,7 +12,7 @@ from prometheus_client import Counter
 from shared.errors import ArtefactError
 from shared.metrics import NodeMetrics
 from shared.model import Model
-from shared.releases.updater import Health
+from shared.releases.health import Health
 from shared.scores import Scored
 
 log = logging.getLogger(__name__)

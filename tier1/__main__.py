@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import sys
 
-import numpy as np
 from prometheus_client import CollectorRegistry
 
 from shared.entry import main
@@ -48,7 +48,7 @@ def run(config: Tier1Config, worker: Worker) -> None:
         link,
         metrics,
         presence,
-        rng=np.random.default_rng(),
+        rng=random.Random(),  # noqa: S311 - a sample's draw, not a secret
         wake=waker.wake,
         worker=worker,
     )

@@ -7,8 +7,6 @@ import random
 import time
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from shared.cascade.backlog import Backlog
 from shared.errors import PayloadError
 from shared.messages import Reply, pack, unpack
@@ -52,7 +50,7 @@ class Tier1Node:
         metrics: NodeMetrics,
         presence: Presence,
         *,
-        rng: np.random.Generator,
+        rng: random.Random,
         wake: Callable[[], None],
         worker: Worker = ALONE,
     ) -> None:
@@ -221,7 +219,7 @@ class Tier1Node:
                 self._carry_out(lane, lane.pipeline.withdraw(escalation, time.monotonic()))
 
     def _escalate(self, lane: Lane, message: bytes, expiry_s: float | None) -> bool:
-        topic = self._topics.escalations(lane.pipeline.name, self._name)
+        topic = self._topics.escalations(lane.pipeline.name, self._config.node)
         return self._link.publish(topic, message, expiry_s=expiry_s)
 
     def _send_backlog(self, lane: Lane, now_s: float) -> None:
@@ -240,7 +238,7 @@ class Tier1Node:
         self,
         name: str,
         config: Tier1PipelineConfig,
-        rng: np.random.Generator,
+        rng: random.Random,
         wake: Callable[[], None],
     ) -> Lane:
         node, limits = self._config.node, config.escalation.backlog
@@ -272,8 +270,8 @@ class Tier1Node:
             receiver=self._name,
         )
 
-    def _make_shares(self, rng: np.random.Generator) -> SampleShares:
-        seed = int(rng.integers(2**63))
+    def _make_shares(self, rng: random.Random) -> SampleShares:
+        seed = rng.getrandbits(63)
         return SampleShares(
             worker=self._worker,
             group=self._config.node,

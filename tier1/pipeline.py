@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -10,7 +11,7 @@ import numpy as np
 
 from shared.batcher import Batcher
 from shared.cascade.escalator import Escalator
-from shared.cascade.gate import decide
+from shared.cascade.gate import decide, draw
 from shared.errors import PayloadError
 from shared.messages import DecidedBy, EscalatedSample, Escalation, Reason, Reply
 from shared.metrics import NodeMetrics
@@ -64,7 +65,7 @@ class Tier1Pipeline:
         node: str,
         reply_to: str,
         config: Tier1PipelineConfig,
-        rng: np.random.Generator,
+        rng: random.Random,
         metrics: NodeMetrics,
         wake: Callable[[], None],
     ) -> None:
@@ -87,7 +88,7 @@ class Tier1Pipeline:
             reply_to=reply_to,
             deadline_ms=escalation.deadline_ms,
             audit_share=escalation.audit_share,
-            first_correlation=int(rng.integers(2**62)),
+            first_correlation=rng.getrandbits(62),
         )
         self._answers = Answers(node, shows_probabilities=config.probabilities)
         self._shape, self._dtype = config.layout.shape, config.layout.dtype
@@ -143,7 +144,7 @@ class Tier1Pipeline:
             return None
         outcome = Outcome()
         for (batch, rows), model, scored in finished:
-            draws = self._rng.random(len(rows))
+            draws = draw(self._rng, len(rows))
             decisions = decide(scored, model.spec.calibration.threshold, self._audit_share, draws)
             judged = Judged.of(batch, rows, model.spec, scored.probabilities, decisions)
             packs = self._answer_the_sure(judged, outcome, now_s)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import sys
 
-import numpy as np
 from prometheus_client import CollectorRegistry
 
 from shared.config import BrokerConfig
@@ -44,7 +44,7 @@ def run(config: Tier2Config, worker: Worker = ALONE) -> None:
         open_links(config, worker),
         metrics,
         presence,
-        rng=np.random.default_rng(),
+        rng=random.Random(),  # noqa: S311 - a sample's draw, not a secret
         wake=waker.wake,
         worker=worker,
     )

@@ -7,8 +7,6 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
-
 from shared.config import BrokerConfig
 from shared.errors import PayloadError, StorageError
 from shared.metrics import NodeMetrics
@@ -16,8 +14,9 @@ from shared.mqtt.link import Link
 from shared.mqtt.message import Message
 from shared.mqtt.shared_subscriptions import SharedProbe
 from shared.presence import Presence
+from shared.releases.sources import read_trust
 from shared.runtime import BUSY_WAIT_S, IDLE_WAIT_S
-from shared.serving import NodeModels, read_trust
+from shared.serving import NodeModels
 from shared.spool import Spool, SpoolLimits
 from shared.topics import CLOUD_SITE, Topics
 from shared.workers.worker import ALONE, Worker
@@ -52,7 +51,7 @@ class Tier2Node:
         metrics: NodeMetrics,
         presence: Presence,
         *,
-        rng: np.random.Generator,
+        rng: random.Random,
         wake: Callable[[], None],
         worker: Worker = ALONE,
     ) -> None:
@@ -127,7 +126,8 @@ class Tier2Node:
 
     def turn(self, now_s: float) -> None:
         """Batch → infer → reply → record → send up, then releases."""
-        if self._shares.poll(now_s):
+        self._shares.poll(now_s)
+        if self._shares.remark != self._presence.remark:
             self._presence.remark = self._shares.remark
             self._models.announce()
         for lane in self._lanes.values():
@@ -227,7 +227,7 @@ class Tier2Node:
         self,
         name: str,
         config: Tier2PipelineConfig,
-        rng: np.random.Generator,
+        rng: random.Random,
         wake: Callable[[], None],
     ) -> Lane:
         own_name = self._config.name_upstream(self._worker)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from shared.batcher import Batcher
-from shared.cascade.gate import decide
+from shared.cascade.gate import decide, draw
 from shared.messages import Escalation, Reply
 from shared.metrics import NodeMetrics
 from shared.model import Model
@@ -44,7 +45,7 @@ class Tier2Pipeline:
         name: str,
         config: Tier2PipelineConfig,
         name_upstream: str,
-        rng: np.random.Generator,
+        rng: random.Random,
         metrics: NodeMetrics,
         wake: Callable[[], None],
     ) -> None:
@@ -218,7 +219,7 @@ class Tier2Pipeline:
             scored,
             own_threshold if upstream.threshold is None else upstream.threshold,
             self._config.escalation.audit_share,
-            self._rng.random(len(batch)),
+            draw(self._rng, len(batch)),
         )
         return {
             row: Asked(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -111,7 +112,7 @@ class Upstream:
         pipeline: str,
         name: str,
         config: EscalationConfig,
-        rng: np.random.Generator,
+        rng: random.Random,
         metrics: NodeMetrics,
     ) -> None:
         self._pipeline = pipeline
@@ -119,7 +120,7 @@ class Upstream:
         self._config = config
         self._metrics = metrics
         self._escalator: Escalator[Asked] = Escalator(config, rng)
-        self._correlations = itertools.count(int(rng.integers(2**62)))
+        self._correlations = itertools.count(rng.getrandbits(62))
 
     def ask(
         self, wanted: Sequence[Asked], now_s: float, *, reachable: bool

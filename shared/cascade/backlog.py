@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import random
 import uuid
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -57,7 +58,7 @@ class Backlog:
         reply_to: str,
         config: EscalationConfig,
         spool: Spool,
-        rng: np.random.Generator,
+        rng: random.Random,
         metrics: NodeMetrics,
     ) -> None:
         self._node = node
@@ -67,7 +68,7 @@ class Backlog:
         self._rng = rng
         self._metrics = metrics
         # Random, so that it meets none of an earlier life that are on the disk.
-        first_number = -1 - int(rng.integers(2**62))
+        first_number = -1 - rng.getrandbits(62)
         self._leftovers = Leftovers(node, pipeline, config, first_number)
         self._commit_s = -math.inf
         self._next_s = -math.inf
@@ -219,4 +220,4 @@ class Backlog:
     def _delay_s(self) -> float:
         """Exponential, capped, jittered by half."""
         doubled_s = self._config.retry_s * 2.0 ** min(self._failures, MAX_DOUBLINGS)
-        return min(doubled_s, self._config.max_retry_s) * (0.5 + float(self._rng.random()) / 2)
+        return min(doubled_s, self._config.max_retry_s) * (0.5 + self._rng.random() / 2)

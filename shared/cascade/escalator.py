@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Sequence
 from typing import Generic, TypeVar
-
-import numpy as np
 
 from shared.cascade.breaker import Breaker, State
 from shared.cascade.budget import Budget
@@ -29,9 +28,9 @@ class Escalator(Generic[Question]):
         rng: for the jitter of the breaker.
     """
 
-    def __init__(self, config: EscalationConfig, rng: np.random.Generator) -> None:
+    def __init__(self, config: EscalationConfig, rng: random.Random) -> None:
         self._config = config
-        self._breaker = Breaker(config.breaker, lambda: float(rng.random()))
+        self._breaker = Breaker(config.breaker, rng.random)
         self._budget = Budget(config.budget)
         # What waits for a late answer holds a sample too: it has the same bound.
         self._escalations: Escalations[Question] = Escalations(

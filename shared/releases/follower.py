@@ -11,10 +11,10 @@ from shared.config import ReleasesConfig
 from shared.errors import ArtefactError, EscalonError
 from shared.model import Model
 from shared.releases.blobs import BlobStore
+from shared.releases.health import Health
 from shared.releases.manifest import Manifest
 from shared.releases.record import ChannelFile, ChannelRecord
 from shared.releases.signing import Trust, open_envelope
-from shared.releases.updater import Health
 
 LOOK_S = 0.25
 RETRY_S = 10.0

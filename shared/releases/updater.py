@@ -26,6 +26,7 @@ from shared.model import Model
 from shared.mqtt.link import Link
 from shared.releases.blobs import BlobStore
 from shared.releases.fetch import Fetch
+from shared.releases.health import Health
 from shared.releases.loading import load_release
 from shared.releases.machine import (
     AFTER_THE_SWAP,
@@ -45,19 +46,6 @@ RECONCILE_S = 300.0
 JITTER_S = 0.2  # spreads a site's nodes over the broker when a manifest reaches them all at once
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Health:
-    """What a pipeline counted since the node started.
-
-    Attributes:
-        batches: batches that went through the model.
-        broken_batches: batches with malformed scores, or none at all.
-    """
-
-    batches: int
-    broken_batches: int
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,7 +38,7 @@ class Rig:
             reply_to=node,
             config=EscalationConfig(max_batch_samples=4, backlog=config),
             spool=self.spool,
-            rng=np.random.default_rng(seed),
+            rng=random.Random(seed),
             metrics=self.metrics,
         )
         self.backlog.start()

@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from cloud.config import CertificateConfig, RetrainConfig
+from shared.cascade.config import EscalationConfig
 from shared.config import (
     BatchingConfig,
     BrokerConfig,
@@ -18,7 +19,7 @@ from shared.config import (
     PipelineConfig,
     ReleasesConfig,
 )
-from tier1.config import EscalationConfig, Tier1PipelineConfig
+from tier1.config import Tier1PipelineConfig
 from tier2.config import RelayConfig, TelemetryConfig, UplinkConfig
 
 

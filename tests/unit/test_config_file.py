@@ -56,7 +56,7 @@ def test_a_sound_file_becomes_a_configuration(folder: Path) -> None:
     assert file.role == "tier1"
     assert config.node == "tier1-a"
     assert config.state_dir == folder / "state"
-    assert config.pipelines["meter"].input.shape == (3,)
+    assert config.pipelines["meter"].layout.shape == (3,)
 
 
 def test_an_unknown_key_names_its_place_and_its_likely_meaning(folder: Path) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -23,7 +23,7 @@ def make(**changes: Any) -> Escalator[int]:
     config = EscalationConfig(
         deadline_ms=1000, breaker=BreakerConfig(failures=2, retry_s=4.0), **changes
     )
-    return Escalator(config, np.random.default_rng(1))
+    return Escalator(config, random.Random(1))
 
 
 def grant(

@@ -14,11 +14,11 @@ from shared.errors import ArtefactError
 from shared.model import Model
 from shared.releases.blobs import BlobStore
 from shared.releases.follower import RETRY_S, Follower
+from shared.releases.health import Health
 from shared.releases.machine import State
 from shared.releases.manifest import Manifest
 from shared.releases.record import ChannelFile, ChannelRecord
 from shared.releases.signing import sign
-from shared.releases.updater import Health
 from tests.builders import CHANNEL, diagonal_onnx, load_echo, manifest, trust_in
 from tests.fakes import wait_until
 

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from shared.inputs import Inputs
 from shared.metrics import NodeMetrics
 from shared.model import Model
-from shared.releases.updater import Health
+from shared.releases.health import Health
 from shared.slot import Slot
 from tests.builders import load_echo
 from tests.onnx_models import FLOAT, INT64, load, onnx_file, rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ class Rig:
         self.broker = FakeBroker()
         self.link = FakeLink(self.broker)
         presence = Presence(config, "tier1", None)
-        rng = np.random.default_rng(1)
+        rng = random.Random(1)
         self.node = Tier1Node(config, self.link, self.metrics, presence, rng=rng, wake=lambda: None)
         self.node.start()
         self.node.on_connected(self.link)

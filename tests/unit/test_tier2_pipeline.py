@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Literal
 
 import msgspec
@@ -15,7 +16,7 @@ from shared.inputs import Inputs
 from shared.messages import EscalatedSample, Escalation, Reply, Tensor
 from shared.metrics import NodeMetrics
 from shared.model import Model
-from shared.releases.updater import Health
+from shared.releases.health import Health
 from tests.builders import LABELS, SHAPE, echo_onnx, escalated, load_echo, spec
 from tier2.answering import Outcome
 from tier2.config import Tier2PipelineConfig, UplinkConfig
@@ -66,7 +67,7 @@ def make(
         name="meter",
         config=pipeline,
         name_upstream="plant.tier2-a",
-        rng=np.random.default_rng(1),
+        rng=random.Random(1),
         metrics=NodeMetrics(CollectorRegistry()),
         wake=lambda: None,
     )

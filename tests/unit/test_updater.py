@@ -19,11 +19,12 @@ from shared.messages import UpdateReport, from_json
 from shared.metrics import NodeMetrics
 from shared.model import Model
 from shared.releases.blobs import chunked, describe
+from shared.releases.health import Health
 from shared.releases.machine import AFTER_THE_SWAP, BEFORE_THE_SWAP, State
 from shared.releases.manifest import Manifest
 from shared.releases.record import ChannelFile, ChannelRecord
 from shared.releases.signing import sign
-from shared.releases.updater import RECONCILE_S, Health, Updater
+from shared.releases.updater import RECONCILE_S, Updater
 from shared.serving import load_local
 from shared.topics import Topics
 from tests.builders import (

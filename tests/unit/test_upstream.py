@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import msgspec
@@ -48,7 +49,7 @@ class Rig:
             name="meter",
             config=_config(threshold, escalation),
             name_upstream="plant.tier2-a",
-            rng=np.random.default_rng(1),
+            rng=random.Random(1),
             metrics=self.metrics,
             wake=lambda: None,
         )
