@@ -25,7 +25,7 @@ def test_the_readmes_yaml_is_the_example_file() -> None:
     assert yaml.safe_load(fenced("yaml")[0]) == example
 
 
-@pytest.mark.parametrize("name", ["tier1", "tier2"])
+@pytest.mark.parametrize("name", ["tier1", "tier2", "workers"])
 def test_each_example_is_valid_once_its_model_is_there(name: str, tmp_path: Path) -> None:
     for model in ("small.onnx", "full.onnx"):
         (tmp_path / model).write_bytes(b"a model of the user's")

@@ -42,4 +42,4 @@ def test_an_example_sets_off_what_the_document_says(
 
 
 def test_the_document_lists_every_name() -> None:
-    assert " ".join(f"${name}" for name in NAMES) in DOCUMENT
+    assert " ".join(f"${name}" for name in NAMES) in " ".join(DOCUMENT.split())

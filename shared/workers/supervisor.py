@@ -61,6 +61,8 @@ class WorkerProcess:
             log.error("worker %d cannot be started: %s", self.worker.index, error)
             self._restarts.ended(-1, 0.0)
             self.start_s = now_s + self._restarts.delay_s()
+        else:
+            log.info("worker %d runs as process %d", self.worker.index, self._process.pid)
 
     def reap(self, now_s: float) -> Verdict | None:
         """Returns what to do if the process has ended, else None."""
