@@ -70,9 +70,6 @@ class _Tags(Mapping[int, Tag]):
     def __getitem__(self, tag: int) -> Tag:
         return self._known.get(tag) or _refusal(tag)
 
-    def __contains__(self, tag: object) -> bool:
-        return True
-
     def __iter__(self) -> Iterator[int]:
         return iter(self._known)
 
@@ -120,7 +117,7 @@ def _shaped(order: str) -> Tag:
         try:
             return numbers.reshape(shape, order="F" if order == "F" else "C")
         except (ValueError, TypeError, OverflowError) as error:
-            raise PayloadError("not_cbor", f"a shaped array of {shape}: {error}") from error
+            raise PayloadError("not_cbor", "the dimensions do not fit the numbers") from error
 
     return array
 

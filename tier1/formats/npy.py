@@ -67,7 +67,7 @@ class NpyFormat(SizedFormat):
         header, begin = read_header(payload)
         dtype = DTYPES.get(header.descr)
         if dtype is None:
-            raise PayloadError("wrong_dtype", f"{header.descr!r} is no type of numbers")
+            raise PayloadError("wrong_dtype", f"{header.descr:.32} is no type of numbers")
         count, held = math.prod(header.shape), len(payload) - begin
         if held != count * dtype.itemsize:
             problem = f"{held} bytes of numbers where the header says {count * dtype.itemsize}"

@@ -19,6 +19,7 @@ from tier1.formats.layout import Layout
 from tier1.formats.senml_records import (
     ABSOLUTE_S,
     CBOR_LABELS,
+    MAX_SHOWN,
     Fields,
     Measurement,
     measurements,
@@ -146,7 +147,7 @@ def _number(record: Measurement) -> float:
         return record.number
     if isinstance(record.other, bool):
         return float(record.other)
-    raise PayloadError("wrong_fields", f"the record {record.name} has no number")
+    raise PayloadError("wrong_fields", f"the record {record.name:.{MAX_SHOWN}} has no number")
 
 
 def _bytes(numbers: Sequence[float]) -> list[float]:
@@ -162,7 +163,8 @@ def _identity(record: Measurement) -> str:
         return id_text(record.other)
     if record.number is not None and record.number.is_integer():
         return id_text(int(record.number))
-    raise PayloadError("bad_id", f"the record {record.name} is no text and no whole number")
+    problem = f"the record {record.name:.{MAX_SHOWN}} is no text and no whole number"
+    raise PayloadError("bad_id", problem)
 
 
 def _expected(config: SenmlConfig, inputs: Inputs) -> str:

@@ -11,6 +11,9 @@ from msgspec import UNSET, UnsetType
 from shared.errors import PayloadError
 
 VERSION = 10
+MAX_NAME_CHARACTERS = 512
+MAX_SHOWN = 64
+"""So many characters of a name that somebody sent are told."""
 ABSOLUTE_S = 2.0**28
 """From here on a time is seconds since 1970, below relative to now (section 4.5.3)."""
 
@@ -99,6 +102,10 @@ def measurements(pack: Sequence[Fields]) -> Iterator[Measurement]:
         if record.bver > VERSION:
             raise PayloadError("newer_schema", f"SenML version {record.bver}, above {VERSION}")
         base = base.after(record)
+        if len(base.name) + len(record.n) > MAX_NAME_CHARACTERS:
+            # One long base name and many short records would fill the memory.
+            problem = f"record {index} has a name of more than {MAX_NAME_CHARACTERS} characters"
+            raise PayloadError("wrong_fields", problem)
         number, other = _value(record, base, index)
         yield Measurement(base.name + record.n, record.n, base.time_s + record.t, number, other)
 
@@ -108,7 +115,9 @@ def _records(pack: Sequence[Fields]) -> list[Record]:
         odd = next((each for each in fields if isinstance(each, str) and each[-1:] == "_"), None)
         if odd is not None:
             # Such a field changes what the record means (section 4.4).
-            raise PayloadError("wrong_fields", f"the field {odd} is not understood here")
+            raise PayloadError(
+                "wrong_fields", f"the field {odd:.{MAX_SHOWN}} is not understood here"
+            )
     try:
         return msgspec.convert(pack, list[Record])
     except msgspec.ValidationError as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import cbor2
@@ -18,6 +20,7 @@ from tests.unit.formats.opened import MAX_BYTES, opened, rows
 from tier1.formats import FormatConfigError
 from tier1.formats.cbor_reader import CborReader
 
+ROOT = Path(__file__).parents[3]
 CBOR = opened({"kind": "cbor"})
 TYPED_ARRAYS = {
     64: "u1", 65: ">u2", 66: ">u4", 67: ">u8", 68: "u1", 69: "<u2", 70: "<u4", 71: "<u8",
@@ -204,3 +207,11 @@ def test_without_the_library_the_error_says_what_to_install(
         opened(config)
     assert "pip install 'escalon[cbor]'" in refused.value.fix
     assert opened({"kind": "json"}).decode(b"[1, 2, 3]")
+
+
+def test_the_library_is_loaded_only_where_it_is_used() -> None:
+    program = "import sys, tier1.__main__; print('cbor2' in sys.modules)"
+    told = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert told.stdout.strip() == "False"

@@ -182,6 +182,7 @@ def test_records_come_as_bytes_where_they_are() -> None:
         pytest.param(pack({"n": "temp", "v": None}), "wrong_fields", id="null-for-a-number"),
         pytest.param(pack({"n": "temp", "v": True}), "wrong_fields", id="true-for-a-number"),
         pytest.param(pack({"n": 5, "v": 1}), "wrong_fields", id="a-number-for-a-name"),
+        pytest.param(pack({"bn": "x" * 513, "v": 1}), "wrong_fields", id="an-endless-name"),
         pytest.param(pack({"n": "temp", "v": 10**400}), "wrong_fields", id="a-huge-number"),
         pytest.param(pack({"n": "temp", "v": 1, "vs": "1"}), "wrong_fields", id="two-values"),
         pytest.param(pack({"n": "temp", "v": 1}), "wrong_fields", id="a-record-is-missing"),
