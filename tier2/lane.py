@@ -12,6 +12,7 @@ from shared.metrics import NodeMetrics
 from shared.mqtt.link import Link
 from shared.mqtt.message import Message
 from shared.topics import Topics
+from tier2.admission import address_of
 from tier2.answering import Addressed, Outcome
 from tier2.pipeline import Tier2Pipeline
 from tier2.telemetry import Uplink
@@ -82,7 +83,7 @@ class Lane:
             PayloadError: it is none, or not on its own topic.
         """
         escalation = unpack(message.payload, Escalation)
-        own_topic = self._topics.escalations(self._name, escalation.node)
+        own_topic = self._topics.escalations(self._name, address_of(escalation))
         if escalation.pipeline != self._name or message.topic != own_topic:
             problem = f"an escalation of {escalation.node!r} does not belong here"
             raise PayloadError("bad_topic", problem)
