@@ -12,6 +12,7 @@ from shared.config import BrokerConfig, Name, PipelineConfig
 from shared.topics import SampleTopic
 from shared.workers.config import TierConfig
 from shared.workers.worker import Worker
+from tier1.formats import FormatConfigError, open_format
 from tier1.formats.config import FormatConfig, JsonConfig
 from tier1.routes_config import RouteConfig, check_routes
 
@@ -48,6 +49,16 @@ class Tier1PipelineConfig(PipelineConfig):
                 {"problem": problem, "fix": "write for example plant/line-1/{sensor}/vibration"},
             )
         return topic
+
+    @model_validator(mode="after")
+    def _format_fits_the_inputs(self) -> Self:
+        try:
+            open_format(self.format, self.layout, self.max_payload_bytes)
+        except FormatConfigError as error:
+            raise PydanticCustomError(
+                "format", "format: {problem}", {"problem": error.problem, "fix": error.fix}
+            ) from error
+        return self
 
     @model_validator(mode="after")
     def _blocks_what_is_acknowledged(self) -> Self:

@@ -21,11 +21,13 @@ class FormatConfigError(ConfigError):
     """A format that does not fit the pipeline's input, or that cannot be read here.
 
     Attributes:
+        problem: what is wrong.
         fix: what to do about it.
     """
 
     def __init__(self, problem: str, fix: str) -> None:
-        super().__init__(problem)
+        super().__init__(f"{problem}. Fix: {fix}.")
+        self.problem = problem
         self.fix = fix
 
 

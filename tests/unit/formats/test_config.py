@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -55,14 +56,12 @@ def issue(folder: Path, text: str) -> Issue:
         ("{}", JsonConfig()),
         ("{kind: json}", JsonConfig()),
         ("{features: data.values}", JsonConfig(features="data.values")),
-        ("{features: [temp, motor.rpm]}", JsonConfig(features=("temp", "motor.rpm"))),
-        ("{features: {image: i, state: [a, b]}}",
-         JsonConfig(features={"image": "i", "state": ("a", "b")})),
+        ("{features: [a, motor.rpm, c]}", JsonConfig(features=("a", "motor.rpm", "c"))),
         ("{id: null, timestamp: meta.at}", JsonConfig(id=None, timestamp="meta.at")),
         ("{kind: msgpack, dtype: int16}", MsgpackConfig(kind="msgpack", dtype="int16")),
         ("{kind: npy}", NpyConfig(kind="npy")),
         ("{kind: raw, dtype: float64}", RawConfig(kind="raw", dtype="float64")),
-        ("{kind: senml, names: [a, b]}", SenmlConfig(kind="senml", names=("a", "b"))),
+        ("{kind: senml, names: [a, b, c]}", SenmlConfig(kind="senml", names=("a", "b", "c"))),
     ],
 )  # fmt: skip
 def test_the_yaml_says_which_format_it_is(tmp_path: Path, text: str, section: Any) -> None:
@@ -120,3 +119,23 @@ def test_a_long_list_of_names_is_checked_at_once() -> None:
     assert len(config.features) == len(names)
     with pytest.raises(ValidationError, match="cannot both be read"):
         CONFIG.validate_python({"features": [*names, "channel.7"]})
+
+
+@pytest.mark.parametrize(
+    ("text", "problem", "fix"),
+    [
+        ("{features: [a, b]}", "2 paths of single numbers", "one path for each number"),
+        ("{features: {image: i}}", "the inputs are one without a name", "a single path"),
+        ("{kind: senml, names: [a]}", "1 names, but the input takes 3", "one record for each"),
+        ("{kind: cbor}", "cbor2, which is not installed", "pip install 'escalon[cbor]'"),
+    ],
+)
+def test_a_format_that_cannot_serve_is_refused_with_the_file(
+    text: str, problem: str, fix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cbor2", None)
+    found = issue(tmp_path, text)
+    assert found.key == "pipelines.meter"
+    assert found.problem.startswith("format: ")
+    assert problem in found.problem
+    assert fix in found.fix
