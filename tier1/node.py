@@ -6,6 +6,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from shared.cascade.backlog import Backlog
 from shared.errors import PayloadError
@@ -97,7 +98,8 @@ class Tier1Node:
         self._models.start()
         self._presence.watch(self._link)
         for name, lane in self._lanes.items():
-            lane.backlog.start()
+            left = (self._backlog_path(name, gone) for gone in self._worker.departed)
+            lane.backlog.start([path for path in left if path.exists()])
             # QoS 0, as all but samples: a reply must come even while unanswered samples fill the
             # receive window, and needs no acknowledgement behind theirs.
             self._link.subscribe(self._topics.replies(name, self._name), 0)
@@ -242,7 +244,7 @@ class Tier1Node:
         wake: Callable[[], None],
     ) -> Lane:
         node, limits = self._config.node, config.escalation.backlog
-        folder = self._config.state_dir / self._worker.file_name("backlog")
+        path = self._backlog_path(name, self._worker)
         pipeline = Tier1Pipeline(
             name=name,
             node=node,
@@ -257,7 +259,7 @@ class Tier1Node:
             pipeline=name,
             reply_to=self._name,
             config=config.escalation,
-            spool=Spool(folder / f"{name}.sqlite", SpoolLimits(limits.max_bytes, limits.max_age_s)),
+            spool=Spool(path, SpoolLimits(limits.max_bytes, limits.max_age_s)),
             rng=rng,
             metrics=self._metrics,
         )
@@ -269,6 +271,12 @@ class Tier1Node:
             backlog=backlog,
             receiver=self._name,
         )
+
+    def _backlog_path(self, pipeline: str, worker: Worker) -> Path:
+        """Returns where a worker's backlog is. One that leaves comes back to none."""
+        if worker.leaves and worker == self._worker:
+            return Path(":memory:")
+        return self._config.state_dir / worker.file_name("backlog") / f"{pipeline}.sqlite"
 
     def _make_shares(self, rng: random.Random) -> SampleShares:
         seed = rng.getrandbits(63)

@@ -8,6 +8,7 @@ import random
 import uuid
 from collections import OrderedDict
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -76,13 +77,23 @@ class Backlog:
         self._place = 0
         self._sent: OrderedDict[tuple[int, ...], str] = OrderedDict()
 
-    def start(self) -> None:
+    def start(self, left: Sequence[Path] = ()) -> None:
         """Opens the spool.
 
+        Args:
+            left: spools of processes that the node no longer has; they are taken over.
+
         Raises:
-            StorageError: it cannot be opened.
+            StorageError: the own one cannot be opened.
         """
         self._spool.open()
+        for path in left:
+            try:
+                count = self._spool.adopt(path)
+            except StorageError as error:
+                log.error("the backlog of a worker that is no more stays: %s", error)
+            else:
+                log.info("took over %d messages of %s", count, path)
 
     # In comes what could not be asked
 

@@ -56,6 +56,13 @@ class Worker(msgspec.Struct, frozen=True):
         return self.index >= self.count
 
     @property
+    def departed(self) -> tuple[Worker, ...]:
+        """Those whose files are now its own: worker 0 inherits from the ones beyond the count."""
+        if not self.leads:
+            return ()
+        return tuple(Worker(index, self.count) for index in range(self.count, MAX_WORKERS))
+
+    @property
     def client_suffix(self) -> str:
         """What tells its MQTT client id from the node's."""
         return f"-w{self.index}" if self.index else ""

@@ -267,3 +267,29 @@ def test_numbers_of_the_sensor_side_are_replaced(rig: Rig) -> None:
     message = rig.sent(0.0)
     assert all(number < 0 for number in numbers(message))
     assert msgspec.structs.replace(message.samples[0], correlation=1) == escalated(1)
+
+
+def test_the_backlog_of_a_process_that_is_no_more_goes_up_with_the_own_one(tmp_path: Path) -> None:
+    with rig_at(tmp_path / "gone", seed=2) as gone:
+        gone.write(3, now_s=0.0)
+    with rig_at(tmp_path / "own") as rig:
+        rig.write(1, now_s=0.0)
+        rig.backlog.close()
+        rig.backlog.start([tmp_path / "gone" / "backlog.sqlite"])
+        first = rig.sent(10.0)
+        assert rig.backlog.on_reply([each.correlation for each in first.samples])
+        assert [each.id for each in rig.sent(1000.0).samples] == [escalated(3).id]
+
+
+def test_a_backlog_that_cannot_be_taken_over_is_said_and_left(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = tmp_path / "broken.sqlite"
+    broken.write_bytes(b"no database" * 200)
+    with rig_at(tmp_path) as rig:
+        rig.backlog.close()
+        rig.backlog.start([broken])
+        rig.write(1, now_s=0.0)
+        assert rig.send(10.0) is not None
+    assert "the backlog of a worker that is no more stays" in caplog.text
+    assert broken.exists()

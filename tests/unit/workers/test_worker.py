@@ -85,3 +85,10 @@ def test_sensors_are_spread_over_the_workers() -> None:
 )
 def test_workers_share_the_threads_of_the_node(available: int, count: int, each: int) -> None:
     assert Worker(0, count).threads(available) == each
+
+
+def test_worker_0_inherits_from_those_that_the_node_no_longer_has() -> None:
+    departed = Worker(0, 3).departed
+    assert [worker.index for worker in departed] == list(range(3, MAX_WORKERS))
+    assert all(worker.leaves for worker in departed)
+    assert Worker(1, 3).departed == ()
