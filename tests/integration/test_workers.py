@@ -6,6 +6,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -285,6 +287,29 @@ def test_a_node_whose_model_cannot_serve_says_so_and_ends(hierarchy: Hierarchy) 
     eventually(lambda: not node.alive, "the node has ended")
     assert "tier1.onnx does not load" in node.log
     assert "started again" not in node.log
+
+
+def test_workers_run_the_code_of_their_supervisor_wherever_it_was_started(
+    hierarchy: Hierarchy, tmp_path: Path
+) -> None:
+    for name in ("shared", "tier1"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('not this one')")
+    hierarchy.add(
+        "tier1", "edge-1", {"workers": 2, "pipelines": {"meter": hierarchy.tier1_pipeline()}}
+    )
+    program = str(Path(sys.executable).with_name("escalon"))
+    log_path = hierarchy.folder / "edge-1.log"
+    with hierarchy.observer() as observer, log_path.open("wb") as log:
+        process = subprocess.Popen(
+            [program, "run", "edge-1.yaml"], stderr=log, stdin=subprocess.DEVNULL, cwd=tmp_path
+        )
+        try:
+            eventually(lambda: log_path.read_text().count("samples are") == 2, "both are there")
+            observer.all_predicted(burst(observer, 20, sure(0)))
+        finally:
+            process.terminate()
+            assert process.wait(TIMEOUT_S) == 0
 
 
 def runs(pid: int) -> bool:
