@@ -11,6 +11,9 @@ from shared.messages import Timestamp
 from shared.mqtt.message import Message
 from tier1.formats.decoded import Rows
 
+MAX_ANSWERED = 4096
+NO_ROWS: Rows = []
+
 
 class Taken(msgspec.Struct, gc=False, eq=False):
     """A message of samples that this node has in hand.
@@ -43,13 +46,13 @@ class Deliveries:
 
     A broker delivers what was not acknowledged again on the next connection, with the DUP flag and
     the same packet identifier (MQTT 3.1.1, section 4.4). This node may well have it in hand still,
-    or have answered it while the connection was away: then it must not answer a second time. There
-    are 65,535 packet identifiers, which bounds what is kept here.
+    or have answered it while the connection was away: then it must not answer a second time. What
+    is under way has one of 65,535 packet identifiers, which bounds it.
     """
 
     def __init__(self) -> None:
         self._under_way: dict[int, Taken] = {}
-        self._answered: dict[int, tuple[str, int]] = {}
+        self._answered: dict[int, int] = {}
 
     def __len__(self) -> int:
         return len(self._under_way)
@@ -77,8 +80,12 @@ class Deliveries:
 
     def answered(self, taken: Taken) -> None:
         """Notes that a sample's answer is on its way, and cannot be lost any more."""
-        if taken.message.qos:
-            self._answered[taken.message.mid] = _mark(taken.message)
+        message, answered = taken.message, self._answered
+        if message.qos:
+            answered.pop(message.mid, None)  # so that it counts as the latest
+            answered[message.mid] = _mark(message)
+            if len(answered) > MAX_ANSWERED:
+                del answered[next(iter(answered))]
 
     def end(self, taken: Taken) -> Message:
         """Forgets a sample that was under way; returns its latest delivery, to be acknowledged."""
@@ -109,6 +116,6 @@ def _same(one: Message, other: Message) -> bool:
     return one.topic == other.topic and one.payload == other.payload
 
 
-def _mark(message: Message) -> tuple[str, int]:
+def _mark(message: Message) -> int:
     """Stands for a message without keeping its payload."""
-    return (message.topic, hash(message.payload))
+    return hash((message.topic, message.payload))

@@ -21,7 +21,7 @@ from shared.slot import Slot
 from tier1.answers import Answer, Answers, Pack, Verdict, sample_id
 from tier1.batch import Judged, Rows, refuse_unfinite, stack
 from tier1.config import Tier1PipelineConfig
-from tier1.deliveries import Taken
+from tier1.deliveries import NO_ROWS, Taken
 from tier1.questions import Question, Questionnaire
 
 Refusal = tuple[Taken, PayloadError]
@@ -120,6 +120,8 @@ class Tier1Pipeline:
         if not batch:
             return ()
         rows = stack(batch, self._shape, self._dtype)
+        for taken in batch:
+            taken.rows = NO_ROWS  # a message waits for its acknowledgement with its numbers else
         refused: list[Refusal] = []
         if rows.dtype.kind == "f" and not np.isfinite(rows).all():
             batch, rows, refused = refuse_unfinite(batch, rows)

@@ -26,7 +26,7 @@ from shared.mqtt.packets import DISCONNECT
 
 TESTED = ("2.2",)
 """The versions of paho with which the contract suite passed."""
-READ_BYTES = 2**18
+READ_BYTES = 2**16
 WRITE_BYTES = 2**18
 LINGER_S = 0.5
 WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)

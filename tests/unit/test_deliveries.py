@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from shared.mqtt.message import Message
-from tier1.deliveries import Deliveries, Taken, made_id
+from tier1.deliveries import MAX_ANSWERED, Deliveries, Taken, made_id
 
 FIRST = Message("p/s/m/samples/cam", b"[1]", 1, 7, 1)
 AGAIN = replace(FIRST, session=2, dup=True)
@@ -63,6 +63,14 @@ def test_a_new_sample_under_the_number_of_an_older_one_leaves_each_its_own_end()
     deliveries.begin(newer)
     assert deliveries.end(older) is FIRST
     assert deliveries.is_under_way(replace(newer.message, session=3, dup=True))
+
+
+def test_only_the_last_answers_are_remembered() -> None:
+    deliveries = Deliveries()
+    for mid in range(1, MAX_ANSWERED + 2):
+        deliveries.answered(taken(replace(FIRST, mid=mid)))
+    assert not deliveries.is_answered(replace(AGAIN, mid=1))
+    assert deliveries.is_answered(replace(AGAIN, mid=2))
 
 
 def test_qos_0_is_never_remembered() -> None:
