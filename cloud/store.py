@@ -232,7 +232,7 @@ def _row(record: TelemetryRecord, received: float) -> dict[str, Any]:
         "tier2_version": record.tier2_version,
         "tier1_scores": _float_bytes(record.tier1_probabilities.array()),
         "tier2_scores": _float_bytes(record.tier2_probabilities.array()),
-        "input": None if record.input is None else _float_bytes(record.input.array()),
+        "input": None if record.input is None else _input_bytes(record.input.array()),
     }
 
 
@@ -240,6 +240,11 @@ def _float_bytes(array: NDArray[Any]) -> bytes:
     if array.dtype != np.float32:
         raise PayloadError("bad_tensor", f"{array.dtype} where float32 is due")
     return array.tobytes()
+
+
+def _input_bytes(array: NDArray[Any]) -> bytes:
+    """Returns an input as it is trained on: the bytes of an image are numbers like others."""
+    return _float_bytes(array.astype(np.float32) if array.dtype == np.uint8 else array)
 
 
 def _stacked(rows: Sequence[bytes]) -> Floats:

@@ -64,6 +64,14 @@ class NodeMetrics:
             "edge_spool_bytes", "Telemetry on the disk that the cloud has not stored yet",
             registry=registry,
         )  # fmt: skip
+        self.backlog_bytes = Gauge(
+            "edge_backlog_bytes", "Hard samples on the disk that could not be asked yet",
+            ["pipeline"], registry=registry,
+        )  # fmt: skip
+        self.breaker_open = Gauge(
+            "edge_breaker_open", "1 while the next tier does not answer in time and is left alone",
+            ["pipeline"], registry=registry,
+        )  # fmt: skip
         self.model_info = Gauge(
             "edge_model_info", "1 for the model that serves a pipeline",
             ["pipeline", "model", "version"], registry=registry,

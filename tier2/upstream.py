@@ -11,6 +11,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
+from shared.cascade.breaker import State
 from shared.cascade.config import EscalationConfig
 from shared.cascade.escalator import Escalator
 from shared.cascade.gate import inclusion_probability
@@ -120,6 +121,9 @@ class Upstream:
         self._config = config
         self._metrics = metrics
         self._escalator: Escalator[Asked] = Escalator(config, rng)
+        metrics.breaker_open.labels(pipeline=pipeline).set_function(
+            lambda: self._escalator.state is not State.CLOSED
+        )
         self._correlations = itertools.count(rng.getrandbits(62))
 
     def ask(

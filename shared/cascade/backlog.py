@@ -63,6 +63,7 @@ class Backlog:
         metrics: NodeMetrics,
     ) -> None:
         self._node = node
+        self._pipeline = pipeline
         self._reply_to = reply_to
         self._config = config.backlog
         self._spool = spool
@@ -87,6 +88,8 @@ class Backlog:
             StorageError: the own one cannot be opened.
         """
         self._spool.open()
+        shown = self._metrics.backlog_bytes.labels(pipeline=self._pipeline)
+        shown.set_function(lambda: self._spool.payload_bytes)
         for path in left:
             try:
                 count = self._spool.adopt(path)

@@ -62,6 +62,11 @@ class Rig:
         assert message is not None
         return message
 
+    @property
+    def shown_bytes(self) -> float | None:
+        registry = self.metrics.registry
+        return registry.get_sample_value("edge_backlog_bytes", {"pipeline": "meter"})
+
     def drops(self, reason: str) -> float:
         found = self.metrics.registry.get_sample_value("edge_drops_total", {"reason": reason})
         return found or 0.0
@@ -143,8 +148,9 @@ def test_one_message_is_on_its_way_at_a_time(rig: Rig) -> None:
 
 def test_what_is_confirmed_is_gone(rig: Rig) -> None:
     rig.write(1, now_s=0.0)
+    assert rig.shown_bytes == rig.spool.payload_bytes > 0
     rig.backlog.on_reply(numbers(rig.sent(0.0)))
-    assert rig.spool.payload_bytes == 0
+    assert rig.shown_bytes == rig.spool.payload_bytes == 0
     assert rig.send(1000.0) is None
 
 

@@ -113,6 +113,12 @@ def test_what_came_since_an_instant_comes_back_oldest_first_with_its_scores(
     assert data.audit.tolist() == [False, True, False]
 
 
+def test_the_bytes_of_an_image_are_trained_on_as_numbers(store: TelemetryStore) -> None:
+    image = msgspec.structs.replace(record(1), input=Tensor.of(np.array([0, 7, 255], np.uint8)))
+    assert store.add(batch("a", image), 10.0) == Stored(True, 1, 0)
+    assert store.since("meter", 0.0, SHAPE).inputs.tolist() == [[0.0, 7.0, 255.0]]
+
+
 def test_inputs_of_another_shape_are_left_out(store: TelemetryStore) -> None:
     wide = msgspec.structs.replace(record(2), input=Tensor.of(np.zeros(5, np.float32)))
     store.add(batch("a", record(1), wide), 10.0)

@@ -224,6 +224,7 @@ def test_a_dead_region_is_left_alone_after_a_while(echo: Model) -> None:
     outcome = rig.ask(UNSURE, first=5, now_s=2.0)
     assert outcome.escalations == []
     assert told(outcome).keys() == {5}
+    assert rig.value("edge_breaker_open", pipeline="meter") == 1
 
 
 def test_malformed_scores_go_up_and_without_an_answer_stay_unanswered(echo: Model) -> None:
