@@ -52,6 +52,8 @@ def answering(model: Path, features: int, qos: int, pack: int) -> Json:
             "dtype": "float32",
             "pack": {"max_samples": pack},
         }
+        # A batch of its own for each pack would be the default's; sixteen of them share one here.
+        pipeline["batching"] = {"max_batch_size": 16 * pack}
     return pipeline
 
 

@@ -109,7 +109,7 @@ def made_id(message: Message, receiver: str) -> str:
     if not message.qos:
         return uuid.uuid4().hex
     head = f"{receiver}\0{message.topic}\0".encode() + message.mid.to_bytes(2, "big")
-    return hashlib.blake2b(head + message.payload, digest_size=16).hexdigest()
+    return hashlib.sha256(head + message.payload).hexdigest()[:32]
 
 
 def _same(one: Message, other: Message) -> bool:
