@@ -83,9 +83,12 @@ class Lane:
             PayloadError: it is none, or not on its own topic.
         """
         escalation = unpack(message.payload, Escalation)
-        own_topic = self._topics.escalations(self._name, address_of(escalation))
-        if escalation.pipeline != self._name or message.topic != own_topic:
-            problem = f"an escalation of {escalation.node!r} does not belong here"
+        node, address = escalation.node, address_of(escalation)
+        # The workers of a node have their own addresses, and none may have another's replies.
+        is_own_address = address == node or address.startswith(f"{node}.")
+        is_own_topic = message.topic == self._topics.escalations(self._name, node)
+        if escalation.pipeline != self._name or not (is_own_topic and is_own_address):
+            problem = f"an escalation of {node!r}, to be answered to {address!r}, is not right here"
             raise PayloadError("bad_topic", problem)
         return escalation
 

@@ -182,17 +182,27 @@ class Backlog:
         """
         if not correlations or correlations[0] >= 0:
             return False
-        key = self._sent.get(tuple(correlations))
+        if self._remove(tuple(correlations)):
+            self._failures = 0
+            self._next_s = -math.inf
+        return True
+
+    def discard(self, message: Escalation) -> None:
+        """Drops a message that ``next`` returned and that can never be sent, and counts it."""
+        if self._remove(tuple(sample.correlation for sample in message.samples)):
+            self._metrics.drops.labels(reason="backlog_unsendable").inc()
+
+    def _remove(self, correlations: tuple[int, ...]) -> bool:
+        """Removes a message that was sent; returns whether it is gone by that."""
+        key = self._sent.get(correlations)
         if key is None:
-            return True
+            return False
         try:
             self._spool.remove((key,))
         except StorageError as error:
-            log.error("the backlog keeps what is confirmed: %s", error)
-            return True
-        del self._sent[tuple(correlations)]
-        self._failures = 0
-        self._next_s = -math.inf
+            log.error("the backlog keeps what it should not: %s", error)
+            return False
+        del self._sent[correlations]
         return True
 
     def _commit(self) -> None:

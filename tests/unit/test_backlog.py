@@ -268,6 +268,15 @@ def test_many_unconfirmed_messages_are_all_tried_in_bounded_memory(rig: Rig) -> 
     assert len(rig.backlog._sent) <= MAX_SENT
 
 
+def test_a_message_that_can_never_be_sent_is_dropped_and_counted(rig: Rig) -> None:
+    rig.write(1, now_s=0.0)
+    message = rig.sent(0.0)
+    rig.backlog.discard(message)
+    rig.backlog.discard(message)
+    assert rig.drops("backlog_unsendable") == 1
+    assert rig.spool.payload_bytes == 0
+
+
 def test_numbers_of_the_sensor_side_are_replaced(rig: Rig) -> None:
     rig.write(1, now_s=0.0)
     message = rig.sent(0.0)

@@ -151,9 +151,23 @@ def test_a_worker_of_the_asking_node_is_answered_on_its_own_topic(tmp_path: Path
         1, "tier1-a", "meter", "3", 60_000.0, 0, 0, (escalated(1),), array, array,
         reply_to="tier1-a.w1",
     )  # fmt: skip
-    rig.send("escalon/plant/meter/escalations/tier1-a.w1", pack(message))
+    rig.send(ESCALATIONS, pack(message))
     rig.turn()
     assert len(rig.broker.payloads("escalon/plant/meter/replies/tier1-a.w1")) == 1
+
+
+@pytest.mark.parametrize(
+    ("node", "address"),
+    [("tier1-a", "tier1-b"), ("tier1-a", "tier1-ab"), ("tier1-b", ""), ("tier1-b", "tier1-a")],
+)
+def test_no_node_asks_in_anothers_name_or_has_anothers_replies(
+    tmp_path: Path, node: str, address: str
+) -> None:
+    rig = Rig(tmp_path)
+    rig.ask(SURE, node=node, reply_to=address)
+    rig.turn()
+    assert rig.drops("bad_topic") == 1
+    assert not [each for each in rig.broker.published if "/replies/" in each.topic]
 
 
 def test_a_backlog_is_confirmed_only_once_its_records_are_on_the_disk(
