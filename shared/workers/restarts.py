@@ -27,7 +27,7 @@ class Restarts:
     A process that ends is started again, whatever its end. The delay doubles from one short life to
     the next, up to a cap, and is jittered by half, so that workers do not come back as one. There
     are two exceptions: a worker that leaves and has done so is done; and if a worker's very first
-    process ends with an error that it has said, the node cannot start, as it could not without
+    process soon ends with an error that it has said, the node cannot start, as it could not without
     workers.
 
     Args:
@@ -49,10 +49,11 @@ class Restarts:
             lived_s: how long it lived.
         """
         self._lives += 1
-        self._short_lives = 0 if lived_s >= STEADY_S else self._short_lives + 1
+        is_short = lived_s < STEADY_S
+        self._short_lives = self._short_lives + 1 if is_short else 0
         if self._worker.leaves:
             return Verdict.DONE if code == 0 else Verdict.START_AGAIN
-        if code == SAID_ERROR and self._lives == 1:
+        if code == SAID_ERROR and self._lives == 1 and is_short:
             return Verdict.GIVE_UP
         return Verdict.START_AGAIN
 

@@ -18,6 +18,7 @@ import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
+from shared.messages import SCHEMA_VERSION, Telemetry, TelemetryAck, pack, unpack
 from tests.integration.hierarchy import (
     PREFIX,
     SITE,
@@ -44,8 +45,9 @@ SENSORS = [f"cam-{number}" for number in range(8)]
 class Plant:
     """A tier-1 node with workers at a broker."""
 
-    def __init__(self, hierarchy: Hierarchy, workers: int) -> None:
+    def __init__(self, hierarchy: Hierarchy, workers: int, protocol: str = "3.1.1") -> None:
         self.hierarchy = hierarchy
+        self._broker = {"url": hierarchy.broker.url, "protocol": protocol}
         self.node = self.configure(workers)
         self.node.start()
         self.await_workers(workers)
@@ -53,8 +55,8 @@ class Plant:
     def configure(self, workers: int) -> Node:
         """Writes the node's YAML."""
         pipeline = self.hierarchy.tier1_pipeline(releases=self.hierarchy.releases(CHANNEL))
-        config: Json = {"workers": workers, "pipelines": {"meter": pipeline}}
-        return self.hierarchy.add("tier1", "edge-1", config)
+        config: Json = {"pipelines": {"meter": pipeline}, "broker": self._broker}
+        return self.hierarchy.add("tier1", "edge-1", {"workers": workers, **config})
 
     def reconfigure(self, workers: int) -> None:
         """Starts the node that was stopped with another number of workers."""
@@ -173,11 +175,84 @@ def test_every_worker_gets_the_answers_to_its_own_questions(hierarchy: Hierarchy
         assert set(seen_ids(observer).values()) == {1}
 
 
-def test_no_acknowledged_sample_is_lost_when_a_worker_is_killed_under_traffic(
-    hierarchy: Hierarchy,
+@pytest.fixture
+def hub(hierarchy: Hierarchy) -> Node:
+    """A tier-2 node with two workers, asked by a node without, one question a message."""
+    escalation = {"deadline_ms": 5000, "audit_share": 0, "max_batch_samples": 1}
+    pipeline = hierarchy.tier1_pipeline(escalation=escalation)
+    hierarchy.start("tier1", "edge-1", {"pipelines": {"meter": pipeline}})
+    hub = configure_hub(hierarchy, workers=2)
+    hub.start()
+    shared = "escalations are shared with the other nodes"
+    eventually(lambda: hub.log.count(shared) == 2, "both workers share the questions")
+    return hub
+
+
+def configure_hub(hierarchy: Hierarchy, workers: int) -> Node:
+    """Writes the YAML of the tier-2 node."""
+    telemetry = {"max_delay_s": 0.1, "retry_s": 0.5}
+    pipelines = {"meter": hierarchy.tier2_pipeline()}
+    config: Json = {"workers": workers, "telemetry": telemetry, "pipelines": pipelines}
+    return hierarchy.add("tier2", "hub", config)
+
+
+def telemetry(observer: Observer) -> dict[str, dict[str, set[str]]]:
+    """Returns which samples are in which batch of which sender."""
+    found: dict[str, dict[str, set[str]]] = {}
+    for seen in observer.seen("/telemetry/"):
+        message = unpack(seen.payload, Telemetry)
+        batches = found.setdefault(message.sender, {})
+        batches[message.batch] = {record.sample.id for record in message.records}
+    return found
+
+
+def test_workers_of_tier2_share_the_questions_and_report_under_names_of_their_own(
+    hierarchy: Hierarchy, hub: Node
 ) -> None:
     with hierarchy.observer() as observer:
-        plant = Plant(hierarchy, 2)
+        identities = burst(observer, 40, unsure(0))
+        observer.all_predicted(identities)
+        assert {one["decided_by"] for one in observer.predictions()} == {"tier2"}
+
+        def recorded() -> Counter[str]:
+            batches = [each for sender in telemetry(observer).values() for each in sender.values()]
+            return Counter(sample for batch in batches for sample in batch)
+
+        observer.until(lambda: set(recorded()) == set(identities), "all are reported")
+        assert set(recorded().values()) == {1}
+        assert set(telemetry(observer)) == {"hub", "hub.w1"}
+        births = [
+            seen for seen in observer.seen("/nodes/hub/state") if seen.json["state"] == "online"
+        ]
+        assert len(births) == 1
+
+
+def test_a_worker_of_tier2_leaves_when_the_cloud_has_its_telemetry(
+    hierarchy: Hierarchy, hub: Node
+) -> None:
+    with hierarchy.observer() as observer:
+        observer.all_predicted(burst(observer, 40, unsure(0)))
+        observer.until(lambda: "hub.w1" in telemetry(observer), "worker 1 has something to report")
+        assert hub.stop() == 0
+        mark = observer.mark()
+        hub = configure_hub(hierarchy, workers=1)
+        hub.start()
+        # Nobody has acknowledged its telemetry, so it comes again, from the disk.
+        observer.until(lambda: observer.seen("/telemetry/hub.w1", mark), "worker 1 again")
+        assert "worker 1 has left" not in hub.log
+        batches = tuple(telemetry(observer)["hub.w1"])
+        ack = pack(TelemetryAck(SCHEMA_VERSION, batches))
+        observer.publish(f"{PREFIX}/{SITE}/telemetry-acks/hub.w1", ack)
+        eventually(lambda: "worker 1 has left" in hub.log, "worker 1 has left")
+        observer.all_predicted(burst(observer, 20, unsure(1)))
+
+
+@pytest.mark.parametrize("protocol", ["3.1.1", "5"])
+def test_no_acknowledged_sample_is_lost_when_a_worker_is_killed_under_traffic(
+    hierarchy: Hierarchy, protocol: str
+) -> None:
+    with hierarchy.observer() as observer:
+        plant = Plant(hierarchy, 2, protocol)
         everything = burst(observer, 40, sure(0))
         # Nobody answers these questions for two seconds: they are in hand when the worker dies.
         everything += burst(observer, 60, unsure(0))
@@ -238,12 +313,12 @@ def test_a_release_reaches_every_worker(hierarchy: Hierarchy) -> None:
         assert len(serving.findall(plant.node.log)) == 4, "a new life begins with the release"
 
 
-@pytest.mark.parametrize("fewer", [1, 2])
+@pytest.mark.parametrize(("fewer", "protocol"), [(1, "3.1.1"), (2, "5")])
 def test_the_share_of_workers_that_are_no_more_is_answered_and_then_goes_to_the_others(
-    hierarchy: Hierarchy, fewer: int
+    hierarchy: Hierarchy, fewer: int, protocol: str
 ) -> None:
     with hierarchy.observer() as observer:
-        plant = Plant(hierarchy, 3)
+        plant = Plant(hierarchy, 3, protocol)
         assert plant.node.stop() == 0
         # They wait in the sessions of all three.
         everything = burst(observer, 60, sure(0))

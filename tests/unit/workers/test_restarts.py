@@ -40,6 +40,10 @@ def test_a_node_whose_worker_cannot_even_start_gives_up_as_it_would_without_work
     assert restarts().ended(1, 0.3) is Verdict.GIVE_UP
 
 
+def test_a_first_life_that_was_long_had_started_well() -> None:
+    assert restarts().ended(1, STEADY_S) is Verdict.START_AGAIN
+
+
 def test_the_delay_doubles_up_to_a_cap() -> None:
     under_test = restarts()
     delays = []
