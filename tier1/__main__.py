@@ -40,7 +40,12 @@ def run(config: Tier1Config, worker: Worker) -> None:
     presence = kind(config, config.role, url, metrics.conflicts)
     persistent = any(pipeline.delivery == "at_least_once" for pipeline in config.pipelines.values())
     link = open_link(
-        config, config.broker, config.role, persistent=persistent, suffix=worker.client_suffix
+        config,
+        config.broker,
+        config.role,
+        persistent=persistent,
+        suffix=worker.client_suffix,
+        receive_maximum=config.receive_maximum,
     )
     waker = Waker()
     node = Tier1Node(

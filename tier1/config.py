@@ -87,6 +87,16 @@ class Tier1Config(TierConfig):
     pipelines: dict[Name, Tier1PipelineConfig] = Field(min_length=1)
     """What this node answers, by the pipeline's name."""
 
+    @property
+    def receive_maximum(self) -> int | None:
+        """How many samples a broker may have under way to this node; None for any number.
+
+        So many that none finds the queue full which would leave it to the broker: an unacknowledged
+        one is all that it may be (MQTT 5, section 3.1.2.11.3).
+        """
+        batching = [pipeline.batching for pipeline in self.pipelines.values()]
+        return min((each.queue_size for each in batching if each.overflow == "block"), default=None)
+
     def part(self, worker: Worker) -> Self:
         """Returns what one of the node's workers goes by: its part of what the node may use."""
         pipelines = {

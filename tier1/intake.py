@@ -43,6 +43,7 @@ class Intake:
         self._metrics = metrics
         self._routes: dict[str, Route] = {}
         self._deferred = 0
+        self._restarts = 0
 
     def on_connected(self) -> None:
         """Forgets what was left to the broker: it brings that again now."""
@@ -93,9 +94,21 @@ class Intake:
         self._link.done(message)
 
     def poll(self) -> None:
-        """Has the broker bring again what there was no room for: it does at a new connection."""
-        if self._deferred and not any(lane.pipeline.waiting for lane in self._lanes):
-            log.info("%d samples were left to the broker; connecting anew", self._deferred)
+        """Has the broker bring again what there was no room for: it does at a new connection.
+
+        Not before it has acknowledged every answer, or it would get some of them twice.
+        """
+        if not self._deferred or any(lane.pipeline.waiting for lane in self._lanes):
+            return
+        if self._link.settled:
+            self._restarts += 1
+            # After 1, 2, 4, 8, ... times: a queue may be full all day.
+            if self._restarts.bit_count() == 1:
+                log.info(
+                    "%d samples were left to the broker; connecting anew to have them (%d times)",
+                    self._deferred,
+                    self._restarts,
+                )
             self._deferred = 0
             self._link.restart()
 

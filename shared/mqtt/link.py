@@ -85,6 +85,7 @@ class Link:
         self._connected = False
         self._closing = False
         self._ended = False
+        self._restarting = False
         self._accepted = False
         self._unreachable = False
         self._trouble: Trouble | None = None
@@ -182,6 +183,7 @@ class Link:
         A broker then brings again what is unacknowledged in a persistent session.
         """
         self._trouble = Trouble(f"connecting anew to {self.broker.url}")
+        self._restarting = self._connected
         self._close_socket()
 
     def contested(self) -> None:
@@ -297,7 +299,11 @@ class Link:
         if self._ended:
             self._ended = False
             self._give_up(self._wire.end(soon=reconnects.is_young(now_s)))
-            reconnects.failed(now_s, slow=trouble is not None and trouble.needs_a_person)
+            if self._restarting:
+                reconnects.restarted(now_s)
+            else:
+                reconnects.failed(now_s, slow=trouble is not None and trouble.needs_a_person)
+            self._restarting = False
         if trouble is not None:
             level = logging.ERROR if trouble.needs_a_person else logging.WARNING
             troubles.say(level, trouble.text, now_s)

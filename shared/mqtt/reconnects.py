@@ -61,6 +61,14 @@ class Reconnects:
             ceiling_s = SLOW_DELAY_S
         self.due_s = now_s + ceiling_s * self._rng.uniform(0.5, 1.0)
 
+    def restarted(self, now_s: float) -> None:
+        """A connection that served was ended on purpose: the next may begin at once."""
+        if self._contested:
+            self.failed(now_s)
+            return
+        self._accepted_s = None
+        self.due_s = now_s
+
     def is_young(self, now_s: float) -> bool:
         """Whether the connection that stands has not lived for long yet."""
         return self._accepted_s is None or now_s - self._accepted_s < STEADY_S

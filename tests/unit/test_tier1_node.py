@@ -196,7 +196,9 @@ def test_a_full_queue_can_leave_the_rest_to_the_broker_which_brings_it_again(
     assert rig.ids == ["a"]
     assert rig.acknowledged == [1]
     assert rig.value("edge_deferrals_total") == 2
-    # It connected anew to have them: a new session, in which they come again.
+    assert rig.link.session == 1
+    # Its answer is acknowledged: it connects anew, and in the new session they come again.
+    rig.turn()
     assert rig.link.session == 2
     rig.node.on_connected(rig.link)
     for message in messages[1:]:
