@@ -69,6 +69,7 @@ class Outbox:
         self._kept: dict[int, tuple[bytes, OnAck | None]] = {}
         self._held: deque[int] = deque()
         self._expires_s: dict[int, float] = {}
+        self._standing = False
         self._progress = False
         self._futile_connections = 0
 
@@ -147,6 +148,7 @@ class Outbox:
         Returns:
             What to send first.
         """
+        self._standing = True
         self._expire(now_s)
         held = set(self._held)
         for mid, (packet, on_ack) in self._kept.items():
@@ -159,7 +161,7 @@ class Outbox:
         return self.release()
 
     def lost(self, *, soon: bool) -> Refusal | None:
-        """Ends a connection.
+        """Ends a connection, or an attempt at one, which says nothing about a message.
 
         A broker that ends the connection over a message (its size, a forbidden topic) would get it
         again at the next one, and again: nothing would go through any more. A broker acknowledges
@@ -172,8 +174,8 @@ class Outbox:
         Returns:
             The message that is given up, if one is.
         """
-        sent = len(self._kept) > len(self._held)
-        progress, self._progress = self._progress, False
+        sent = self._standing and len(self._kept) > len(self._held)
+        progress, self._standing, self._progress = self._progress, False, False
         if progress or not soon:
             self._futile_connections = 0
         elif sent:
