@@ -75,11 +75,11 @@ class Judged(msgspec.Struct, frozen=True, gc=False):
         spec: of the model.
         probabilities: float32 [N, labels].
         accepted: what this tier answers itself.
-        audits: what the audit drew.
         labels: index of the likeliest label.
         confidences: its probability, rounded.
         reasons: why it is answered here or asked.
         asked: which samples tier-2 is to see.
+        audited: what the audit drew of them.
     """
 
     batch: Sequence[Taken]
@@ -87,11 +87,11 @@ class Judged(msgspec.Struct, frozen=True, gc=False):
     spec: ModelSpec
     probabilities: Floats
     accepted: list[bool]
-    audits: list[bool]
     labels: list[int]
     confidences: list[float]
     reasons: list[Reason]
     asked: list[int]
+    audited: frozenset[int]
 
     @classmethod
     def of(
@@ -113,12 +113,17 @@ class Judged(msgspec.Struct, frozen=True, gc=False):
             spec,
             probabilities,
             decisions.accepted.tolist(),
-            decisions.audits.tolist(),
             decisions.labels.tolist(),
             decisions.confidences.astype(np.float64).round(6).tolist(),
             reasons,
             asked,
+            frozenset(decisions.audited),
         )
+
+    @property
+    def unsure(self) -> int:
+        """How many samples tier-1 does not answer itself."""
+        return self.accepted.count(False)
 
     def verdict(self, row: int, decided_by: DecidedBy = "tier1") -> Verdict:
         """Returns tier-1's own verdict on a sample."""
@@ -166,7 +171,7 @@ class Judged(msgspec.Struct, frozen=True, gc=False):
                 row - firsts[place],
                 None if accepted else packs.get(place),
                 accepted,
-                self.audits[row],
+                row in self.audited,
                 self.verdict(row, "fallback"),
                 self.labels[row],
                 self.rows[row],

@@ -221,8 +221,14 @@ class Tier1Node:
                 self._carry_out(lane, lane.pipeline.withdraw(escalation, time.monotonic()))
 
     def _escalate(self, lane: Lane, message: bytes, expiry_s: float | None) -> bool:
+        """Hands questions to the link; returns False if they do not go out now, or ever."""
         topic = self._topics.escalations(lane.pipeline.name, self._config.node)
-        return self._link.publish(topic, message, expiry_s=expiry_s)
+        try:
+            return self._link.publish(topic, message, expiry_s=expiry_s)
+        except PayloadError as error:
+            log.error("%s: %s", topic, error)
+            self._metrics.drops.labels(reason=f"escalation_{error.reason}").inc()
+            return False
 
     def _send_backlog(self, lane: Lane, now_s: float) -> None:
         """Puts what could not be asked on the disk, and sends of it while tier-2 has time."""

@@ -10,8 +10,9 @@ from itertools import islice
 import numpy as np
 
 from shared.batcher import Batcher
+from shared.cascade.audit import Audit
 from shared.cascade.escalator import Escalator
-from shared.cascade.gate import decide, draw
+from shared.cascade.gate import decide
 from shared.errors import PayloadError
 from shared.messages import DecidedBy, EscalatedSample, Escalation, Reason, Reply
 from shared.metrics import NodeMetrics
@@ -72,9 +73,8 @@ class Tier1Pipeline:
         batching, escalation = config.batching, config.escalation
         self.name = name
         self.slot = Slot(name, metrics)
-        self._rng = rng
+        self._audit = Audit(escalation.audit_share, rng)
         self._metrics = metrics
-        self._audit_share = escalation.audit_share
         self._batcher: Batcher[Taken] = Batcher(
             batching.max_batch_size, batching.max_delay_ms / 1000, batching.queue_size
         )
@@ -146,12 +146,12 @@ class Tier1Pipeline:
             return None
         outcome = Outcome()
         for (batch, rows), model, scored in finished:
-            draws = draw(self._rng, len(rows))
-            decisions = decide(scored, model.spec.calibration.threshold, self._audit_share, draws)
+            decisions = decide(
+                scored, model.spec.calibration.threshold, self._audit.draw(len(rows))
+            )
             judged = Judged.of(batch, rows, model.spec, scored.probabilities, decisions)
             packs = self._answer_the_sure(judged, outcome, now_s)
-            unsure = judged.accepted.count(False)
-            self._questionnaire.count(len(rows), unsure)
+            self._questionnaire.count(len(rows), judged.unsure)
             if judged.asked:
                 self._ask(list(judged.questions(packs)), outcome, now_s, reachable=reachable)
         return outcome

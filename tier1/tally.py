@@ -18,23 +18,24 @@ class Tally:
 
     def __init__(self, metrics: NodeMetrics) -> None:
         self._metrics = metrics
-        self._counts: Counter[tuple[DecidedBy, Reason]] = Counter()
-        self._latencies_s: list[float] = []
+        self._answers: list[Answer] = []
 
     def add(self, answer: Answer) -> None:
-        """Counts an answer that goes out; a correction answers nothing anew."""
-        counts = answer.tally()
-        for key, count in counts:
-            self._counts[key] += count
-        if counts:
-            self._latencies_s.append(answer.prediction.latency_ms / 1000)
+        """Notes an answer that goes out."""
+        self._answers.append(answer)
 
     def flush(self) -> None:
-        """Puts what was counted into the metrics."""
-        if not self._latencies_s:
-            return
-        for (by, reason), count in self._counts.items():
+        """Puts what was noted into the metrics; a correction answers nothing anew."""
+        counts: Counter[tuple[DecidedBy, Reason]] = Counter()
+        latencies_s = []
+        for answer in self._answers:
+            tally = answer.tally()
+            for key, count in tally:
+                counts[key] += count
+            if tally:
+                latencies_s.append(answer.prediction.latency_ms / 1000)
+        self._answers.clear()
+        for (by, reason), count in counts.items():
             self._metrics.predictions.labels(decided_by=by, reason=reason).inc(count)
-        self._metrics.latency_seconds.observe(self._latencies_s)
-        self._counts.clear()
-        self._latencies_s.clear()
+        if latencies_s:
+            self._metrics.latency_seconds.observe(latencies_s)

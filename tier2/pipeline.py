@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from shared.batcher import Batcher
-from shared.cascade.gate import decide, draw
+from shared.cascade.audit import Audit
+from shared.cascade.gate import decide
 from shared.messages import Escalation, Reply
 from shared.metrics import NodeMetrics
 from shared.model import Model
@@ -52,7 +53,7 @@ class Tier2Pipeline:
         batching = config.batching
         self.slot = Slot(name, metrics)
         self._config = config
-        self._rng = rng
+        self._audit = Audit(config.escalation.audit_share, rng)
         self._metrics = metrics
         self._admission = Admission(config.layout)
         self._batcher: Batcher[Admitted] = Batcher(
@@ -218,8 +219,7 @@ class Tier2Pipeline:
         decisions = decide(
             scored,
             own_threshold if upstream.threshold is None else upstream.threshold,
-            self._config.escalation.audit_share,
-            draw(self._rng, len(batch)),
+            self._audit.draw(len(batch)),
         )
         return {
             row: Asked(
@@ -228,7 +228,7 @@ class Tier2Pipeline:
                 int(decisions.labels[row]),
                 model.spec,
                 decisions.reason(row),
-                bool(decisions.audits[row]),
+                row in decisions.audited,
             )
             for row in decisions.asked()
             if batch[row].late is None

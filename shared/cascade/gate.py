@@ -1,8 +1,9 @@
-"""The gate: which samples a tier answers itself. Pure; the random draws come in."""
+"""The gate: which samples a tier answers itself. Pure; what the audit drew comes in."""
 
 from __future__ import annotations
 
-import random
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,63 +18,57 @@ class Decisions(NamedTuple):
 
     Attributes:
         accepted: bool [N], this tier answers itself, at once.
-        audits: bool [N], the audit drew the sample, whatever the gate said of it.
-        sound: bool [N], whether the scores were well-formed.
+        sound: bool [N], whether the scores were well-formed; None where all were.
         labels: int [N], index of the likeliest label; 0 where the scores are malformed.
         confidences: float32 [N], its probability, 0 to 1; 0 where the scores are malformed.
+        audited: what the audit drew, by place, whatever the gate said of it.
     """
 
     accepted: Flags
-    audits: Flags
-    sound: Flags
+    sound: Flags | None
     labels: NDArray[np.intp]
     confidences: Floats
+    audited: Sequence[int]
 
     def asked(self) -> list[int]:
         """Returns which samples the next tier is to see, with or without anybody waiting."""
-        return np.flatnonzero(~self.accepted | self.audits).tolist()
+        if np.logical_and.reduce(self.accepted):
+            return list(self.audited)
+        refused: list[int] = (~self.accepted).nonzero()[0].tolist()
+        return sorted({*refused, *self.audited}) if self.audited else refused
 
     def reason(self, row: int) -> Reason:
         """Returns why a sample is answered here, or asked."""
-        if not self.sound[row]:
+        if self.sound is not None and not self.sound[row]:
             return "invalid_scores"
         if not self.accepted[row]:
             return "low_confidence"
-        return "audit" if self.audits[row] else "confident"
+        return "audit" if row in self.audited else "confident"
 
 
-def decide(
-    scored: Scored, threshold: float, audit_share: float, draws: NDArray[np.float64]
-) -> Decisions:
-    """Decides on a batch.
-
-    The audit draws before the gate and from all samples alike: the drawn ones are a uniform sample
-    of the traffic, and what is estimated on them needs no weights. A malformed score is never an
-    easy sample.
+def decide(scored: Scored, threshold: float, audited: Sequence[int] = ()) -> Decisions:
+    """Decides on a batch. A malformed score is never an easy sample.
 
     Args:
         scored: what the model says of N samples.
         threshold: accepts from this certainty on.
-        audit_share: share of samples to audit, 0 to 1.
-        draws: float [N], uniform in [0, 1).
+        audited: what the audit drew of them, by place, ascending.
     """
     probabilities, certainty = scored
-    sound = np.isfinite(certainty)
+    accepted = certainty >= threshold
     labels = probabilities.argmax(axis=1)
     confidences = np.maximum.reduce(probabilities, axis=1)
-    if not np.logical_and.reduce(sound):
-        labels = np.where(sound, labels, 0)
-        confidences = np.where(sound, confidences, np.float32(0))
-    return Decisions(certainty >= threshold, draws < audit_share, sound, labels, confidences)
-
-
-def draw(rng: random.Random, count: int) -> NDArray[np.float64]:
-    """Returns numbers for ``decide``, uniform in [0, 1).
-
-    Not by numpy's generator, which takes a small node 7 MiB.
-    """
-    words = np.frombuffer(rng.randbytes(4 * count), np.uint32)
-    return np.multiply(words, 2.0**-32, dtype=np.float64)
+    # One certainty that is not finite makes the sum so; looking at each costs more.
+    if math.isfinite(np.add.reduce(certainty, dtype=np.float64)):
+        return Decisions(accepted, None, labels, confidences, audited)
+    sound = np.isfinite(certainty)
+    return Decisions(
+        accepted & sound,
+        sound,
+        np.where(sound, labels, 0),
+        np.where(sound, confidences, np.float32(0)),
+        audited,
+    )
 
 
 def inclusion_probability(*, accepted: bool, audit_share: float) -> float:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from numpy.typing import NDArray
 
 from shared.cascade.gate import Decisions, decide, inclusion_probability
 from shared.scores import Floats, score, well_formed
@@ -15,15 +16,12 @@ from shared.scores import Floats, score, well_formed
 NAN = float("nan")
 
 
-def of(rows: Floats, threshold: float, audit_share: float, draws: NDArray[np.float64]
-       ) -> Decisions:  # fmt: skip
-    scored = score(rows, "probabilities", 1.0, "max_probability")
-    return decide(scored, threshold, audit_share, draws)
+def of(rows: Floats, threshold: float, audited: Sequence[int] = ()) -> Decisions:
+    return decide(score(rows, "probabilities", 1.0, "max_probability"), threshold, audited)
 
 
-def one(row: list[float], *, threshold: float = 0.8, audit_share: float = 0.1, draw: float = 0.5
-        ) -> Decisions:  # fmt: skip
-    return of(np.array([row], np.float32), threshold, audit_share, np.array([draw]))
+def one(row: list[float], *, threshold: float = 0.8, audited: bool = False) -> Decisions:
+    return of(np.array([row], np.float32), threshold, [0] if audited else [])
 
 
 def test_a_confident_sample_is_answered_here_and_tier2_does_not_see_it() -> None:
@@ -48,17 +46,17 @@ def test_an_unsure_sample_is_asked_and_sure_to_be_seen() -> None:
 
 
 def test_an_audited_sample_is_answered_here_and_seen_by_tier2_too() -> None:
-    decision = one([0.05, 0.9, 0.05], audit_share=0.1, draw=0.0999)
+    decision = one([0.05, 0.9, 0.05], audited=True)
     assert decision.accepted.tolist() == [True]
-    assert decision.audits.tolist() == [True]
+    assert list(decision.audited) == [0]
     assert decision.reason(0) == "audit"
     assert decision.asked() == [0]
     assert inclusion_probability(accepted=True, audit_share=0.1) == pytest.approx(0.1)
 
 
 def test_the_audit_draws_unsure_samples_alike_and_leaves_their_reason() -> None:
-    decision = one([0.3, 0.4, 0.3], draw=0.05)
-    assert decision.audits.tolist() == [True]
+    decision = one([0.3, 0.4, 0.3], audited=True)
+    assert list(decision.audited) == [0]
     assert decision.accepted.tolist() == [False]
     assert decision.reason(0) == "low_confidence"
 
@@ -83,7 +81,7 @@ def test_a_malformed_score_is_never_an_easy_sample(row: list[float], threshold: 
 
 
 def test_an_empty_batch_gives_no_decisions() -> None:
-    decisions = of(np.zeros((0, 3), np.float32), 0.8, 0.1, np.zeros(0))
+    decisions = of(np.zeros((0, 3), np.float32), 0.8)
     assert decisions.accepted.tolist() == decisions.asked() == []
 
 
@@ -91,9 +89,12 @@ def test_a_threshold_above_one_accepts_nothing() -> None:
     assert not one([1.0, 0.0, 0.0], threshold=2.0).accepted[0]
 
 
-def test_an_audit_share_of_one_audits_all_and_of_none_nothing() -> None:
-    assert one([1.0, 0.0], audit_share=1.0, draw=0.999999).audits[0]
-    assert not one([1.0, 0.0], audit_share=0.0, draw=0.0).audits[0]
+def test_what_is_asked_comes_in_order_and_once() -> None:
+    sure, unsure = [0.05, 0.9, 0.05], [0.3, 0.4, 0.3]
+    rows = np.array([sure, unsure, sure, unsure], np.float32)
+    assert of(rows, 0.8, [0, 1]).asked() == [0, 1, 3]
+    assert of(rows, 0.8).asked() == [1, 3]
+    assert of(rows, 0.1, [2]).asked() == [2]
 
 
 @given(
@@ -103,19 +104,16 @@ def test_an_audit_share_of_one_audits_all_and_of_none_nothing() -> None:
         elements=st.floats(width=32) | st.sampled_from([0.0, 0.5, 1.0]),
     ),
     st.floats(0, 1),
-    st.floats(0, 1),
-    st.integers(0, 2**32),
+    st.sets(st.integers(0, 7)),
 )
 def test_whatever_the_scores_each_sample_gets_one_decision_and_only_sound_ones_are_accepted(
-    rows: Floats, threshold: float, audit_share: float, seed: int
+    rows: Floats, threshold: float, drawn: set[int]
 ) -> None:
-    draws = np.random.default_rng(seed).random(len(rows))
-    decisions = of(rows, threshold, audit_share, draws)
-    sound = well_formed(rows)
-    assert decisions.sound.tolist() == sound.tolist()
-    accepted = decisions.accepted
+    audited = sorted(row for row in drawn if row < len(rows))
+    decisions = of(rows, threshold, audited)
+    sound, accepted = well_formed(rows), decisions.accepted
     assert not (accepted & ~sound).any()
     assert (decisions.confidences[accepted] >= np.float32(threshold)).all()
-    assert set(np.flatnonzero(~accepted)) <= set(decisions.asked())
+    assert decisions.asked() == sorted({*np.flatnonzero(~accepted).tolist(), *audited})
     for row in range(len(rows)):
         assert (decisions.reason(row) == "invalid_scores") == (not sound[row])
