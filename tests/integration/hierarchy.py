@@ -20,7 +20,7 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
@@ -33,6 +33,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from escalon.demo import broker as broker_module
 from escalon.demo.broker import BrokerProcess, is_free, open_broker
+from escalon.demo.broker_programs import find_mosquitto
 from tests.integration.models import (
     LABELS,
     SHAPE,
@@ -98,6 +99,20 @@ class Seen:
         """The payload, read with the standard library."""
         read: Json = json.loads(self.payload)
         return read
+
+
+def mosquitto(folder: Path, settings: str) -> BrokerProcess:
+    """Returns a Mosquitto with more settings than its usual ones; a later line wins."""
+    program = find_mosquitto()
+    assert program is not None
+
+    def command(where: Path, port: int) -> list[str]:
+        argv = program.command(where, port)
+        path = Path(argv[-1])
+        path.write_text(path.read_text() + settings)
+        return argv
+
+    return BrokerProcess(folder, replace(program, command=command))
 
 
 def _without_delay(client: mqtt.Client, data: Any, opened: Any) -> None:
@@ -336,14 +351,19 @@ class Hierarchy:
         folder: for configurations, state and logs.
         kind: which broker.
         two_brokers: whether the cloud has a broker of its own.
+        settings: lines that the site's Mosquitto gets beside its usual ones.
     """
 
-    def __init__(self, folder: Path, kind: BrokerKind, *, two_brokers: bool = False) -> None:
+    def __init__(
+        self, folder: Path, kind: BrokerKind, *, two_brokers: bool = False, settings: str = ""
+    ) -> None:
         self.folder = folder
         self.kind = kind
         self.key = ReleaseKey()
         self.nodes: dict[str, Node] = {}
         self.broker = open_broker(folder / "broker", kind)
+        if settings:
+            self.broker = mosquitto(folder / "broker", settings)
         self.cloud_broker = open_broker(folder / "cloud-broker", kind) if two_brokers else None
 
     def __enter__(self) -> Self:
@@ -503,6 +523,12 @@ def metrics(url: str) -> list[Any]:
     with contextlib.closing(urllib.request.urlopen(url, timeout=TIMEOUT_S)) as response:
         text = response.read().decode()
     return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+
+
+def metric(url: str, name: str, **labels: str) -> float:
+    """Returns a metric's value; 0 where it was never counted."""
+    found = [each for each in metrics(url) if each.name == name and each.labels == labels]
+    return float(found[0].value) if found else 0.0
 
 
 def publish_release(observer: Observer, release: SignedRelease, site: str = "cloud") -> None:
