@@ -122,11 +122,11 @@ class Outbox:
                 continue
             packet, on_ack = kept
             self._bytes -= len(packet)
+            self._progress = True
             if on_ack is not None:
                 told.append(on_ack)
             if self._expires_s:
                 self._expires_s.pop(mid, None)
-        self._progress = True
         return told
 
     def release(self) -> list[bytes]:

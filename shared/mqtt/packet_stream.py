@@ -205,12 +205,15 @@ class PacketStream:
         topic_end = body + 2
         if end >= topic_end:
             topic_end += buffer[body] << 8 | buffer[body + 1]
-        if topic_end + 2 > stop:
+        known_end = topic_end + 2 if buffer[at] & QOS_1 else topic_end
+        if known_end > stop:
             raise ValueError("a PUBLISH that is shorter than its fields")
-        if end < topic_end + 2:
-            self._need_bytes = topic_end + 2 - at
+        if end < known_end:
+            self._need_bytes = known_end - at
             return at
-        mid = buffer[topic_end] << 8 | buffer[topic_end + 1] if buffer[at] & QOS_1 else 0
+        mid = 0
+        if known_end > topic_end:
+            mid = buffer[topic_end] << 8 | buffer[topic_end + 1]
         if mid:
             self.arrivals.mids.append(mid)
         self._skip("too_large", buffer[body + 2 : topic_end], mid, stop - at)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
-CONNECTING_WAIT_S = 0.02
+CONNECTING_WAIT_S = 0.005
 
 
 class Wakes(Protocol):
