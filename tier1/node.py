@@ -10,7 +10,7 @@ from pathlib import Path
 
 from shared.cascade.backlog import Backlog
 from shared.errors import PayloadError
-from shared.messages import Reply, pack, unpack
+from shared.messages import Escalation, Reply, pack, unpack
 from shared.metrics import NodeMetrics
 from shared.mqtt.link import Link
 from shared.mqtt.message import Message
@@ -217,18 +217,24 @@ class Tier1Node:
         for questions in outcome.unasked:
             lane.keep(questions)
         for escalation in outcome.escalations:
-            if not self._escalate(lane, pack(escalation), escalation.budget_ms / 1000):
+            if not self._escalate(lane, escalation):
                 self._carry_out(lane, lane.pipeline.withdraw(escalation, time.monotonic()))
 
-    def _escalate(self, lane: Lane, message: bytes, expiry_s: float | None) -> bool:
+    def _escalate(self, lane: Lane, escalation: Escalation) -> bool:
         """Hands questions to the link; returns False if they do not go out now, or ever."""
         topic = self._topics.escalations(lane.pipeline.name, self._config.node)
+        expiry_s = None if escalation.backlog else escalation.budget_ms / 1000
+        message = pack(escalation)
         try:
-            return self._link.publish(topic, message, expiry_s=expiry_s)
+            taken = self._link.publish(topic, message, expiry_s=expiry_s)
         except PayloadError as error:
             log.error("%s: %s", topic, error)
             self._metrics.drops.labels(reason=f"escalation_{error.reason}").inc()
+            lane.backlog.discard(escalation)
             return False
+        if taken and escalation.backlog:
+            lane.pipeline.charge(len(escalation.samples), len(message))
+        return taken
 
     def _send_backlog(self, lane: Lane, now_s: float) -> None:
         """Puts what could not be asked on the disk, and sends of it while tier-2 has time."""
@@ -236,9 +242,7 @@ class Tier1Node:
         idle = self._link.connected and lane.pipeline.quiet(now_s)
         late = lane.backlog.next(now_s, idle=idle)
         if late is not None:
-            message = pack(late)
-            if self._escalate(lane, message, None):
-                lane.pipeline.charge(len(late.samples), len(message))
+            self._escalate(lane, late)
 
     # Parts
 

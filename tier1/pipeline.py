@@ -11,6 +11,7 @@ import numpy as np
 
 from shared.batcher import Batcher
 from shared.cascade.audit import Audit
+from shared.cascade.breaker import State
 from shared.cascade.escalator import Escalator
 from shared.cascade.gate import decide
 from shared.errors import PayloadError
@@ -82,6 +83,9 @@ class Tier1Pipeline:
             self.slot, config.inference, wake
         )
         self._escalator: Escalator[Question] = Escalator(escalation, rng)
+        metrics.breaker_open.labels(pipeline=name).set_function(
+            lambda: self._escalator.state is not State.CLOSED
+        )
         self._questionnaire = Questionnaire(
             pipeline=name,
             node=node,
