@@ -6,7 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 
-from shared.errors import StorageError
+from shared.errors import PayloadError, StorageError
 from shared.mqtt.link import Link
 from shared.releases.blobs import BlobStore, chunked
 from shared.releases.manifest import Manifest
@@ -81,9 +81,19 @@ class Publication:
                 self._unacknowledged -= 1
                 on_ack()
 
-        taken = self._link.publish(topic, payload, retain=True, on_ack=note_ack)
+        try:
+            taken = self._link.publish(topic, payload, retain=True, on_ack=note_ack)
+        except PayloadError as error:
+            self._give_up(error)
+            return False
         self._unacknowledged += taken
         return taken
+
+    def _give_up(self, error: PayloadError) -> None:
+        """Ends the attempt: this broker takes it never, the next connection's may."""
+        log.error("%s cannot be published: %s", self.manifest.channel, error)
+        self._waiting.clear()
+        self._manifest_sent = True
 
     def _on_chunk_ack(self) -> None:
         self.poll()

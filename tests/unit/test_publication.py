@@ -135,3 +135,19 @@ def test_an_artefact_that_is_gone_from_the_disk_is_an_error_of_storage(rig: Rig)
     with pytest.raises(StorageError):
         rig.publication.begin()
     assert rig.hub.published == []
+
+
+def test_a_release_that_a_broker_can_never_take_is_said_and_tried_on_the_next_connection(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    room, rig.link.max_packet_bytes = rig.link.max_packet_bytes, 50
+    rig.publication.begin()
+    for _ in range(3):
+        rig.link.receive()
+        rig.publication.poll()
+    assert rig.hub.published == []
+    assert caplog.text.count("cannot be published") == 1
+    rig.link.max_packet_bytes = room
+    rig.publication.begin()
+    rig.acknowledge_all()
+    assert rig.manifests == [rig.envelope]
