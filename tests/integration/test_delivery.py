@@ -259,6 +259,49 @@ def test_what_a_node_has_in_hand_is_answered_once_though_the_broker_forgot_it(
     assert {mark: len(several) for mark, several in answers.items()} == dict.fromkeys(marks, 1)
 
 
+# A connection that ends between an answer and the acknowledgement of its sample
+
+
+def is_acknowledgement_of_a_sample(passed: Passed) -> bool:
+    """Samples are all that a tier-1 node gets at QoS 1."""
+    return passed.kind == PUBACK and not passed.to_node
+
+
+def test_sample_whose_acknowledgement_was_lost_is_acknowledged_and_not_answered_again(
+    tmp_path: Path,
+) -> None:
+    ledger = Ledger()
+    with tapped_node(tmp_path, SAVES_EACH_CHANGE, deadline_ms=200) as tapped:
+        wiretap = tapped.wiretap
+        with Sensor(ledger, tapped.hierarchy.broker.port, samples_topic("cam-1")) as sensor:
+            wiretap.cuts = is_acknowledgement_of_a_sample
+            (mark,) = sensor.send([ledger.sample(sure(0), with_id=False)])
+            tapped.until_answered({mark})
+            wiretap.cuts = lambda passed: False
+            eventually(
+                lambda: any(map(is_acknowledgement_of_a_sample, wiretap.passed)),
+                "the acknowledgement again",
+            )
+        assert len(account(wiretap.passed).answers[mark]) == 1
+
+
+def test_next_life_of_a_node_gives_a_sample_the_id_that_the_last_one_made(tmp_path: Path) -> None:
+    ledger = Ledger()
+    with tapped_node(tmp_path, SAVES_EACH_CHANGE, deadline_ms=200) as tapped:
+        node = tapped.hierarchy.nodes["edge-1"]
+        with Sensor(ledger, tapped.hierarchy.broker.port, samples_topic("cam-1")) as sensor:
+            tapped.wiretap.cuts = is_acknowledgement_of_a_sample
+            (mark,) = sensor.send([ledger.sample(sure(0), with_id=False)])
+            tapped.until_answered({mark})
+            node.kill()
+            tapped.wiretap.cuts = lambda passed: False
+            tapped.hierarchy.restart(node)
+            eventually(
+                lambda: len(account(tapped.wiretap.passed).answers[mark]) == 2, "a second answer"
+            )
+        assert_same_id_each_time(account(tapped.wiretap.passed).answers, {mark})
+
+
 # At most once
 
 

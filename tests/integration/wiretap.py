@@ -6,6 +6,7 @@ import contextlib
 import select
 import socket
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -37,16 +38,20 @@ class Passed(NamedTuple):
 
 
 class Wiretap:
-    """Passes bytes on, and notes what they are before it does.
+    """Passes bytes on, and notes what they are before it does; or ends the connection instead.
 
     When the broker dies, the node still gets every byte that the broker had sent: what was noted as
     delivered was.
 
     Args:
         port: of the broker on 127.0.0.1.
+
+    Attributes:
+        cuts: what is not passed on, but ends the connection.
     """
 
     def __init__(self, port: int) -> None:
+        self.cuts: Callable[[Passed], bool] = lambda passed: False
         self._broker_port = port
         self._passed: list[Passed] = []
         self._connections = 0
@@ -115,8 +120,13 @@ class Wiretap:
                 for each in select.select(list(open_ends), [], [], 0.1)[0]:
                     received = _receive(each)
                     if received:
-                        rest = rests[each] + received
-                        rests[each] = self._note(rest, connection, to_node=each is broker)
+                        passed, rests[each] = split(
+                            rests[each] + received, connection, to_node=each is broker
+                        )
+                        if any(map(self.cuts, passed)):
+                            return
+                        with self._lock:
+                            self._passed += passed
                         with contextlib.suppress(OSError):  # the other end is gone
                             others[each].sendall(received)
                         continue
@@ -124,18 +134,16 @@ class Wiretap:
                     with contextlib.suppress(OSError):
                         others[each].shutdown(socket.SHUT_WR)
 
-    def _note(self, stream: bytes, connection: int, *, to_node: bool) -> bytes:
-        """Notes whole packets; returns the piece at the end."""
-        passed, at = [], 0
-        while (found := _packet(stream, at)) is not None:
-            body, end = found
-            kind = stream[at] >> 4
-            if kind in (PUBLISH, PUBACK):
-                passed.append(_read(stream[at], stream[body:end], connection, to_node=to_node))
-            at = end
-        with self._lock:
-            self._passed += passed
-        return stream[at:]
+
+def split(stream: bytes, connection: int, *, to_node: bool) -> tuple[list[Passed], bytes]:
+    """Returns the messages and acknowledgements in a stream, and the piece at its end."""
+    passed, at = [], 0
+    while (found := _packet(stream, at)) is not None:
+        body, end = found
+        if stream[at] >> 4 in (PUBLISH, PUBACK):
+            passed.append(_read(stream[at], stream[body:end], connection, to_node=to_node))
+        at = end
+    return passed, stream[at:]
 
 
 def _receive(connection: socket.socket) -> bytes:
