@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import socket
 import threading
 import time
@@ -11,7 +12,9 @@ from collections.abc import Callable
 
 from shared.mqtt.ack_queue import AckQueue
 from shared.mqtt.link import Link
+from shared.mqtt.link_drops import LinkDrops
 from shared.mqtt.message import Message, Will
+from shared.mqtt.packet_stream import Skipped
 from shared.mqtt.packets import MAX_OVERHEAD_BYTES
 from shared.mqtt.wire import checked_topic, too_large
 from tests.fake_broker import FakeBroker, Published, Session
@@ -23,6 +26,7 @@ LOOK_EVERY_S = 0.01
 MAX_PACKET_BYTES = 2**20
 
 _numbers = itertools.count(1)
+log = logging.getLogger(__name__)
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:
@@ -94,7 +98,7 @@ class FakeLink(Link):
         self._at_broker: Session | None = None
         self._wants_connection = False
         self._unreachable = False
-        self._drops: dict[str, int] = {}
+        self._drops = LinkDrops("the fake broker", log)
         self._acks = AckQueue()
         self._unread: deque[Message] = deque()
         self._unacknowledged: deque[tuple[Published, Callable[[], None] | None]] = deque()
@@ -144,8 +148,9 @@ class FakeLink(Link):
         """Takes a message from the broker."""
         if mid:
             self._acks.add([mid])
-        if len(topic) + len(payload) > self.max_packet_bytes:
-            self._drops["too_large"] = self._drops.get("too_large", 0) + 1
+        size = len(topic) + len(payload)
+        if size > self.max_packet_bytes:
+            self._drops.skip(Skipped("too_large", topic, mid, size, retain))
             self._acknowledge(mid)
             return
         qos = 1 if mid else 0
@@ -225,8 +230,11 @@ class FakeLink(Link):
 
     def take_drops(self) -> dict[str, int]:
         """Returns how many messages were not used since the last time, by reason."""
-        drops, self._drops = self._drops, {}
-        return drops
+        return self._drops.take()
+
+    def take_skipped(self) -> list[Skipped]:
+        """Returns the messages that came and were not handed on, since the last time."""
+        return self._drops.take_skipped()
 
     def restart(self) -> None:
         """Ends the connection and makes a new one."""
@@ -241,6 +249,11 @@ class FakeLink(Link):
     def socket(self) -> socket.socket | None:
         """Returns None: there is nothing to wait on."""
         return None
+
+    @property
+    def connecting(self) -> bool:
+        """Whether an attempt to connect runs."""
+        return False
 
     @property
     def pending(self) -> bool:

@@ -20,10 +20,11 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from shared.config import BrokerConfig
 from shared.mqtt.ack_queue import AckQueue
+from shared.mqtt.link_drops import LinkDrops
 from shared.mqtt.message import Message, Will
 from shared.mqtt.open_client import CONNECT_TIMEOUT_S, limits_of, make_client, make_wire
 from shared.mqtt.outbox import Refusal
-from shared.mqtt.packet_stream import Arrivals
+from shared.mqtt.packet_stream import Arrivals, Skipped
 from shared.mqtt.reconnects import Reconnects
 from shared.mqtt.refusals import (
     SESSION_TAKEN_OVER,
@@ -77,7 +78,7 @@ class Link:
         self.after_outage = False
         self.evictions = 0
         self.refuses_shared = False
-        self._drops: dict[str, int] = {}
+        self._drops = LinkDrops(broker.url, log)
         self._subscriptions: dict[str, int] = {}
         self._unsubscribed: set[str] = set()
         self._asked: dict[int | None, str] = {}
@@ -178,13 +179,13 @@ class Link:
                 self._wire.acknowledge(mid)
 
     def restart(self) -> None:
-        """Ends the connection and makes a new one.
+        """Ends the connection and makes a new one at once.
 
         A broker then brings again what is unacknowledged in a persistent session.
         """
-        self._trouble = Trouble(f"connecting anew to {self.broker.url}")
-        self._restarting = self._connected
-        self._close_socket()
+        if self._connected:
+            self._restarting = True
+            self._close_socket()
 
     def contested(self) -> None:
         """Says that another client has our name: reconnects are slow until there is peace."""
@@ -197,6 +198,11 @@ class Link:
         if self._connector is not None:
             return None
         return self._client.socket()  # type: ignore[return-value]
+
+    @property
+    def connecting(self) -> bool:
+        """Whether an attempt to connect runs."""
+        return self._connector is not None
 
     @property
     def wants_write(self) -> bool:
@@ -229,8 +235,11 @@ class Link:
 
         ``too_large`` and ``bad_topic`` came in; ``refused`` were ours, and the broker's to refuse.
         """
-        drops, self._drops = self._drops, {}
-        return drops
+        return self._drops.take()
+
+    def take_skipped(self) -> list[Skipped]:
+        """Returns the latest messages that came and were not handed on, since the last time."""
+        return self._drops.take_skipped()
 
     def flush(self) -> None:
         """Writes what is queued, as far as the socket takes it."""
@@ -298,7 +307,8 @@ class Link:
         trouble, self._trouble = self._trouble, None
         if self._ended:
             self._ended = False
-            self._give_up(self._wire.end(soon=reconnects.is_young(now_s)))
+            soon = reconnects.is_young(now_s) and not self._restarting
+            self._give_up(self._wire.end(soon=soon))
             if self._restarting:
                 reconnects.restarted(now_s)
             else:
@@ -307,36 +317,22 @@ class Link:
         if trouble is not None:
             level = logging.ERROR if trouble.needs_a_person else logging.WARNING
             troubles.say(level, trouble.text, now_s)
+        self._drops.say(now_s)
         if self._connected and not reconnects.is_young(now_s):
             troubles.clear()
 
     def _give_up(self, refusal: Refusal | None) -> None:
-        if refusal is None:
-            return
-        log.error(
-            "gave up a message of %d bytes: %s ends every connection that it is sent on. Fix: let "
-            "the broker take packets of that size, and this client publish to its topics",
-            refusal.size, self.broker.url,
-        )  # fmt: skip
-        self._count("refused")
-        if refusal.on_ack is not None:
-            refusal.on_ack()
+        if refusal is not None:
+            self._drops.give_up(refusal.size)
+            if refusal.on_ack is not None:
+                refusal.on_ack()
 
     def _note_drops(self, arrivals: Arrivals) -> None:
         for skipped in arrivals.skipped:
-            self._count(skipped.reason)
-            self._trouble = Trouble(
-                f"dropped messages: {skipped.reason}, such as {skipped.size} "
-                f"bytes on {skipped.topic}"
-            )
+            self._drops.skip(skipped)
             for mid in self._acks.done(skipped.mid):
                 self._wire.acknowledge(mid)
-        for code in arrivals.refused.values():
-            self._count("refused")
-            self._trouble = Trouble(f"{self.broker.url} refuses messages: reason code {code:#04x}")
-
-    def _count(self, reason: str) -> None:
-        self._drops[reason] = self._drops.get(reason, 0) + 1
+        self._drops.refuse(arrivals.refused.values())
 
     def _close_socket(self) -> None:
         """Ends a connection so that paho itself finds it ended at its next read."""
@@ -374,7 +370,7 @@ class Link:
     def _on_disconnect(
         self, client: Client, userdata: Any, flags: Any, code: ReasonCode, properties: Any
     ) -> None:
-        if not self._closing and self._trouble is None:
+        if not self._closing and not self._restarting and self._trouble is None:
             self._trouble = self._why_ended(code)
         self._connected = False
         self._ended = True

@@ -18,12 +18,14 @@ class Skipped(NamedTuple):
         topic: as far as it can be shown.
         mid: packet identifier, 0 at QoS 0; it must be acknowledged like any other.
         size: of the packet, in bytes.
+        retain: whether the broker had kept it for later subscribers.
     """
 
     reason: str
     topic: str
     mid: int
     size: int
+    retain: bool
 
 
 class Arrivals(NamedTuple):
@@ -157,7 +159,7 @@ class PacketStream:
             raise ValueError("a PUBLISH that is shorter than its fields")
         topic = self._topics.get(raw) or self._name(raw)
         if topic is None:
-            self._skip("bad_topic", raw, mid, stop - body)
+            self._skip("bad_topic", raw, mid, stop - body, head)
             return
         self.arrivals.messages.append(
             Message(
@@ -216,10 +218,10 @@ class PacketStream:
             mid = buffer[topic_end] << 8 | buffer[topic_end + 1]
         if mid:
             self.arrivals.mids.append(mid)
-        self._skip("too_large", buffer[body + 2 : topic_end], mid, stop - at)
+        self._skip("too_large", buffer[body + 2 : topic_end], mid, stop - at, buffer[at])
         self._skip_bytes = max(0, stop - end)
         return min(stop, end)
 
-    def _skip(self, reason: str, raw: bytes, mid: int, size: int) -> None:
-        topic = raw.decode(errors="replace")
-        self.arrivals.skipped.append(Skipped(reason, topic, mid, size))
+    def _skip(self, reason: str, raw: bytes, mid: int, size: int, head: int) -> None:
+        topic, retain = raw.decode(errors="replace"), head & RETAIN != 0
+        self.arrivals.skipped.append(Skipped(reason, topic, mid, size, retain))

@@ -14,7 +14,7 @@ from shared.mqtt.message import Message
 from shared.mqtt.outbox import OnAck, Refusal
 from shared.mqtt.packet_stream import Arrivals, Skipped, no_arrivals
 from shared.mqtt.packets import MAX_OVERHEAD_BYTES
-from shared.mqtt.wire import checked_topic, too_large
+from shared.mqtt.wire import checked_topic, let_paho_read, too_large
 
 MAX_PACKETS_A_TURN = 256
 MAX_UNACKNOWLEDGED = 100  # paho scans them all at each PUBACK: 62 µs at 20, 152 at 1000
@@ -110,7 +110,7 @@ class StockWire:
     def read(self) -> Arrivals:
         """Reads what is there, a bounded amount, and tells who waits for an acknowledgement."""
         for _ in range(MAX_PACKETS_A_TURN):
-            if not self._readable() or self._client.loop_read() != MQTT_ERR_SUCCESS:
+            if not self._readable() or not let_paho_read(self._client):
                 break
         arrivals, self._arrivals = self._arrivals, no_arrivals()
         for mid in arrivals.acknowledged:
@@ -145,19 +145,19 @@ class StockWire:
             return
         if mid:
             self._arrivals.mids.append(mid)
-        size = len(message.payload)
+        size, retain = len(message.payload), bool(message.retain)
         try:
             topic = message.topic
         except UnicodeDecodeError:
-            self._arrivals.skipped.append(Skipped("bad_topic", "", mid, size))
+            self._arrivals.skipped.append(Skipped("bad_topic", "", mid, size, retain))
             return
         if size > self._max_packet_bytes:
-            self._arrivals.skipped.append(Skipped("too_large", topic, mid, size))
+            self._arrivals.skipped.append(Skipped("too_large", topic, mid, size, retain))
             return
         self._arrivals.messages.append(
             Message(
                 topic, bytes(message.payload), message.qos, mid, self._session,
-                message.dup, bool(message.retain),
+                message.dup, retain,
             )
         )  # fmt: skip
 

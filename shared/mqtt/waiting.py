@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import select
-import time
 from collections.abc import Sequence
 from typing import Protocol
 
 CONNECTING_WAIT_S = 0.005
+RETRY_WAIT_S = 0.05
+SELECTS_BELOW = 1024
+"""``select`` takes no descriptor from here on (FD_SETSIZE)."""
+
+
+class HasNumber(Protocol):
+    """A socket, or what stands in its place."""
+
+    def fileno(self) -> int:
+        """Returns its descriptor."""
 
 
 class Wakes(Protocol):
     """What a link shows of its connection."""
 
-    def socket(self) -> object | None:
+    def socket(self) -> HasNumber | None:
         """Returns the socket to wait on, or None while there is none."""
+
+    @property
+    def connecting(self) -> bool:
+        """Whether an attempt to connect runs."""
 
     @property
     def wants_write(self) -> bool:
@@ -33,25 +46,29 @@ def wait_for_any(links: Sequence[Wakes], wait_s: float, extra: Sequence[int] = (
         wait_s: how long at most.
         extra: other descriptors; one that is readable ends the wait.
     """
-    # Not ``select``: it takes no descriptor above 1023.
-    poll, waited, connecting = select.poll(), len(extra), False
-    for descriptor in extra:
-        poll.register(descriptor, select.POLLIN)
+    readers, writers = list(extra), []
+    wait_s = max(0.0, wait_s)
     for link in links:
         opened = link.socket()
         if opened is None:
-            connecting = True
-            continue
-        if link.pending:
+            # An attempt to connect ends, and the next one falls due, without waking anybody.
+            wait_s = min(wait_s, CONNECTING_WAIT_S if link.connecting else RETRY_WAIT_S)
+        elif link.pending:
             return
-        waited += 1
-        events = select.POLLIN | select.POLLOUT if link.wants_write else select.POLLIN
-        poll.register(opened.fileno(), events)  # type: ignore[attr-defined]
-    wait_s = max(0.0, wait_s)
-    if connecting:
-        # The attempt to connect ends without waking anybody.
-        wait_s = min(wait_s, CONNECTING_WAIT_S)
-    if waited:
-        poll.poll(wait_s * 1000)
+        else:
+            readers.append(opened.fileno())
+            if link.wants_write:
+                writers.append(opened.fileno())
+    if max(readers, default=0) < SELECTS_BELOW:
+        select.select(readers, writers, [], wait_s)
     else:
-        time.sleep(wait_s)
+        _poll(readers, writers, wait_s)
+
+
+def _poll(readers: Sequence[int], writers: Sequence[int], wait_s: float) -> None:
+    """Waits likewise, to the millisecond only, for descriptors of any number."""
+    poll = select.poll()
+    for descriptor in readers:
+        writes = select.POLLOUT if descriptor in writers else 0
+        poll.register(descriptor, select.POLLIN | writes)
+    poll.poll(wait_s * 1000)

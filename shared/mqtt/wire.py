@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import socket
 import time
 from typing import Any, Protocol
 
@@ -237,14 +239,9 @@ class TappedWire:
 
     def _let_paho_read(self, tap: Tap) -> None:
         """Hands paho its packets, before the messages: the CONNACK comes before all others."""
-        try:
-            while tap.stream.control or tap.lost:
-                if self._client.loop_read() != MQTT_ERR_SUCCESS:
-                    return
-        except Exception:
-            log.exception("what the broker sent cannot be read")
-            tap.stream.control.clear()
-            tap.lost = True
+        while tap.stream.control or tap.lost:
+            if not let_paho_read(self._client):
+                return
 
     def _make_stream(self) -> PacketStream:
         return PacketStream(
@@ -270,6 +267,22 @@ class TappedWire:
 
     def _on_message(self, client: Client, userdata: Any, message: MQTTMessage) -> None:
         log.warning("dropped a message at QoS 2: nothing here subscribes to more than QoS 1")
+
+
+def let_paho_read(client: Client) -> bool:
+    """Lets paho read what is there; returns False if the connection has ended.
+
+    What a broker sends may make paho raise anything, and must not end the node.
+    """
+    try:
+        return client.loop_read() == MQTT_ERR_SUCCESS
+    except Exception:
+        log.exception("what the broker sent cannot be read")
+        opened: Any = client.socket()
+        if opened is not None:
+            with contextlib.suppress(OSError):  # it may be closed by the other side already
+                opened.shutdown(socket.SHUT_RDWR)
+        return False
 
 
 def checked_topic(topic: str) -> bytes:

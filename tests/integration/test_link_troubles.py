@@ -438,7 +438,7 @@ def test_a_topic_that_is_not_utf8_is_counted_and_acknowledged_in_its_turn(
     [b"\x32\x05\x00\xff\x00\x00\x00", b"\x30\x00", b"\x36\x05\x00\x01t\x00\x01", b"\x40\x01\x00",
      b"\x32\x05\x00\x01t\x00\x00", b"\x30\xff\xff\xff\xff\x7f"],
 )  # fmt: skip
-def test_nonsense_on_a_connection_ends_it_and_a_new_one_is_made(rig: Rig, nonsense: bytes) -> None:
+def test_nonsense_on_a_connection_ends_it_and_never_the_node(rig: Rig, nonsense: bytes) -> None:
     def talk_nonsense_once(peer: Peer) -> None:
         peer.accept("3.1.1")
         if peer.number == 1:
@@ -447,7 +447,11 @@ def test_nonsense_on_a_connection_ends_it_and_a_new_one_is_made(rig: Rig, nonsen
         else:
             peer.drain()
 
-    if rig.wire == "stock":
-        pytest.skip("what paho makes of nonsense is paho's")
     rig.open(talk_nonsense_once)
-    rig.until(lambda: rig.link.session == 2, "a new connection")
+    if rig.wire == "tapped":
+        rig.until(lambda: rig.link.session == 2, "a new connection")
+        return
+    # paho passes over some of it; none of it may end the node.
+    rig.until(lambda: rig.link.session >= 1, "a connection")
+    for _ in range(50):
+        rig.turn()

@@ -65,6 +65,18 @@ def test_a_contested_name_is_defended_slowly_until_a_connection_outlives_the_oth
     assert delay_s(reconnects, 1000.0 + PEACEFUL_S) <= FIRST_DELAY_S
 
 
+def test_a_connection_that_was_ended_on_purpose_is_followed_at_once() -> None:
+    reconnects = Reconnects(random.Random(1))
+    for _ in range(4):
+        reconnects.failed(0.0)
+    reconnects.accepted(50.0)
+    reconnects.restarted(51.0)
+    assert (reconnects.due_s, reconnects.failures) == (51.0, 4)
+    reconnects.contested()
+    reconnects.restarted(52.0)
+    assert reconnects.due_s >= 52.0 + SLOW_DELAY_S / 2
+
+
 def test_a_connection_is_young_until_it_has_lived() -> None:
     reconnects = Reconnects(random.Random(1))
     assert reconnects.is_young(1e9)

@@ -22,6 +22,7 @@ class Connection:
         self.opened = opened
         self.wants_write = False
         self.pending = False
+        self.connecting = opened is None
 
     def socket(self) -> socket.socket | None:
         return self.opened
