@@ -16,6 +16,9 @@ from tier1.formats import FormatConfigError, open_format
 from tier1.formats.config import FormatConfig, JsonConfig
 from tier1.routes_config import RouteConfig, check_routes
 
+ROOM_BYTES = 2**10
+"""What topic and properties may take of a packet, beside the payload."""
+
 
 class Tier1PipelineConfig(PipelineConfig):
     """One classification task on a tier-1 node."""
@@ -96,6 +99,25 @@ class Tier1Config(TierConfig):
         """
         batching = [pipeline.batching for pipeline in self.pipelines.values()]
         return min((each.queue_size for each in batching if each.overflow == "block"), default=None)
+
+    @model_validator(mode="after")
+    def _packets_hold_the_samples(self) -> Self:
+        largest = self.broker.max_packet_bytes
+        for name, pipeline in self.pipelines.items():
+            wanted = pipeline.max_payload_bytes
+            if wanted > largest and "max_payload_bytes" in pipeline.model_fields_set:
+                raise PydanticCustomError(
+                    "payload_beyond_packet",
+                    "pipelines.{name}.max_payload_bytes: no sample of {wanted} bytes comes in "
+                    "packets of at most {largest}",
+                    {
+                        "name": name,
+                        "wanted": wanted,
+                        "largest": largest,
+                        "fix": f"set broker.max_packet_bytes to at least {wanted + ROOM_BYTES}",
+                    },
+                )
+        return self
 
     def part(self, worker: Worker) -> Self:
         """Returns what one of the node's workers goes by: its part of what the node may use."""

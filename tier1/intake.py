@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from shared.errors import PayloadError
 from shared.messages import to_json
@@ -28,6 +28,7 @@ class Intake:
         link: the site's broker.
         deliveries: the samples under way.
         metrics: what is counted.
+        max_packet_bytes: the link takes no larger packet.
     """
 
     def __init__(
@@ -36,11 +37,13 @@ class Intake:
         link: Link,
         deliveries: Deliveries,
         metrics: NodeMetrics,
+        max_packet_bytes: int,
     ) -> None:
         self._lanes = tuple(lanes)
         self._link = link
         self._deliveries = deliveries
         self._metrics = metrics
+        self._max_packet_bytes = max_packet_bytes
         self._routes: dict[str, Route] = {}
         self._deferred = 0
         self._restarts = 0
@@ -87,6 +90,21 @@ class Intake:
     def refuse(self, lane: Lane, taken: Taken, error: PayloadError) -> None:
         """Tells a sender what was wrong with a sample that was taken on, and forgets it."""
         self._tell(lane, taken.sensor, self._deliveries.end(taken), error)
+
+    def tell_skipped(self, is_ours: Callable[[str], bool]) -> None:
+        """Tells who sent a sample that is larger than a packet may be. The link has counted it.
+
+        Args:
+            is_ours: whether this process answers for a sensor.
+        """
+        for reason, topic, _, size, retain in self._link.take_skipped():
+            route = self.find(topic)
+            if reason != "too_large" or retain or route is None:
+                continue
+            lane, sensor = route
+            if lane.answers(sensor) and is_ours(sensor):
+                problem = f"{size} bytes, more than {self._max_packet_bytes} of a packet"
+                self._answer(lane, sensor, b"", PayloadError(reason, problem))
 
     def drop(self, message: Message, reason: str) -> None:
         """Puts a message away and counts it."""
@@ -146,6 +164,9 @@ class Intake:
         self._deliveries.begin(taken)
 
     def _tell(self, lane: Lane, sensor: str, message: Message, error: PayloadError) -> None:
-        topic, told = lane.refusal(message, sensor, error)
-        self._link.publish(topic, to_json(told), qos=0)
+        self._answer(lane, sensor, message.payload, error)
         self.drop(message, error.reason)
+
+    def _answer(self, lane: Lane, sensor: str, payload: bytes, error: PayloadError) -> None:
+        topic, told = lane.refusal(payload, sensor, error)
+        self._link.publish(topic, to_json(told), qos=0)

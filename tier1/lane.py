@@ -118,12 +118,10 @@ class Lane:
             return self._routes.pack_actions(answer.prediction)
         return self._routes.actions(answer.prediction)
 
-    def refusal(
-        self, message: Message, sensor: str, error: PayloadError
-    ) -> tuple[str, SampleError]:
+    def refusal(self, payload: bytes, sensor: str, error: PayloadError) -> tuple[str, SampleError]:
         """Returns what tells a sender what was wrong, and where it reads it."""
         told = SampleError(
-            id=self._format.sender_id(message.payload),
+            id=self._format.sender_id(payload),
             device_id=sensor,
             timestamp=time.time(),
             error=str(error),

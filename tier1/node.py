@@ -67,7 +67,9 @@ class Tier1Node:
             for name, pipeline in config.pipelines.items()
         }
         self._deliveries = Deliveries()
-        self._intake = Intake(self._lanes.values(), link, self._deliveries, metrics)
+        self._intake = Intake(
+            self._lanes.values(), link, self._deliveries, metrics, config.broker.max_packet_bytes
+        )
         self._outlet = Outlet(link, self._deliveries, metrics)
         self._replies = {
             self._topics.replies(name, self._name): lane for name, lane in self._lanes.items()
@@ -130,6 +132,7 @@ class Tier1Node:
         """Batch → infer → gate → publish, deadlines, then all that can wait."""
         for message in self._shares.poll(now_s):
             deliver(self, self._link, message, now_s, self._metrics.drops)
+        self._intake.tell_skipped(self._is_ours_to_answer)
         self._outlet.poll()
         for lane in self._lanes.values():
             self._infer(lane)
@@ -177,6 +180,9 @@ class Tier1Node:
         return self._shares.take_probe(message) or self._presence.on_state(
             self._link, message, now_s
         )
+
+    def _is_ours_to_answer(self, sensor: str) -> bool:
+        return self._shares.takes_all or self._shares.takes(sensor)
 
     def _take_if_ours(self, lane: Lane, sensor: str, message: Message, now_s: float) -> None:
         """Takes a sample where not every one that comes is this worker's."""

@@ -32,6 +32,7 @@ from shared.mqtt.refusals import (
     Trouble,
     explain,
     no_answer,
+    silent,
     taken_over,
 )
 from shared.mqtt.trouble_log import TroubleLog
@@ -260,7 +261,7 @@ class Link:
             if now_s >= self._reconnects.due_s and not self._closing:
                 self._attempt()
         elif not self._connected and now_s >= self._silent_s:
-            self._trouble = Trouble(f"{self.broker.url} takes the connection but says nothing")
+            self._trouble = silent(self.broker)
             self._close_socket()
         else:
             self._client.loop_misc()

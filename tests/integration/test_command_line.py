@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from tests.integration.hierarchy import (
     Node,
     eventually,
     info_topic,
+    metric,
 )
 from tests.integration.models import TIER1_TURN, label, sure
 
@@ -203,9 +205,18 @@ def test_run_takes_the_role_from_the_file_and_ends_well_on_sigterm(site: Hierarc
     assert "Traceback" not in node.log
 
 
-def complaints(node: Node) -> int:
-    """How often a node has said that it does not reach its broker."""
-    return node.log.count("cannot reach")
+def await_complaint(node: Node, broker: str) -> None:
+    """Waits until a node has said that it does not reach its broker. It says so once a minute."""
+    eventually(lambda: "cannot reach" in node.log, "a complaint in the log")
+    assert broker in node.log
+    assert node.alive
+
+
+def is_ready(node: Node) -> bool:
+    """Whether a node's metrics say that it answers samples."""
+    found = re.search(r"metrics at (http://\S+)", node.log)
+    assert found is not None
+    return metric(found[1], "edge_ready") == 1
 
 
 def test_run_without_a_broker_keeps_trying_says_so_and_answers_once_there_is_one(
@@ -214,11 +225,11 @@ def test_run_without_a_broker_keeps_trying_says_so_and_answers_once_there_is_one
     site.broker.stop()
     node = escalon_run(site, "patient", {})
     node.start()
-    eventually(lambda: complaints(node) >= 3, "three complaints in the log")
-    assert node.alive
-    assert site.broker.url in node.log
+    await_complaint(node, site.broker.url)
+    assert not is_ready(node)
     site.start_brokers()
     assert_answers(site, "patient")
+    eventually(lambda: is_ready(node), "readiness")
     assert "Traceback" not in node.log
 
 
@@ -227,7 +238,7 @@ def test_run_without_a_broker_ends_on_sigterm(site: Hierarchy) -> None:
     try:
         node = escalon_run(site, "impatient", {})
         node.start()
-        eventually(lambda: complaints(node) >= 1, "a complaint in the log")
+        await_complaint(node, site.broker.url)
         assert node.stop() == 0
     finally:
         site.start_brokers()
@@ -238,7 +249,6 @@ def test_run_with_a_host_that_is_none_keeps_trying_and_says_so(site: Hierarchy) 
     host = "x" * 64
     node = escalon_run(site, "lost", {"broker": {"url": f"mqtt://{host}:1883"}})
     node.start()
-    eventually(lambda: complaints(node) >= 2, "two complaints in the log")
-    assert node.alive
-    assert host in node.log
+    await_complaint(node, host)
+    assert not is_ready(node)
     assert node.stop() == 0

@@ -175,7 +175,7 @@ BAD_SAMPLES = {
     "object-as-timestamp": (bad(f'{{"id": "b14", "timestamp": {{}}, "features": [{NUMBERS}]}}'),
                             "b14"),
     "boolean-id": (bad(f'{{"id": true, "features": [{NUMBERS}]}}'), None),
-    "empty-id": (bad(f'{{"id": "", "features": [{NUMBERS}]}}'), ""),
+    "empty-id": (bad(f'{{"id": "", "features": [{NUMBERS}]}}'), None),
     "endless-id": (bad(f'{{"id": "{"x" * 200}", "features": [{NUMBERS}]}}'), "x" * 128),
     "deep-array": (bad(DEEP), None),
     "deep-field": (bad(f'{{"id": "b15", "more": {DEEP}'), "b15"),

@@ -61,7 +61,7 @@ def _add_message(draw: st.DrawFn, expected: Expected, five: bool) -> None:
     if mid:
         expected.mids.append(mid)
     if len(packet) > LIMIT_BYTES:
-        expected.skipped.append(Skipped("too_large", topic, mid, len(packet)))
+        expected.skipped.append(Skipped("too_large", topic, mid, len(packet), retain))
     else:
         expected.messages.append(
             Message(topic, payload, 1 if mid else 0, mid, SESSION, dup, retain)

@@ -217,6 +217,36 @@ def test_a_sample_that_cannot_be_read_is_told_and_put_away(tmp_path: Path) -> No
     assert rig.acknowledged == [1]
 
 
+def test_who_sends_more_than_a_packet_may_be_is_told(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.broker.publish(SAMPLES, bytes(rig.link.max_packet_bytes))
+    rig.turn()
+    rig.turn()
+    (error,) = rig.errors
+    assert error["id"] is None
+    assert str(rig.link.max_packet_bytes) in error["error"]
+    assert "262144 bytes" in error["expected"]
+
+
+@pytest.mark.parametrize(
+    ("topic", "retain"),
+    [
+        (SAMPLES, True),
+        (SAMPLES.replace("cam-01", "cam-02"), False),
+        (REPLIES, False),
+    ],
+    ids=["at every connect", "another's sensor", "no sensor"],
+)
+def test_who_else_sends_more_than_a_packet_may_be_is_told_nothing(
+    tmp_path: Path, topic: str, retain: bool
+) -> None:
+    rig = Rig(tmp_path, sensors=["cam-01"])
+    size = rig.link.max_packet_bytes
+    rig.link.deliver(topic, bytes(size), 0, dup=False, retain=retain)
+    rig.turn()
+    assert [each.topic for each in rig.broker.published if "/errors/" in each.topic] == []
+
+
 @pytest.mark.parametrize(
     ("topic", "reason"),
     [

@@ -30,6 +30,15 @@ def test_another_trouble_is_said_at_once(
     assert [record.levelname for record in caplog.records] == ["WARNING", "ERROR"]
 
 
+def test_troubles_of_one_key_are_one_trouble(
+    troubles: TroubleLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    troubles.say(logging.WARNING, "dropped 17 bytes", 0.0, key="dropped")
+    troubles.say(logging.WARNING, "dropped 18 bytes", 0.1, key="dropped")
+    troubles.say(logging.WARNING, "dropped 19 bytes", REPEAT_S, key="dropped")
+    assert caplog.messages == ["dropped 17 bytes", "dropped 19 bytes (1 times more)"]
+
+
 def test_after_all_was_well_the_same_trouble_is_new(
     troubles: TroubleLog, caplog: pytest.LogCaptureFixture
 ) -> None:
