@@ -59,11 +59,18 @@ def explain(code: ReasonCode, broker: BrokerConfig, client_id: str) -> Trouble:
 
 def no_answer(broker: BrokerConfig) -> Trouble:
     """Says that a broker ended the connection where it should have accepted or refused us."""
-    doubt = "; does it speak MQTT 5? If not, set broker.protocol to 3.1.1"
-    return Trouble(
-        f"{broker.url} ends the connection without an answer"
-        f"{doubt if broker.protocol == '5' else ''}"
-    )
+    return Trouble(f"{broker.url} ends the connection without an answer{_doubt(broker)}")
+
+
+def silent(broker: BrokerConfig) -> Trouble:
+    """Says that a broker neither accepted nor refused us."""
+    return Trouble(f"{broker.url} takes the connection but says nothing{_doubt(broker)}")
+
+
+def _doubt(broker: BrokerConfig) -> str:
+    if broker.protocol != "5":
+        return ""
+    return "; does it speak MQTT 5? If not, set broker.protocol to 3.1.1"
 
 
 def taken_over(broker: BrokerConfig, client_id: str) -> Trouble:
