@@ -23,15 +23,31 @@ class Scored(NamedTuple):
     Attributes:
         probabilities: float32 [N, labels], calibrated; NaN in a row whose scores are malformed.
         certainty: float32 [N], what the threshold is held against; NaN where malformed.
+        sound: bool [N], whether a row is well-formed; None where all are, which is looked at once.
     """
 
     probabilities: Floats
     certainty: Floats
+    sound: Flags | None
+
+    @classmethod
+    def of(cls, calibrated: Floats, certain: Floats) -> Scored:
+        """Puts probabilities and certainty together."""
+        # One that is not finite makes the sum so; looking at each costs more.
+        if math.isfinite(np.add.reduce(certain, dtype=np.float64)):
+            return cls(calibrated, certain, None)
+        return cls(calibrated, certain, np.isfinite(certain))
 
     @classmethod
     def malformed(cls, count: int, labels: int) -> Scored:
         """Returns the scores of a model that gave none."""
-        return cls(np.full((count, labels), np.nan, np.float32), np.full(count, np.nan, np.float32))
+        nothing = np.full((count, labels), np.nan, np.float32)
+        return cls.of(nothing, np.full(count, np.nan, np.float32))
+
+    @property
+    def broken(self) -> int:
+        """How many rows are malformed."""
+        return 0 if self.sound is None else len(self.sound) - int(np.count_nonzero(self.sound))
 
 
 def score(raw: Floats, kind: ScoreKind, temperature: float, name: ScoreName) -> Scored:
@@ -44,7 +60,7 @@ def score(raw: Floats, kind: ScoreKind, temperature: float, name: ScoreName) -> 
         name: which certainty.
     """
     calibrated = probabilities(raw, kind, temperature)
-    return Scored(calibrated, certainty(calibrated, raw, name, temperature))
+    return Scored.of(calibrated, certainty(calibrated, raw, name, temperature))
 
 
 def probabilities(raw: Floats, kind: ScoreKind, temperature: float) -> Floats:

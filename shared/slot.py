@@ -80,7 +80,7 @@ class Slot:
     def count(self, model: Model, tried: Attempt) -> Scored:
         """Counts a batch that went through a model. Only on the loop's thread."""
         total = len(tried.scored.certainty)
-        broken = int(np.count_nonzero(np.isnan(tried.scored.certainty)))
+        broken = tried.scored.broken
         self._batches += 1
         ok, invalid = self._counters_of(model.spec.version)
         ok.inc(total - broken)
@@ -130,5 +130,8 @@ def attempt(model: Model, rows: NDArray[Any]) -> Attempt:
         if len(rows) <= 1:
             return Attempt(Scored.malformed(len(rows), len(model.spec.labels)), str(error))
     tried = [attempt(model, rows[row : row + 1]) for row in range(len(rows))]
-    scored = Scored(*map(np.concatenate, zip(*(each.scored for each in tried), strict=True)))
+    scored = Scored.of(
+        np.concatenate([each.scored.probabilities for each in tried]),
+        np.concatenate([each.scored.certainty for each in tried]),
+    )
     return Attempt(scored, next((each.problem for each in tried if each.problem), ""))

@@ -136,7 +136,8 @@ class Tier1Node:
         self._outlet.poll()
         for lane in self._lanes.values():
             self._infer(lane)
-            self._outlet.publish(lane, lane.pipeline.expire(now_s))
+            if lane.pipeline.asks:
+                self._outlet.publish(lane, lane.pipeline.expire(now_s))
         self._link.flush()
         for lane in self._lanes.values():
             self._send_backlog(lane, now_s)
@@ -214,9 +215,10 @@ class Tier1Node:
             for taken, error in pipeline.run(time.monotonic()):
                 self._intake.refuse(lane, taken, error)
             outcome = pipeline.gate(time.monotonic(), reachable=self._link.connected)
-            if outcome is None:
+            if outcome is not None:
+                self._carry_out(lane, outcome)
+            if outcome is None or not pipeline.waiting:
                 return
-            self._carry_out(lane, outcome)
 
     def _carry_out(self, lane: Lane, outcome: Outcome) -> None:
         self._outlet.publish(lane, outcome.answers)

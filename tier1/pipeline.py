@@ -108,6 +108,11 @@ class Tier1Pipeline:
         return self._batcher.drop_oldest()
 
     @property
+    def asks(self) -> bool:
+        """Whether tier-2 owes an answer."""
+        return self._escalator.waiting > 0
+
+    @property
     def waiting(self) -> int:
         """How many samples wait for the model."""
         return len(self._batcher)

@@ -248,12 +248,12 @@ def _finals(
     batch: Sequence[Admitted], scored: Scored, model: Model, rows: Sequence[int]
 ) -> list[Final]:
     """Returns this node's own answers; malformed scores are none."""
-    sound = np.isfinite(scored.certainty).tolist()
+    sound = scored.sound
     spec = model.spec
     return [
         Final(batch[row], scored.probabilities[row], spec.name, spec.version)
         for row in rows
-        if sound[row]
+        if sound is None or sound[row]
     ]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -54,14 +53,12 @@ def decide(scored: Scored, threshold: float, audited: Sequence[int] = ()) -> Dec
         threshold: accepts from this certainty on.
         audited: what the audit drew of them, by place, ascending.
     """
-    probabilities, certainty = scored
+    probabilities, certainty, sound = scored
     accepted = certainty >= threshold
     labels = probabilities.argmax(axis=1)
     confidences = np.maximum.reduce(probabilities, axis=1)
-    # One certainty that is not finite makes the sum so; looking at each costs more.
-    if math.isfinite(np.add.reduce(certainty, dtype=np.float64)):
+    if sound is None:
         return Decisions(accepted, None, labels, confidences, audited)
-    sound = np.isfinite(certainty)
     return Decisions(
         accepted & sound,
         sound,
