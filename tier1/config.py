@@ -41,6 +41,11 @@ class Tier1PipelineConfig(PipelineConfig):
     max_payload_bytes: int = Field(default=256 * 2**10, ge=1, le=256 * 2**20)
     """A larger sample is refused unread."""
 
+    @property
+    def samples_a_message(self) -> int:
+        """How many samples a message may hold."""
+        return 1 if self.format.pack is None else self.format.pack.max_samples
+
     @field_validator("topic")
     @classmethod
     def _sample_topic(cls, topic: str | None) -> str | None:
@@ -92,13 +97,14 @@ class Tier1Config(TierConfig):
 
     @property
     def receive_maximum(self) -> int | None:
-        """How many samples a broker may have under way to this node; None for any number.
+        """How many messages a broker may have under way to this node; None for any number.
 
         So many that none finds the queue full which would leave it to the broker: an unacknowledged
         one is all that it may be (MQTT 5, section 3.1.2.11.3).
         """
-        batching = [pipeline.batching for pipeline in self.pipelines.values()]
-        return min((each.queue_size for each in batching if each.overflow == "block"), default=None)
+        blocking = [each for each in self.pipelines.values() if each.batching.overflow == "block"]
+        rooms = (each.batching.queue_size // each.samples_a_message for each in blocking)
+        return min((max(1, room) for room in rooms), default=None)
 
     @model_validator(mode="after")
     def _packets_hold_the_samples(self) -> Self:

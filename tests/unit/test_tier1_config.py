@@ -1,4 +1,4 @@
-"""What a tier-1 node's configuration comes to."""
+"""A tier-1 node's configuration across its keys."""
 
 from __future__ import annotations
 
@@ -8,72 +8,58 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from tests.builders import LABELS, SHAPE, echo_onnx
 from tier1.config import Tier1Config
 
 
-def config(tmp_path: Path, *batching: dict[str, Any]) -> Tier1Config:
-    """A node with a pipeline for each of these sections."""
-    trust = tmp_path / "release.pub"
-    trust.touch()
-    pipelines = {
-        f"meter-{number}": {
-            "input": {"shape": (4,)},
-            "releases": {"channel": f"meter-{number}", "trust": trust},
-            "batching": section,
-        }
-        for number, section in enumerate(batching)
-    }
+def node(folder: Path, *pipelines: dict[str, Any]) -> Tier1Config:
+    (folder / "echo.onnx").write_bytes(echo_onnx())
+    model = {"path": folder / "echo.onnx", "labels": LABELS}
+    common = {"input": {"shape": SHAPE}, "model": model}
     return Tier1Config.model_validate(
         {
             "role": "tier1",
-            "node": "edge-1",
-            "site": "site-a",
-            "state_dir": tmp_path,
-            "broker": {"url": "mqtt://localhost"},
-            "pipelines": pipelines,
-        }
+            "node": "tier1-a",
+            "site": "plant",
+            "broker": {"url": "mqtt://127.0.0.1"},
+            "state_dir": folder / "state",
+            "pipelines": {f"p{number}": common | each for number, each in enumerate(pipelines)},
+        },
+        strict=False,
     )
 
 
-@pytest.mark.parametrize(
-    ("batching", "receive_maximum"),
-    [
-        ([{"queue_size": 5}, {"queue_size": 7, "overflow": "drop_oldest"}], None),
-        ([{"queue_size": 5}, {"queue_size": 7, "overflow": "block"}], 7),
-        ([{"queue_size": size, "overflow": "block"} for size in (9, 8, 10)], 8),
-    ],
-    ids=["none blocks", "one blocks", "the smallest queue"],
-)
-def test_broker_may_send_what_the_smallest_blocking_queue_holds(
-    tmp_path: Path, batching: list[dict[str, Any]], receive_maximum: int | None
-) -> None:
-    assert config(tmp_path, *batching).receive_maximum == receive_maximum
+def batching(queue_size: int, overflow: str) -> dict[str, Any]:
+    return {"batching": {"queue_size": queue_size, "overflow": overflow}}
 
 
-def with_limits(tmp_path: Path, broker: dict[str, Any], pipeline: dict[str, Any]) -> Tier1Config:
-    """A node with more settings of its broker and its pipeline."""
-    wanted = config(tmp_path, {}).model_dump(exclude_unset=True)
-    wanted["broker"] |= broker
-    wanted["pipelines"]["meter-0"] |= pipeline
-    return Tier1Config.model_validate(wanted)
-
-
-def test_samples_larger_than_a_packet_are_not_promised(tmp_path: Path) -> None:
-    with pytest.raises(ValidationError, match=r"pipelines\.meter-0\.max_payload_bytes") as error:
-        with_limits(tmp_path, {}, {"max_payload_bytes": 2**22})
-    (detail,) = error.value.errors()
-    assert "broker.max_packet_bytes" in detail["ctx"]["fix"]
+PACKS = {"format": {"kind": "raw", "dtype": "float32", "pack": {"max_samples": 32}}}
 
 
 @pytest.mark.parametrize(
-    ("broker", "pipeline"),
+    ("pipelines", "expected"),
     [
-        ({"max_packet_bytes": 2**23}, {"max_payload_bytes": 2**22}),
-        ({"max_packet_bytes": 2**17}, {}),
+        pytest.param([batching(10, "reject")], None, id="refuses"),
+        pytest.param([batching(10, "block")], 10, id="blocks"),
+        pytest.param([batching(10, "block"), batching(5, "block")], 5, id="the-smaller-queue"),
+        pytest.param([batching(10, "block"), batching(5, "reject")], 10, id="only-one-blocks"),
+        pytest.param([batching(100, "block") | PACKS], 3, id="packs-of-32"),
+        pytest.param([batching(10, "block") | PACKS], 1, id="a-pack-larger-than-the-queue"),
     ],
-    ids=["there is room", "nothing was promised"],
 )
-def test_either_limit_may_be_set(
-    tmp_path: Path, broker: dict[str, Any], pipeline: dict[str, Any]
+def test_a_broker_may_send_what_the_queue_of_a_blocking_pipeline_holds(
+    tmp_path: Path, pipelines: list[dict[str, Any]], expected: int | None
 ) -> None:
-    with_limits(tmp_path, broker, pipeline)
+    assert node(tmp_path, *pipelines).receive_maximum == expected
+
+
+def test_what_the_broker_does_not_keep_cannot_be_left_to_it(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="overflow: block"):
+        node(tmp_path, batching(10, "block") | {"delivery": "at_most_once"})
+
+
+@pytest.mark.parametrize("topic", ["plant/vibration", "plant/#/{sensor}", "$SYS/{sensor}"])
+def test_a_topic_that_names_no_sensor_is_refused(tmp_path: Path, topic: str) -> None:
+    with pytest.raises(ValidationError) as refusal:
+        node(tmp_path, {"topic": topic})
+    assert refusal.value.errors()[0]["loc"] == ("pipelines", "p0", "topic")
