@@ -35,6 +35,7 @@ from shared.mqtt.refusals import (
     silent,
     taken_over,
 )
+from shared.mqtt.subscriptions import Subscriptions
 from shared.mqtt.trouble_log import TroubleLog
 from shared.mqtt.waiting import wait_for_any
 
@@ -80,9 +81,6 @@ class Link:
         self.evictions = 0
         self.refuses_shared = False
         self._drops = LinkDrops(broker.url, log)
-        self._subscriptions: dict[str, int] = {}
-        self._unsubscribed: set[str] = set()
-        self._asked: dict[int | None, str] = {}
         self._acks = AckQueue()
         self._connected = False
         self._closing = False
@@ -97,6 +95,7 @@ class Link:
         self._troubles = TroubleLog(log)
         client = self._client = make_client(broker, client_id, persistent, will, receive_maximum)
         self._wire = make_wire(client, broker)
+        self._subscriptions = Subscriptions(self._wire, broker.url)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
@@ -116,26 +115,15 @@ class Link:
             topic_filter: a topic, perhaps with wildcards, perhaps ``$share/group/…``.
             qos: 0 or 1.
         """
-        self._subscriptions[topic_filter] = qos
-        self._unsubscribed.discard(topic_filter)
-        if self._connected:
-            self._asked[self._wire.subscribe(topic_filter, qos)] = topic_filter
+        self._subscriptions.add(topic_filter, qos)
 
     def unsubscribe(self, topic_filter: str) -> None:
-        """Ends a subscription, at the next connection if there is none; of an unknown one, nothing.
-
-        A persistent session would go on to bring what it is no longer asked for.
-        """
-        if self._subscriptions.pop(topic_filter, None) is None:
-            return
-        self._unsubscribed.add(topic_filter)
-        if self._connected:
-            self._asked[self._wire.unsubscribe(topic_filter)] = topic_filter
+        """Ends a subscription, now or at the next connection; of an unknown one, nothing."""
+        self._subscriptions.end(topic_filter)
 
     def forget(self, topic_filter: str) -> None:
         """Ends a subscription that an earlier process may have left in the session."""
-        self._subscriptions.setdefault(topic_filter, 0)
-        self.unsubscribe(topic_filter)
+        self._subscriptions.forget(topic_filter)
 
     def publish(
         self,
@@ -356,23 +344,20 @@ class Link:
         self.after_outage, self._unreachable = self._unreachable, False
         self._connected = self._accepted = True
         self._acks.clear()
-        self._asked.clear()
         self._wire.begin(
             self.session,
             present=flags.session_present,
             receive_maximum=limits.receive_maximum,
             max_packet_bytes=limits.max_packet_bytes,
         )
-        for topic_filter, qos in self._subscriptions.items():
-            self._asked[self._wire.subscribe(topic_filter, qos)] = topic_filter
-        for topic_filter in self._unsubscribed:
-            self._asked[self._wire.unsubscribe(topic_filter)] = topic_filter
+        self._subscriptions.connected(present=flags.session_present)
 
     def _on_disconnect(
         self, client: Client, userdata: Any, flags: Any, code: ReasonCode, properties: Any
     ) -> None:
         if not self._closing and not self._restarting and self._trouble is None:
             self._trouble = self._why_ended(code)
+        self._subscriptions.lost()
         self._connected = False
         self._ended = True
 
@@ -388,14 +373,9 @@ class Link:
     def _on_subscribe(
         self, client: Client, userdata: Any, mid: int, codes: list[ReasonCode], properties: Any
     ) -> None:
-        topic_filter = self._asked.pop(mid, "")
-        for code in codes:
-            if code.is_failure:
-                log.error(
-                    "%s refuses the subscription to %s: %s", self.broker.url, topic_filter, code
-                )
+        self._subscriptions.answered(mid, codes)
 
     def _on_unsubscribe(
         self, client: Client, userdata: Any, mid: int, codes: Any, properties: Any
     ) -> None:
-        self._unsubscribed.discard(self._asked.pop(mid, ""))
+        self._subscriptions.ended(mid)
