@@ -13,7 +13,7 @@ HOST = "127.0.0.1"
 CONNECT = 0x10
 SUBSCRIBE = 0x82
 UNSUBSCRIBE = 0xA2
-PINGREQ = 0xC0
+DISCONNECT = 0xE0
 ACCEPT = {"3.1.1": b"\x20\x02\x00\x00", "5": b"\x20\x03\x00\x00\x00"}
 
 
@@ -31,9 +31,9 @@ class Peer:
         self._reader = connection.makefile("rb")
 
     def receive(self) -> tuple[int, bytes] | None:
-        """Returns the next packet's first byte and body, or None at the end."""
+        """Returns the next packet's first byte and body, or None at the end or the farewell."""
         head = self._reader.read(1)
-        if not head:
+        if not head or head[0] == DISCONNECT:
             return None
         length = shift = 0
         while True:
