@@ -35,6 +35,20 @@ def test_a_repetition_of_what_is_answered_is_known() -> None:
     assert deliveries.is_answered(AGAIN)
 
 
+def test_a_repetition_of_what_is_answered_is_known_on_each_later_connection() -> None:
+    deliveries, sample = begun(FIRST)
+    deliveries.answered(sample)
+    for session in (2, 3, 4):
+        assert deliveries.is_answered(replace(AGAIN, session=session))
+
+
+def test_the_same_bytes_under_the_same_number_long_after_are_another_sample() -> None:
+    # A broker that lost our session counts from 1 again, and this delivery is the first we see.
+    deliveries, sample = begun(FIRST)
+    deliveries.answered(sample)
+    assert not deliveries.is_answered(replace(AGAIN, session=3))
+
+
 def test_what_could_not_be_answered_is_taken_on_again() -> None:
     deliveries, sample = begun(FIRST)
     deliveries.end(sample)
