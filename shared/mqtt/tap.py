@@ -55,6 +55,7 @@ class Tap:
         self._view = memoryview(self._buffer)
         self._unsent: deque[bytes] = deque()
         self._says_goodbye = False
+        self._takes_nothing = False
         self.unsent_bytes = 0
         self.stream = stream
         self.lost = False
@@ -85,6 +86,8 @@ class Tap:
 
     def queue(self, packet: bytes) -> None:
         """Puts a packet behind those that wait for ``drain``."""
+        if self._takes_nothing:
+            return
         self._unsent.append(packet)
         self.unsent_bytes += len(packet)
 
@@ -98,12 +101,22 @@ class Tap:
             except WOULD_BLOCK:
                 written = 0
             except OSError:
-                self.lost = True
+                self._give_up_writing()
                 return
             self.unsent_bytes -= written
             if written < len(waiting):
                 unsent.appendleft(waiting[written:])
                 return
+
+    def _give_up_writing(self) -> None:
+        """Leaves it to ``fill`` to find the end.
+
+        A broker that died may have sent messages before that are here and not read yet, and that
+        it acknowledged to their senders: nobody else has them.
+        """
+        self._takes_nothing = True
+        self._unsent.clear()
+        self.unsent_bytes = 0
 
     def _next_write(self) -> bytes:
         """Takes packets off that make one write, or one large packet."""

@@ -128,8 +128,28 @@ def test_a_write_into_a_lost_connection_is_found_too(ends: tuple[Tap, socket.soc
     broker.close()
     tap.queue(MESSAGE)
     tap.drain()
+    tap.queue(MESSAGE)
+    assert tap.unsent_bytes == 0
+    assert not tap.fill()
     assert tap.lost
     tap.drain()
+
+
+def test_what_a_broker_sent_before_it_died_is_read_though_a_write_failed_first() -> None:
+    ours, theirs = tcp_pair()
+    ours.setblocking(False)
+    tap = Tap(ours, stream())
+    tap.queue(MESSAGE)
+    tap.drain()
+    theirs.sendall(MESSAGE * 3)
+    theirs.close()  # with bytes unread, so that it resets the connection
+    tap.queue(MESSAGE)
+    tap.drain()
+    assert not tap.lost
+    while not tap.lost:
+        tap.fill()
+    assert len(tap.stream.take().messages) == 3
+    tap.close()
 
 
 def test_a_farewell_reaches_a_broker_that_is_still_sending() -> None:
