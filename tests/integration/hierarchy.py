@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -303,6 +304,15 @@ class Node:
     def log(self) -> str:
         """What it has said in all its lives."""
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    @property
+    def metrics_url(self) -> str:
+        """Where the metrics of its latest life are; waits until its log says so."""
+
+        def said() -> list[str]:
+            return re.findall(r"metrics at (http:\S+)", self.log)
+
+        return eventually(said, f"the metrics' address of {self.name}")[-1]
 
     def stop(self) -> int:
         """Ends it by SIGTERM; returns its exit code. One that does not end is killed: a failure."""

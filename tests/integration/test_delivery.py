@@ -20,6 +20,7 @@ from tests.integration.hierarchy import (
     Json,
     Node,
     eventually,
+    metric,
     samples_topic,
 )
 from tests.integration.ledger import Audience, Ledger, Sample, Sensor
@@ -243,8 +244,9 @@ def test_what_a_node_has_in_hand_is_answered_once_though_the_broker_forgot_it(
     tmp_path: Path,
 ) -> None:
     ledger = Ledger()
-    with tapped_node(tmp_path, FORGETS, deadline_ms=2000) as tapped:
+    with tapped_node(tmp_path, FORGETS, deadline_ms=1000) as tapped:
         broker = tapped.hierarchy.broker
+        url = tapped.hierarchy.nodes["edge-1"].metrics_url
         with Sensor(ledger, broker.port, samples_topic("cam-1")) as sensor:
             hard = [ledger.sample(unsure(0), with_id=index % 2 == 0) for index in range(50)]
             marks = set(sensor.send(hard))
@@ -252,6 +254,10 @@ def test_what_a_node_has_in_hand_is_answered_once_though_the_broker_forgot_it(
             eventually(lambda: marks <= tapped.delivered(), "the samples on the node")
             broker.kill()
             assert not account(tapped.wiretap.passed).answers
+            eventually(
+                lambda: metric(url, "edge_escalations_total", outcome="missed") == len(marks),
+                "answers that cannot be published yet",
+            )
             tapped.hierarchy.start_brokers()
             tapped.until_answered(marks)
     answers, early = account(tapped.wiretap.passed)

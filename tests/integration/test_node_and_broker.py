@@ -17,15 +17,9 @@ pytestmark = pytest.mark.usefixtures("require_mosquitto")
 COMPLAINT = re.compile("another client took our name|another process runs as node press-3")
 
 
-def metrics_url(node: Node) -> str:
-    """Waits until a node's log says where its metrics are."""
-    said = eventually(lambda: re.search(r"metrics at (http:\S+)", node.log), "the metrics' address")
-    return said[1]
-
-
 def has_counted_a_conflict(node: Node) -> bool:
     """Whether its metrics tell of another process under its name."""
-    return metric(metrics_url(node), "edge_conflicts_total") > 0
+    return metric(node.metrics_url, "edge_conflicts_total") > 0
 
 
 def names_the_other(node: Node) -> bool:
@@ -42,7 +36,7 @@ def test_node_that_is_there_before_its_broker_keeps_trying_says_so_and_works_the
         hierarchy.broker.stop()
         node = hierarchy.add("tier1", "edge-1", pipelines)
         node.start()
-        url = metrics_url(node)
+        url = node.metrics_url
         eventually(lambda: f"cannot reach {hierarchy.broker.url}" in node.log, "word on the broker")
         assert metric(url, "edge_ready") == 0
         hierarchy.start_brokers()
