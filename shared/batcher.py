@@ -39,9 +39,9 @@ class Batcher(Generic[Item]):
         Args:
             item: what is to be handed out.
             now_s: monotonic.
-            size: how many samples it is; one larger than the queue is taken by an empty one.
+            size: how many samples it is.
         """
-        if self._size + size > self._queue_size and self._items:
+        if self._size + size > self._queue_size:
             return False
         idle = not self._items and now_s - self._last_batch_s >= self._max_delay_s
         self._items.append((item, size, now_s if idle else now_s + self._max_delay_s))

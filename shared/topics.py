@@ -49,6 +49,14 @@ class SampleTopic:
         """Returns what to subscribe to, for every sensor or for one."""
         return self.template.replace(SENSOR_LEVEL, sensor)
 
+    def overlaps(self, other: SampleTopic) -> bool:
+        """Whether a topic may be one of both templates, whatever its sensor."""
+        pairs = list(zip(self.template.split("/"), other.template.split("/"), strict=False))
+        same_length = self.template.count("/") == other.template.count("/")
+        return same_length and all(
+            one == two or {one, two} & {"+", SENSOR_LEVEL} for one, two in pairs
+        )
+
     def sensor(self, topic: str) -> str | None:
         """Returns the sensor that a topic names, or None if it is not one of this template."""
         wanted, given = self.template.split("/"), topic.split("/")

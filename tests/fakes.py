@@ -59,7 +59,7 @@ class FakeLink(Link):
         subscribed: every filter that was ever subscribed, in order.
         subscriptions: those that stand.
         forgotten: every filter of an earlier process that was ended, in order.
-        full: refuses every publish, as the real one does with a full queue.
+        full: refuses QoS 1, as the real one does with as many unacknowledged as it keeps.
         holds_acks: keeps the broker's acknowledgements back.
         acknowledged: messages that were done with.
         contests: how often it was told that another client has its name.
@@ -202,7 +202,7 @@ class FakeLink(Link):
         size = len(checked_topic(topic)) + len(payload)
         if size + MAX_OVERHEAD_BYTES > self.max_packet_bytes:
             raise too_large(topic, size, self.max_packet_bytes)
-        if self.full:
+        if self.full and qos:
             return False
         published = Published(topic, payload, qos, retain)
         self.hub.published.append(published)

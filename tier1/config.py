@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -9,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from shared.cascade.config import EscalationConfig
 from shared.config import BrokerConfig, Name, PipelineConfig
-from shared.topics import SampleTopic
+from shared.topics import SENSOR_LEVEL, SampleTopic
 from shared.workers.config import TierConfig
 from shared.workers.worker import Worker
 from tier1.formats import FormatConfigError, open_format
@@ -79,6 +80,20 @@ class Tier1PipelineConfig(PipelineConfig):
         return self
 
     @model_validator(mode="after")
+    def _queue_holds_a_message(self) -> Self:
+        if self.samples_a_message > self.batching.queue_size:
+            raise PydanticCustomError(
+                "pack_beyond_queue",
+                "packs of {samples} samples do not fit a queue of {size}",
+                {
+                    "samples": self.samples_a_message,
+                    "size": self.batching.queue_size,
+                    "fix": "raise batching.queue_size, or lower format.pack.max_samples",
+                },
+            )
+        return self
+
+    @model_validator(mode="after")
     def _routes_can_be_taken(self) -> Self:
         labels = None if self.model is None else self.model.labels
         check_routes(self.routes, labels=labels, sensors=self.sensors)
@@ -105,6 +120,29 @@ class Tier1Config(TierConfig):
         blocking = [each for each in self.pipelines.values() if each.batching.overflow == "block"]
         rooms = (each.batching.queue_size // each.samples_a_message for each in blocking)
         return min((max(1, room) for room in rooms), default=None)
+
+    def sample_topic(self, name: str) -> SampleTopic:
+        """Returns where the sensors of a pipeline publish."""
+        return SampleTopic(self.pipelines[name].topic or self.topics.samples(name, SENSOR_LEVEL))
+
+    @model_validator(mode="after")
+    def _each_sample_has_one_pipeline(self) -> Self:
+        for one, two in combinations(self.pipelines, 2):
+            if not self.sample_topic(one).overlaps(self.sample_topic(two)):
+                continue
+            sensors = [self.pipelines[name].sensors for name in (one, two)]
+            if None in sensors or set(sensors[0] or ()) & set(sensors[1] or ()):
+                raise PydanticCustomError(
+                    "two_pipelines_on_a_topic",
+                    "pipelines {one} and {two} would both answer samples on {topic}",
+                    {
+                        "one": one,
+                        "two": two,
+                        "topic": self.sample_topic(one).template,
+                        "fix": "give each a `topic:` of its own, or `sensors:` that differ",
+                    },
+                )
+        return self
 
     @model_validator(mode="after")
     def _packets_hold_the_samples(self) -> Self:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 from shared.errors import PayloadError
@@ -14,6 +15,9 @@ from tier1.deliveries import Deliveries, Taken
 from tier1.lane import Lane
 
 MAX_KNOWN_TOPICS = 10_000
+NO_MODEL = PayloadError(
+    "no_model", "this pipeline has no model yet", "send again once its first release is there"
+)
 
 Route = tuple[Lane, str]
 
@@ -45,26 +49,31 @@ class Intake:
         self._metrics = metrics
         self._max_packet_bytes = max_packet_bytes
         self._routes: dict[str, Route] = {}
-        self._deferred = 0
+        self._deferred: Counter[Lane] = Counter()
         self._restarts = 0
 
     def on_connected(self) -> None:
         """Forgets what was left to the broker: it brings that again now."""
-        self._deferred = 0
+        self._deferred.clear()
 
     def find(self, topic: str) -> Route | None:
         """Returns whose samples come on a topic, and from which sensor; None if nobody's."""
         route = self._routes.get(topic)
         if route is not None:
             return route
-        for lane in self._lanes:
-            sensor = lane.sample_topic.sensor(topic)
-            if sensor is not None:
-                if len(self._routes) >= MAX_KNOWN_TOPICS:
-                    self._routes.clear()
-                self._routes[topic] = (lane, sensor)
-                return lane, sensor
-        return None
+        fits = [
+            (lane, sensor)
+            for lane in self._lanes
+            if (sensor := lane.sample_topic.sensor(topic)) is not None
+        ]
+        if not fits:
+            return None
+        if len(self._routes) >= MAX_KNOWN_TOPICS:
+            self._routes.clear()
+        # Pipelines may share a topic and divide its sensors.
+        route = next((each for each in fits if each[0].answers(each[1])), fits[0])
+        self._routes[topic] = route
+        return route
 
     def take(self, lane: Lane, sensor: str, message: Message, now_s: float) -> None:
         """Takes a sample on, or says why not.
@@ -104,7 +113,7 @@ class Intake:
             lane, sensor = route
             if lane.answers(sensor) and is_ours(sensor):
                 problem = f"{size} bytes, more than {self._max_packet_bytes} of a packet"
-                self._answer(lane, sensor, b"", PayloadError(reason, problem))
+                self.tell(lane, sensor, b"", PayloadError(reason, problem))
 
     def drop(self, message: Message, reason: str) -> None:
         """Puts a message away and counts it."""
@@ -116,7 +125,7 @@ class Intake:
 
         Not before it has acknowledged every answer, or it would get some of them twice.
         """
-        if not self._deferred or any(lane.pipeline.waiting for lane in self._lanes):
+        if not self._deferred or any(lane.pipeline.waiting for lane in self._deferred):
             return
         if self._link.settled:
             self._restarts += 1
@@ -124,13 +133,18 @@ class Intake:
             if self._restarts.bit_count() == 1:
                 log.info(
                     "%d samples were left to the broker; connecting anew to have them (%d times)",
-                    self._deferred,
+                    self._deferred.total(),
                     self._restarts,
                 )
-            self._deferred = 0
+            self._deferred.clear()
             self._link.restart()
 
     def _decode(self, lane: Lane, sensor: str, message: Message, now_s: float) -> None:
+        if lane.pipeline.slot.model is None and len(self._lanes) > 1:
+            # It must not wait: acknowledgements go out in order, and those of the other pipelines
+            # would wait behind it.
+            self._tell(lane, sensor, message, NO_MODEL)
+            return
         try:
             taken = lane.take(message, sensor, now_s)
         except PayloadError as error:
@@ -146,7 +160,7 @@ class Intake:
         batching = lane.config.batching
         if batching.overflow == "block" and taken.message.qos:
             # Not acknowledged and not kept: the broker has it, and brings it again.
-            self._deferred += 1
+            self._deferred[lane] += 1
             self._metrics.deferrals.inc()
         elif batching.overflow == "drop_oldest":
             self._make_room(lane, taken)
@@ -158,15 +172,21 @@ class Intake:
     def _make_room(self, lane: Lane, taken: Taken) -> None:
         while not lane.pipeline.admit(taken):
             oldest = lane.pipeline.drop_oldest()
-            if oldest is not None:
-                problem = "a newer sample took its place in the queue"
-                self.refuse(lane, oldest, PayloadError("dropped_oldest", problem))
+            if oldest is None:
+                break
+            problem = "a newer sample took its place in the queue"
+            self.refuse(lane, oldest, PayloadError("dropped_oldest", problem))
         self._deliveries.begin(taken)
 
-    def _tell(self, lane: Lane, sensor: str, message: Message, error: PayloadError) -> None:
-        self._answer(lane, sensor, message.payload, error)
-        self.drop(message, error.reason)
-
-    def _answer(self, lane: Lane, sensor: str, payload: bytes, error: PayloadError) -> None:
+    def tell(self, lane: Lane, sensor: str, payload: bytes, error: PayloadError) -> None:
+        """Tells a sender what was wrong with what it sent."""
         topic, told = lane.refusal(payload, sensor, error)
-        self._link.publish(topic, to_json(told), qos=0)
+        try:
+            self._link.publish(topic, to_json(told), qos=0)
+        except PayloadError as unsaid:
+            # A broker that takes next to nothing. The drop itself is counted.
+            log.warning("%s: cannot say that %s: %s", topic, error, unsaid)
+
+    def _tell(self, lane: Lane, sensor: str, message: Message, error: PayloadError) -> None:
+        self.tell(lane, sensor, message.payload, error)
+        self.drop(message, error.reason)

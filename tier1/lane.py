@@ -32,6 +32,7 @@ class Lane:
         config: its configuration.
         topics: of this node's site.
         metrics: what is counted.
+        sample_topic: where its sensors publish.
         backlog: where what could not be asked waits.
         receiver: this process, to which the broker delivers.
     """
@@ -43,6 +44,7 @@ class Lane:
         topics: Topics,
         metrics: NodeMetrics,
         *,
+        sample_topic: SampleTopic,
         backlog: Backlog,
         receiver: str,
     ) -> None:
@@ -50,7 +52,7 @@ class Lane:
         self.backlog = backlog
         self.config = config
         self.qos = 1 if config.delivery == "at_least_once" else 0
-        self.sample_topic = SampleTopic(config.topic or topics.samples(pipeline.name, "{sensor}"))
+        self.sample_topic = sample_topic
         self._topics = topics
         self._receiver = receiver
         self._sensors = None if config.sensors is None else frozenset(config.sensors)

@@ -28,6 +28,8 @@ from tier1.outlet import Outlet
 from tier1.pipeline import Outcome, Tier1Pipeline
 from tier1.shares import SampleShares
 
+INFER_S = 0.005
+
 log = logging.getLogger(__name__)
 
 
@@ -70,7 +72,7 @@ class Tier1Node:
         self._intake = Intake(
             self._lanes.values(), link, self._deliveries, metrics, config.broker.max_packet_bytes
         )
-        self._outlet = Outlet(link, self._deliveries, metrics)
+        self._outlet = Outlet(link, self._deliveries, metrics, self._intake.tell)
         self._replies = {
             self._topics.replies(name, self._name): lane for name, lane in self._lanes.items()
         }
@@ -209,15 +211,18 @@ class Tier1Node:
     # Acts
 
     def _infer(self, lane: Lane) -> None:
-        """Runs batch after batch until none is due."""
-        pipeline = lane.pipeline
+        """Runs batch after batch until none is due, or what is decided has waited long enough.
+
+        A deadline runs from the moment that a question is written, so it must leave soon.
+        """
+        pipeline, ends_s = lane.pipeline, time.monotonic() + INFER_S
         while True:
             for taken, error in pipeline.run(time.monotonic()):
                 self._intake.refuse(lane, taken, error)
             outcome = pipeline.gate(time.monotonic(), reachable=self._link.connected)
             if outcome is not None:
                 self._carry_out(lane, outcome)
-            if outcome is None or not pipeline.waiting:
+            if outcome is None or not pipeline.waiting or time.monotonic() >= ends_s:
                 return
 
     def _carry_out(self, lane: Lane, outcome: Outcome) -> None:
@@ -286,6 +291,7 @@ class Tier1Node:
             config,
             self._topics,
             self._metrics,
+            sample_topic=self._config.sample_topic(name),
             backlog=backlog,
             receiver=self._name,
         )

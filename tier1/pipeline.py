@@ -171,6 +171,7 @@ class Tier1Pipeline:
         outcome = Outcome()
         numbers = [sample.correlation for sample in escalation.samples]
         withdrawn = self._escalator.withdraw(numbers)
+        self._metrics.escalations.labels(outcome="withdrawn").inc(len(withdrawn))
         for question in withdrawn:
             outcome.answers += self._fall_back(question, "unreachable", now_s)
         if withdrawn:
@@ -245,7 +246,7 @@ class Tier1Pipeline:
             PayloadError: the scores are not those of the samples that it names.
         """
         rows = reply.probabilities.array()
-        if rows.ndim != 2 or len(rows) != len(reply.correlations):
+        if rows.dtype != np.float32 or rows.ndim != 2 or len(rows) != len(reply.correlations):
             raise PayloadError(
                 "bad_reply", f"{rows.shape} scores for {len(reply.correlations)} ids"
             )

@@ -170,11 +170,12 @@ class Link:
     def restart(self) -> None:
         """Ends the connection and makes a new one at once.
 
-        A broker then brings again what is unacknowledged in a persistent session.
+        A broker then brings again what is unacknowledged in a persistent session. With a farewell:
+        without it, the broker would publish the last will.
         """
         if self._connected:
             self._restarting = True
-            self._close_socket()
+            self._say_goodbye()
 
     def contested(self) -> None:
         """Says that another client has our name: reconnects are slow until there is peace."""
@@ -262,9 +263,7 @@ class Link:
             if self._connector.is_alive():
                 return  # a name server that does not answer; the thread ends with the process
             self._connector = None
-        if self._client.socket() is not None:
-            self._client.disconnect()
-            self._client.loop_write()
+        self._say_goodbye()
 
     # Connecting
 
@@ -322,6 +321,11 @@ class Link:
             for mid in self._acks.done(skipped.mid):
                 self._wire.acknowledge(mid)
         self._drops.refuse(arrivals.refused.values())
+
+    def _say_goodbye(self) -> None:
+        if self._client.socket() is not None:
+            self._client.disconnect()
+            self._client.loop_write()
 
     def _close_socket(self) -> None:
         """Ends a connection so that paho itself finds it ended at its next read."""

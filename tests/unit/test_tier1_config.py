@@ -44,7 +44,7 @@ PACKS = {"format": {"kind": "raw", "dtype": "float32", "pack": {"max_samples": 3
         pytest.param([batching(10, "block"), batching(5, "block")], 5, id="the-smaller-queue"),
         pytest.param([batching(10, "block"), batching(5, "reject")], 10, id="only-one-blocks"),
         pytest.param([batching(100, "block") | PACKS], 3, id="packs-of-32"),
-        pytest.param([batching(10, "block") | PACKS], 1, id="a-pack-larger-than-the-queue"),
+        pytest.param([batching(32, "block") | PACKS], 1, id="one-pack"),
     ],
 )
 def test_a_broker_may_send_what_the_queue_of_a_blocking_pipeline_holds(
@@ -63,3 +63,49 @@ def test_a_topic_that_names_no_sensor_is_refused(tmp_path: Path, topic: str) -> 
     with pytest.raises(ValidationError) as refusal:
         node(tmp_path, {"topic": topic})
     assert refusal.value.errors()[0]["loc"] == ("pipelines", "p0", "topic")
+
+
+def test_a_pack_larger_than_the_queue_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="do not fit a queue of 10"):
+        node(tmp_path, batching(10, "reject") | PACKS)
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        pytest.param({"topic": "a/{sensor}"}, {"topic": "a/{sensor}"}, id="the-same"),
+        pytest.param({"topic": "a/{sensor}/x"}, {"topic": "+/b/{sensor}"}, id="wildcards"),
+        pytest.param(
+            {"topic": "a/{sensor}", "sensors": ["s1", "s2"]},
+            {"topic": "a/{sensor}", "sensors": ["s2"]},
+            id="one-sensor-in-both",
+        ),
+        pytest.param(
+            {"topic": "a/{sensor}", "sensors": ["s1"]}, {"topic": "a/{sensor}"}, id="all-and-one"
+        ),
+    ],
+)
+def test_two_pipelines_that_would_answer_one_sample_are_refused(
+    tmp_path: Path, one: dict[str, Any], two: dict[str, Any]
+) -> None:
+    with pytest.raises(ValidationError, match="p0 and p1 would both answer"):
+        node(tmp_path, one, two)
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        pytest.param({}, {}, id="topics-of-their-own"),
+        pytest.param({"topic": "a/{sensor}"}, {"topic": "b/{sensor}"}, id="other-topics"),
+        pytest.param({"topic": "a/{sensor}"}, {"topic": "a/{sensor}/x"}, id="other-lengths"),
+        pytest.param(
+            {"topic": "a/{sensor}", "sensors": ["s1"]},
+            {"topic": "a/{sensor}", "sensors": ["s2"]},
+            id="other-sensors",
+        ),
+    ],
+)
+def test_pipelines_that_share_no_sample_are_fine(
+    tmp_path: Path, one: dict[str, Any], two: dict[str, Any]
+) -> None:
+    assert len(node(tmp_path, one, two).pipelines) == 2

@@ -15,6 +15,7 @@ from shared.messages import Escalation, Reply, Tensor, pack, unpack
 from shared.metrics import NodeMetrics
 from shared.mqtt.message import Message
 from shared.presence import Presence
+from shared.releases.signing import new_key_pem, public_pem
 from tests.builders import LABELS, SHAPE, echo_onnx
 from tests.fakes import FakeBroker, FakeLink
 from tier1.config import Tier1Config
@@ -32,9 +33,16 @@ UNSURE = [0.4, 0.3, 0.3]
 class Rig:
     """A node on a fake link."""
 
-    def __init__(self, folder: Path, **pipeline: Any) -> None:
+    def __init__(
+        self, folder: Path, others: dict[str, dict[str, Any]] | None = None, **pipeline: Any
+    ) -> None:
         (folder / "echo.onnx").write_bytes(echo_onnx())
         model = {"path": folder / "echo.onnx", "labels": LABELS, "threshold": 0.8}
+        common = {
+            "input": {"shape": SHAPE},
+            "model": model,
+            "escalation": {"audit_share": 0.0, "deadline_ms": 60_000.0},
+        }
         config = Tier1Config.model_validate(
             {
                 "role": "tier1",
@@ -43,12 +51,8 @@ class Rig:
                 "broker": {"url": "mqtt://127.0.0.1"},
                 "state_dir": folder / "state",
                 "pipelines": {
-                    "meter": {
-                        "input": {"shape": SHAPE},
-                        "model": model,
-                        "escalation": {"audit_share": 0.0, "deadline_ms": 60_000.0},
-                        **pipeline,
-                    }
+                    "meter": common | pipeline,
+                    **{name: common | other for name, other in (others or {}).items()},
                 },
             },
             strict=False,
@@ -335,3 +339,89 @@ def test_answers_are_counted_by_who_and_why(tmp_path: Path) -> None:
     by = {"decided_by": "tier1", "reason": "confident"}
     assert rig.value("edge_predictions_total", **by) == 2
     assert rig.value("edge_inference_latency_seconds_count") == 2
+
+
+def test_an_action_leaves_once_however_often_its_prediction_is_refused(tmp_path: Path) -> None:
+    routes = [
+        {"topic": "press/lamp", "payload": "on", "qos": 0},
+        {"topic": "press/stop", "payload": "now", "qos": 1},
+    ]
+    rig = Rig(tmp_path, routes=routes)
+    rig.send(SURE, "a")
+    rig.link.full = True
+    for _ in range(5):
+        rig.turn()
+    assert len(rig.broker.payloads("press/lamp")) == 1
+    assert rig.broker.payloads("press/stop") == []
+    rig.link.full = False
+    rig.turn()
+    assert len(rig.broker.payloads("press/lamp")) == len(rig.broker.payloads("press/stop")) == 1
+    assert rig.ids == ["a"]
+
+
+def test_an_action_that_can_never_be_sent_does_not_take_the_prediction_with_it(
+    tmp_path: Path,
+) -> None:
+    rig = Rig(tmp_path, routes=[{"topic": "press/stop", "payload": "x" * 5000}])
+    rig.link.max_packet_bytes = 2000
+    rig.send(SURE, "a")
+    rig.turn()
+    assert rig.ids == ["a"]
+    assert rig.drops("action_too_large") == 1
+
+
+def test_an_answer_that_can_never_be_sent_is_told_to_its_sender(tmp_path: Path) -> None:
+    packs = {"kind": "raw", "dtype": "float32", "pack": {"max_samples": 100}}
+    rig = Rig(tmp_path, format=packs)
+    rig.link.max_packet_bytes = 2000
+    payload = np.array([SURE] * 100, np.float32).tobytes()
+    rig.node.on_message(rig.link, Message(SAMPLES, payload, 1, 1, rig.link.session), 0.0)
+    rig.turn()
+    assert rig.predictions == []
+    (error,) = rig.errors
+    assert "the answer is" in error["error"]
+    assert rig.drops("prediction_too_large") == 1
+    assert rig.acknowledged == [1]
+
+
+def test_pipelines_on_one_topic_divide_its_sensors(tmp_path: Path) -> None:
+    topic = "plant/{sensor}"
+    other = {"topic": topic, "sensors": ["cam-02"]}
+    rig = Rig(tmp_path, {"other": other}, topic=topic, sensors=["cam-01"])
+    for sensor in ("cam-01", "cam-02", "cam-03"):
+        rig.send(SURE, sensor, topic=f"plant/{sensor}")
+    rig.turn()
+    assert rig.ids == ["cam-01"]
+    predicted = rig.broker.payloads("escalon/plant/other/predictions/cam-02")
+    assert [json.loads(each)["id"] for each in predicted] == ["cam-02"]
+    assert rig.drops("not_our_sensor") == 1
+
+
+def test_a_pipeline_without_a_model_does_not_hold_up_the_others(tmp_path: Path) -> None:
+    (tmp_path / "release.pub").write_bytes(public_pem(new_key_pem()))
+    releases = {"channel": "other", "trust": tmp_path / "release.pub"}
+    rig = Rig(tmp_path, {"other": {"model": None, "releases": releases}})
+    rig.send(SURE, "early", topic="escalon/plant/other/samples/cam-01")
+    rig.send(SURE, "a")
+    rig.turn()
+    assert rig.ids == ["a"]
+    assert rig.acknowledged == [1, 2]
+    (error,) = rig.broker.payloads("escalon/plant/other/errors/cam-01")
+    assert json.loads(error)["id"] == "early"
+    assert rig.drops("no_model") == 1
+
+
+def test_a_pipeline_that_queues_does_not_keep_back_what_another_left_to_the_broker(
+    tmp_path: Path,
+) -> None:
+    slow = {"batching": {"max_delay_ms": 10_000.0}}
+    rig = Rig(tmp_path, {"slow": slow}, batching={"queue_size": 1, "overflow": "block"})
+    for _ in range(2):  # the second waits for company
+        rig.send(SURE, topic="escalon/plant/slow/samples/cam-01")
+        rig.turn()
+    for name in "ab":
+        rig.send(SURE, name)
+    for _ in range(2):
+        rig.turn()
+    assert rig.ids == ["a"]
+    assert rig.link.restarts == 1
