@@ -140,6 +140,10 @@ class Intake:
             self._link.restart()
 
     def _decode(self, lane: Lane, sensor: str, message: Message, now_s: float) -> None:
+        if message.qos and lane in self._deferred:
+            # Or it would overtake those that were left to the broker.
+            self._defer(lane)
+            return
         if lane.pipeline.slot.model is None and len(self._lanes) > 1:
             # It must not wait: acknowledgements go out in order, and those of the other pipelines
             # would wait behind it.
@@ -159,15 +163,18 @@ class Intake:
         """Deals with a sample for which the queue has no room."""
         batching = lane.config.batching
         if batching.overflow == "block" and taken.message.qos:
-            # Not acknowledged and not kept: the broker has it, and brings it again.
-            self._deferred[lane] += 1
-            self._metrics.deferrals.inc()
+            self._defer(lane)
         elif batching.overflow == "drop_oldest":
             self._make_room(lane, taken)
         else:
             problem = f"{batching.queue_size} samples wait already"
             error = PayloadError("queue_full", problem, "send more slowly")
             self._tell(lane, taken.sensor, taken.message, error)
+
+    def _defer(self, lane: Lane) -> None:
+        """Neither acknowledges nor keeps a sample: the broker has it, and brings it again."""
+        self._deferred[lane] += 1
+        self._metrics.deferrals.inc()
 
     def _make_room(self, lane: Lane, taken: Taken) -> None:
         while not lane.pipeline.admit(taken):

@@ -201,14 +201,17 @@ def test_a_full_queue_can_leave_the_rest_to_the_broker_which_brings_it_again(
     assert rig.acknowledged == [1]
     assert rig.value("edge_deferrals_total") == 2
     assert rig.link.session == 1
-    # Its answer is acknowledged: it connects anew, and in the new session they come again.
+    # There is room now, and this one would overtake those that were left to the broker.
+    messages.append(rig.send(SURE, "d"))
+    assert rig.value("edge_deferrals_total") == 3
+    # The answer is acknowledged: it connects anew, and in the new session they come again.
     rig.turn()
     assert rig.link.session == 2
     rig.node.on_connected(rig.link)
     for message in messages[1:]:
-        rig.send(SURE, "bc"[message.mid - 2], mid=message.mid, dup=True)
+        rig.send(SURE, "bcd"[message.mid - 2], mid=message.mid, dup=True)
         rig.turn()
-    assert rig.ids == ["a", "b", "c"]
+    assert rig.ids == ["a", "b", "c", "d"]
     assert rig.drops("queue_full") == 0
 
 
