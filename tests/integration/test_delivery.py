@@ -103,7 +103,7 @@ def test_every_acknowledged_sample_is_answered_though_a_tier_is_killed_in_full_t
         Audience(ledger, port, f"{PREFIX}/{SITE}"),
         Sensor(ledger, port, samples_topic("cam-1")) as sensor,
     ):
-        for more in (50, 400, 900):
+        for more in (50, 300, 600):
             answered, end = len(ledger.answers), len(ledger.sent) + BURST
             with sensor.streaming(traffic(ledger, BURST), most_open=800):
                 ledger.until_count(answered + more)
@@ -214,7 +214,7 @@ def assert_same_id_each_time(answers: dict[str, list[Json]], marks: set[str]) ->
         assert len({answer["id"] for answer in answers[mark]}) == 1, answers[mark]
 
 
-@pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("part", [0.1, 0.4, 0.7])
 def test_what_a_killed_broker_had_delivered_or_saved_is_answered(
     tmp_path: Path, part: float
 ) -> None:
@@ -244,7 +244,7 @@ def test_what_a_node_has_in_hand_is_answered_once_though_the_broker_forgot_it(
     tmp_path: Path,
 ) -> None:
     ledger = Ledger()
-    with tapped_node(tmp_path, FORGETS, deadline_ms=1000) as tapped:
+    with tapped_node(tmp_path, FORGETS, deadline_ms=2000) as tapped:
         broker = tapped.hierarchy.broker
         url = tapped.hierarchy.nodes["edge-1"].metrics_url
         with Sensor(ledger, broker.port, samples_topic("cam-1")) as sensor:
@@ -323,10 +323,12 @@ def test_at_most_once_loses_what_comes_meanwhile_and_repeats_nothing(tmp_path: P
             with sensor.streaming(traffic(ledger, BURST), most_open=BURST):
                 ledger.until_count(100)
                 node.kill()
+                meanwhile = [ledger.sample(sure(0), with_id=False) for _ in range(20)]
+                ledger.until_acknowledged(sensor.send(meanwhile))
                 hierarchy.restart(node)
             ledger.until_acknowledged(ledger.sent)
             last = sensor.send([ledger.sample(sure(0), with_id=True)])
             ledger.until_answered(last)
     ledger.assert_one_id_each()
     assert not ledger.repeated
-    assert len(ledger.answers) < len(ledger.sent)
+    assert not {sample.mark for sample in meanwhile} & ledger.answers.keys()

@@ -127,7 +127,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             pipelines[name] = hierarchy.tier1_pipeline(
                 format=packed,
                 probabilities=True,
-                escalation={"deadline_ms": 1000, "audit_share": 0},
+                escalation={"deadline_ms": 2000, "audit_share": 0},
             )
         hierarchy.start("tier1", "edge-1", {"pipelines": pipelines})
         with hierarchy.observer() as observer:
