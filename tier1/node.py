@@ -76,6 +76,7 @@ class Tier1Node:
         self._replies = {
             self._topics.replies(name, self._name): lane for name, lane in self._lanes.items()
         }
+        self._was_ready = False
         self._shares = self._make_shares(rng)
         self._models = NodeModels(
             config=config,
@@ -143,10 +144,10 @@ class Tier1Node:
         self._link.flush()
         for lane in self._lanes.values():
             self._send_backlog(lane, now_s)
-        self._outlet.count()
+        self._outlet.count(now_s)
         self._intake.poll()
         self._models.poll(now_s)
-        self._metrics.ready.set(self._ready)
+        self._show_ready()
 
     def next_wake_s(self, now_s: float) -> float:
         """Returns how long nothing is due."""
@@ -163,6 +164,7 @@ class Tier1Node:
     def close(self) -> None:
         """Ends updates and inference under way, puts what is left of the backlog on the disk."""
         self._models.close()
+        self._outlet.close()
         for lane in self._lanes.values():
             lane.pipeline.close()
             lane.backlog.close()
@@ -172,11 +174,13 @@ class Tier1Node:
         """Whether every QoS 1 sample that came is answered, and the answer acknowledged."""
         return self._shares.is_settled and not len(self._deliveries)
 
-    @property
-    def _ready(self) -> bool:
-        """Whether samples that come are answered."""
-        models = (lane.pipeline.slot.model for lane in self._lanes.values())
-        return self._link.connected and all(model is not None for model in models)
+    def _show_ready(self) -> None:
+        """Says whether samples that come are answered."""
+        models = [lane.pipeline.slot.model for lane in self._lanes.values()]
+        ready = self._link.connected and None not in models
+        if ready is not self._was_ready:
+            self._was_ready = ready
+            self._metrics.ready.set(ready)
 
     def _is_ours(self, message: Message, now_s: float) -> bool:
         """Takes what this node said to itself, or another in its name; returns False for others."""

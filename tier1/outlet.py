@@ -78,8 +78,12 @@ class Outlet:
                 return
             self._unsent.popleft()
 
-    def count(self) -> None:
-        """Puts what was published into the metrics."""
+    def count(self, now_s: float) -> None:
+        """Puts what was published into the metrics, now and then."""
+        self._tally.poll(now_s)
+
+    def close(self) -> None:
+        """Puts what was published last into the metrics."""
         self._tally.flush()
 
     def _send(self, lane: Lane, answer: Answer) -> Sequence[Action] | None:

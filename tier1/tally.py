@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 from shared.messages import DecidedBy, Reason
 from shared.metrics import NodeMetrics
 from tier1.answers import Answer
+
+FLUSH_EVERY_S = 0.1
+MAX_COUNTED = 4096
 
 
 class Tally:
@@ -18,24 +22,29 @@ class Tally:
 
     def __init__(self, metrics: NodeMetrics) -> None:
         self._metrics = metrics
-        self._answers: list[Answer] = []
+        self._counts: Counter[tuple[DecidedBy, Reason]] = Counter()
+        self._latencies_s: list[float] = []
+        self._due_s = -math.inf
 
     def add(self, answer: Answer) -> None:
-        """Notes an answer that goes out."""
-        self._answers.append(answer)
+        """Counts an answer that goes out; a correction answers nothing anew."""
+        tally = answer.tally()
+        for key, count in tally:
+            self._counts[key] += count
+        if tally:
+            self._latencies_s.append(answer.prediction.latency_ms / 1000)
+
+    def poll(self, now_s: float) -> None:
+        """Puts what was counted into the metrics, now and then."""
+        if self._latencies_s and (now_s >= self._due_s or len(self._latencies_s) >= MAX_COUNTED):
+            self._due_s = now_s + FLUSH_EVERY_S
+            self.flush()
 
     def flush(self) -> None:
-        """Puts what was noted into the metrics; a correction answers nothing anew."""
-        counts: Counter[tuple[DecidedBy, Reason]] = Counter()
-        latencies_s = []
-        for answer in self._answers:
-            tally = answer.tally()
-            for key, count in tally:
-                counts[key] += count
-            if tally:
-                latencies_s.append(answer.prediction.latency_ms / 1000)
-        self._answers.clear()
-        for (by, reason), count in counts.items():
+        """Puts what was counted into the metrics."""
+        for (by, reason), count in self._counts.items():
             self._metrics.predictions.labels(decided_by=by, reason=reason).inc(count)
-        if latencies_s:
-            self._metrics.latency_seconds.observe(latencies_s)
+        if self._latencies_s:
+            self._metrics.latency_seconds.observe(self._latencies_s)
+        self._counts.clear()
+        self._latencies_s.clear()
