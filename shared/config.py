@@ -125,7 +125,7 @@ class ReleasesConfig(Section):
 class BatchingConfig(Section):
     """How samples are put together for the model."""
 
-    max_batch_size: int = Field(default=32, ge=1, le=4096)
+    max_batch_size: int = Field(default=64, ge=1, le=4096)
     """At most so many samples a call of the model."""
     max_delay_ms: float = Field(default=0.0, ge=0, le=10_000)
     """How long a first sample may wait for company; 0 takes just what is there. A sample that comes

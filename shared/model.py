@@ -23,7 +23,7 @@ from shared.model_labels import labels_in_graph, labels_in_metadata, problem_wit
 from shared.model_spec import ModelSpec
 from shared.scores import Floats, Scored, score, well_formed
 
-DEFAULT_BATCH_SIZE = 32
+DEFAULT_BATCH_SIZE = 64
 MAX_WARM_UP_BYTES = 2**26
 WARM_UP_RUNS = 5
 WARM_UP_MS = 250.0
