@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import queue
 import threading
 from collections.abc import Callable
@@ -10,17 +9,16 @@ from typing import Any, Generic, TypeVar
 
 from numpy.typing import NDArray
 
+from shared.attempts import Attempt
 from shared.config import InferenceMode
 from shared.model import Model
 from shared.scores import Scored
-from shared.slot import Attempt, Slot, attempt
+from shared.slot import Slot
 
 INLINE_MS = 4.0  # longer than this a batch must not keep the loop from its other work
 JOIN_S = 5.0
 
 Batch = TypeVar("Batch")
-
-log = logging.getLogger(__name__)
 
 
 class Runner(Generic[Batch]):
@@ -64,7 +62,7 @@ class Runner(Generic[Batch]):
             raise RuntimeError("start() needs an idle runner and a model")
         self._running = batch, model
         if self._runs_inline(model):
-            self._done.put(attempt(model, rows))
+            self._done.put(self._slot.attempt(model, rows))
             return
         if self._thread is None:
             name = f"infer-{self._slot.pipeline}"
@@ -98,12 +96,5 @@ class Runner(Generic[Batch]):
     def _work(self) -> None:
         while (work := self._given.get()) is not None:
             model, rows = work
-            try:
-                tried = attempt(model, rows)
-            except Exception as error:
-                # The boundary of the thread: it must outlive whatever a model does.
-                log.exception("%s: a batch failed", self._slot.pipeline)
-                scored = Scored.malformed(len(rows), len(model.spec.labels))
-                tried = Attempt(scored, str(error))
-            self._done.put(tried)
+            self._done.put(self._slot.attempt(model, rows))
             self._wake()

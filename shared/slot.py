@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import Counter
 
-from shared.errors import ArtefactError
+from shared.attempts import Attempt, Attempts
 from shared.metrics import NodeMetrics
 from shared.model import Model
 from shared.releases.health import Health
 from shared.scores import Scored
 
 log = logging.getLogger(__name__)
-
-
-class Attempt(NamedTuple):
-    """What came of a batch.
-
-    Attributes:
-        scored: NaN where the scores are malformed, or where the model cannot run.
-        problem: why it cannot; empty if it can.
-    """
-
-    scored: Scored
-    problem: str = ""
 
 
 class Slot:
@@ -45,6 +32,7 @@ class Slot:
         self.model: Model | None = None
         self.pipeline = pipeline
         self._metrics = metrics
+        self._attempts = Attempts(pipeline)
         self._batches = 0
         self._broken_batches = 0
         self._counted_version: str | None = None
@@ -65,20 +53,23 @@ class Slot:
         else:
             log.info("%s waits for a release", self.pipeline)
 
-    def run(self, model: Model, rows: NDArray[Any]) -> Scored:
-        """Runs a batch through the model that the caller took from here, and counts it.
+    def attempt(self, model: Model, rows: NDArray[Any]) -> Attempt:
+        """Runs a batch through the model that the caller took from here.
+
+        On any thread, one batch at a time; whatever the model raises ends here.
 
         Args:
             model: what ``model`` was when the batch began.
             rows: raw, of the pipeline's dtype, [N, *shape].
+        """
+        return self._attempts.run(model, rows)
+
+    def count(self, model: Model, tried: Attempt) -> Scored:
+        """Counts a batch that went through a model. Only on the loop's thread.
 
         Returns:
             NaN where the scores are malformed, or where the model cannot run.
         """
-        return self.count(model, attempt(model, rows))
-
-    def count(self, model: Model, tried: Attempt) -> Scored:
-        """Counts a batch that went through a model. Only on the loop's thread."""
         total = len(tried.scored.certainty)
         broken = tried.scored.broken
         self._batches += 1
@@ -112,26 +103,3 @@ class Slot:
                 count.labels(model_version=version, status="invalid_scores"),
             )
         return self._counters
-
-
-def attempt(model: Model, rows: NDArray[Any]) -> Attempt:
-    """Runs a batch; what the model cannot run gets malformed scores. On any thread.
-
-    Where a batch fails, each of its rows is tried alone: one that the model cannot take (an index
-    out of range) must not spoil its neighbours.
-
-    Args:
-        model: the model.
-        rows: raw, of the pipeline's dtype, [N, *shape].
-    """
-    try:
-        return Attempt(model.infer(rows))
-    except ArtefactError as error:
-        if len(rows) <= 1:
-            return Attempt(Scored.malformed(len(rows), len(model.spec.labels)), str(error))
-    tried = [attempt(model, rows[row : row + 1]) for row in range(len(rows))]
-    scored = Scored.of(
-        np.concatenate([each.scored.probabilities for each in tried]),
-        np.concatenate([each.scored.certainty for each in tried]),
-    )
-    return Attempt(scored, next((each.problem for each in tried if each.problem), ""))

@@ -179,20 +179,26 @@ class FailingModel:
         return self._model.infer(samples)
 
 
-def test_whatever_fails_in_the_thread_becomes_malformed_scores_and_it_lives_on(
-    echo: Model, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("mode", ["inline", "thread"])
+def test_whatever_fails_becomes_malformed_scores_and_the_runner_lives_on(
+    echo: Model, caplog: pytest.LogCaptureFixture, mode: InferenceMode
 ) -> None:
     model: Any = FailingModel(echo)
-    rig = Rig(model, "thread")
-    rig.runner.start(rows(SURE, OTHER), "first")
-    ((_, _, scored),) = rig.result()
+    rig = Rig(model, mode)
+
+    def run(samples: NDArray[Any]) -> Scored:
+        rig.runner.start(samples, "batch")
+        ((_, _, scored),) = rig.result() if mode == "thread" else rig.runner.finished()
+        return scored
+
+    scored = run(rows(SURE, OTHER))
     assert np.isnan(scored.certainty).tolist() == [True, True]
     assert scored.probabilities.shape == (2, 3)
     assert rig.slot.health.broken_batches == 1
+    assert "Traceback" in caplog.text
     assert "a bug" in caplog.text
     model.fails = False
-    rig.runner.start(rows(SURE), "second")
-    assert rig.result()[0][2].certainty.tolist() == [1]
+    assert run(rows(SURE)).certainty.tolist() == [1]
     rig.runner.close()
 
 
