@@ -5,6 +5,7 @@ from __future__ import annotations
 from tier1.formats.config import FormatConfig
 from tier1.formats.decoded import (
     MAX_ID_CHARACTERS,
+    MAX_TIMESTAMP_CHARACTERS,
     Decoded,
     Format,
     FormatConfigError,
@@ -14,6 +15,7 @@ from tier1.formats.opening import open_format
 
 __all__ = [
     "MAX_ID_CHARACTERS",
+    "MAX_TIMESTAMP_CHARACTERS",
     "Decoded",
     "Format",
     "FormatConfig",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any, Protocol
 
@@ -12,6 +13,7 @@ from shared.errors import ConfigError, PayloadError
 from shared.messages import Timestamp
 
 MAX_ID_CHARACTERS = 128
+MAX_TIMESTAMP_CHARACTERS = 128
 
 Rows = list[float] | NDArray[Any]
 """One sample as a flat list of ``size`` floats, or samples as an array [N, *shape]."""
@@ -40,7 +42,8 @@ class Decoded(msgspec.Struct, frozen=True, gc=False):
         rows: of one sample a flat list of ``size`` floats, or an array [1, *shape]; of a pack an
             array [N, *shape]. Arrays are of the input's dtype, and may be read-only.
         id: the sender's, 1 to 128 characters.
-        timestamp: the sender's, seconds since 1970, or text as the sender wrote it.
+        timestamp: the sender's, seconds since 1970, or text of up to 128 characters as the sender
+            wrote it.
         ids: of a pack's samples, where they have ids of their own.
     """
 
@@ -121,3 +124,18 @@ def id_text(given: str | int) -> str:
         return text
     problem = f"an id has 1 to {MAX_ID_CHARACTERS} characters, not {len(text)}"
     raise PayloadError("bad_id", problem)
+
+
+def checked_timestamp(given: Timestamp | None) -> Timestamp | None:
+    """Returns a timestamp as it is, to be handed on with every answer.
+
+    Raises:
+        PayloadError: text of more than 128 characters, or a number that is not finite.
+    """
+    if isinstance(given, str):
+        if len(given) > MAX_TIMESTAMP_CHARACTERS:
+            problem = f"a timestamp has at most {MAX_TIMESTAMP_CHARACTERS} characters"
+            raise PayloadError("bad_timestamp", f"{problem}, not {len(given)}")
+    elif given is not None and not math.isfinite(given):
+        raise PayloadError("not_finite", "the timestamp is not a finite number")
+    return given

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ from shared.inputs import Inputs
 from shared.messages import Timestamp
 from tier1.formats.arrays import wire_dtype
 from tier1.formats.config import BinaryDocumentConfig, DocumentConfig
-from tier1.formats.decoded import Decoded, id_text
+from tier1.formats.decoded import Decoded, checked_timestamp, id_text
 from tier1.formats.layout import Layout, Numbers
 from tier1.formats.paths import Leaf, ObjectType, words_of
 from tier1.formats.tensor import Tensor
@@ -97,11 +96,11 @@ class Document:
             ids: of a pack's samples.
 
         Raises:
-            PayloadError: an id is none, or ids or parts are not as many as there are samples.
+            PayloadError: an id or the timestamp is none, or ids or parts are not as many as there
+                are samples.
         """
         text = None if identity is None else id_text(identity)
-        if isinstance(timestamp, float) and not math.isfinite(timestamp):
-            raise PayloadError("not_finite", "the timestamp is not a finite number")
+        timestamp = checked_timestamp(timestamp)
         if not self.tensors[0].is_pack:
             return Decoded(self.layout.sample(numbers), text, timestamp)
         rows = self.layout.pack(numbers)

@@ -10,7 +10,7 @@ import msgspec
 from shared.inputs import Inputs
 from shared.messages import UNREADABLE
 from tier1.formats.config import JsonConfig
-from tier1.formats.decoded import MAX_ID_CHARACTERS, Decoded, id_text
+from tier1.formats.decoded import MAX_ID_CHARACTERS, Decoded, checked_timestamp, id_text
 from tier1.formats.document import Identity
 from tier1.formats.layout import Numbers
 from tier1.formats.tensor import MAX_DEPTH, Tensor
@@ -55,7 +55,7 @@ class JsonFormat(TypedFormat):
                 return super()._decoded(payload)  # which says what is wrong
             if len(numbers) == self._flat_size:
                 text = None if identity is None else id_text(identity)
-                return Decoded(numbers, text, timestamp)
+                return Decoded(numbers, text, checked_timestamp(timestamp))
         return super()._decoded(payload)
 
     def _part_type(self, tensor: Tensor) -> Any:

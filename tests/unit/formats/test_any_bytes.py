@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from shared.errors import PayloadError
 from shared.inputs import InputDtype
 from tests.unit.formats.opened import MAX_BYTES, opened, rows
-from tier1.formats import MAX_ID_CHARACTERS
+from tier1.formats import MAX_ID_CHARACTERS, MAX_TIMESTAMP_CHARACTERS
 
 SHAPE = (2, 3)
 NUMBERS = np.arange(6, dtype=np.float32).reshape(SHAPE)
@@ -98,6 +98,8 @@ def check(name: str, payload: bytes) -> None:
         assert isinstance(decoded.timestamp, float | str | None)
         if isinstance(decoded.timestamp, float):
             assert np.isfinite(decoded.timestamp)
+        if isinstance(decoded.timestamp, str):
+            assert len(decoded.timestamp) <= MAX_TIMESTAMP_CHARACTERS
     told = format_.sender_id(payload)
     assert told is None or 0 < len(told) <= MAX_ID_CHARACTERS
 
@@ -121,6 +123,7 @@ def test_what_is_broken_here_is_sound_at_first(name: str) -> None:
 @example(payload=b'{"\xff": 1}')
 @example(payload=b'{"id": 1e999}')
 @example(payload=b'{"id": %s, "features": [1, 2, 3, 4, 5, 6]}' % (b"9" * 4000))
+@example(payload=b'{"timestamp": "%s", "features": [1, 2, 3, 4, 5, 6]}' % (b"9" * 400))
 @example(payload=b'{"timestamp": %s, "features": [1, 2, 3, 4, 5, 6]}' % (b"9" * 400))
 def test_any_bytes_are_samples_or_a_payload_error(name: str, payload: bytes) -> None:
     check(name, payload)
