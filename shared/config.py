@@ -46,6 +46,8 @@ __all__ = [
 
 
 InferenceMode = Literal["auto", "inline", "thread"]
+PACKET_OVERHEAD_BYTES = 2**10
+"""What a topic and properties of our own take of a packet, at most."""
 
 
 class BrokerConfig(Section):
@@ -86,6 +88,11 @@ class BrokerConfig(Section):
                 {"url": url, "fix": "write mqtt://host or mqtt://host:port"},
             )
         return url
+
+    @property
+    def max_message_bytes(self) -> int:
+        """What a message of our own may hold, so that topic and properties find room beside it."""
+        return self.max_packet_bytes - PACKET_OVERHEAD_BYTES
 
     @property
     def host(self) -> str:

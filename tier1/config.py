@@ -9,16 +9,13 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from shared.cascade.config import EscalationConfig
-from shared.config import BrokerConfig, Name, PipelineConfig
+from shared.config import PACKET_OVERHEAD_BYTES, BrokerConfig, Name, PipelineConfig
 from shared.topics import SENSOR_LEVEL, SampleTopic
 from shared.workers.config import TierConfig
 from shared.workers.worker import Worker
 from tier1.formats import FormatConfigError, open_format
 from tier1.formats.config import FormatConfig, JsonConfig
 from tier1.routes_config import RouteConfig, check_routes
-
-ROOM_BYTES = 2**10
-"""What topic and properties may take of a packet, beside the payload."""
 
 
 class Tier1PipelineConfig(PipelineConfig):
@@ -149,6 +146,7 @@ class Tier1Config(TierConfig):
         largest = self.broker.max_packet_bytes
         for name, pipeline in self.pipelines.items():
             wanted = pipeline.max_payload_bytes
+            enough = wanted + PACKET_OVERHEAD_BYTES
             if wanted > largest and "max_payload_bytes" in pipeline.model_fields_set:
                 raise PydanticCustomError(
                     "payload_beyond_packet",
@@ -158,15 +156,18 @@ class Tier1Config(TierConfig):
                         "name": name,
                         "wanted": wanted,
                         "largest": largest,
-                        "fix": f"set broker.max_packet_bytes to at least {wanted + ROOM_BYTES}",
+                        "fix": f"set broker.max_packet_bytes to at least {enough}",
                     },
                 )
         return self
 
     def part(self, worker: Worker) -> Self:
         """Returns what one of the node's workers goes by: its part of what the node may use."""
+        largest = self.broker.max_message_bytes
         pipelines = {
-            name: pipeline.model_copy(update={"escalation": pipeline.escalation.part(worker.count)})
+            name: pipeline.model_copy(
+                update={"escalation": pipeline.escalation.part(worker.count, largest)}
+            )
             for name, pipeline in self.pipelines.items()
         }
         return self.model_copy(update={"pipelines": pipelines, "metrics": self.metrics_of(worker)})

@@ -12,7 +12,7 @@ from shared.messages import SCHEMA_VERSION, Escalation, Reply, TelemetryRecord, 
 from shared.scores import Floats
 from tier2.admission import Admitted, LateMessage
 
-MAX_REPLY_BYTES = 512 * 2**10
+MAX_REPLY_BYTES = 64 * 2**10
 CORRELATION_BYTES = 9
 
 

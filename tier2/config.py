@@ -78,7 +78,8 @@ class TelemetryConfig(Section):
     max_records: int = Field(default=256, ge=1, le=10_000)
     """At most so many records a message."""
     max_message_bytes: int = Field(default=512 * 2**10, ge=2**14, le=256 * 2**20)
-    """A message stays below this; a record that is larger is dropped, and counted."""
+    """A message stays below this, and below what a packet may be (``max_packet_bytes`` of the
+    cloud's broker); a record that is larger is dropped, and counted."""
     max_delay_s: float = Field(default=1.0, gt=0, le=3600)
     """How long a first record waits for company."""
     retry_s: float = Field(default=10.0, gt=0, le=3600)
@@ -108,11 +109,17 @@ class Tier2Config(TierConfig):
     def part(self, worker: Worker) -> Self:
         """Returns what one of the node's workers goes by: its part of what the node may use."""
         pipelines = {
-            name: pipeline.model_copy(update={"escalation": pipeline.escalation.part(worker.count)})
+            name: pipeline.model_copy(
+                update={"escalation": self._escalation_part(pipeline, worker.count)}
+            )
             for name, pipeline in self.pipelines.items()
         }
+        largest = (self.cloud or self.broker).max_message_bytes
         telemetry = self.telemetry.model_copy(
-            update={"max_spool_bytes": self.telemetry.max_spool_bytes // worker.count}
+            update={
+                "max_spool_bytes": self.telemetry.max_spool_bytes // worker.count,
+                "max_message_bytes": min(self.telemetry.max_message_bytes, largest),
+            }
         )
         return self.model_copy(
             update={
@@ -129,6 +136,11 @@ class Tier2Config(TierConfig):
     def upstream_broker(self, upstream: UpstreamConfig) -> BrokerConfig:
         """Returns the broker on which an upstream node is asked."""
         return upstream.broker or self.cloud or self.broker
+
+    def _escalation_part(self, pipeline: Tier2PipelineConfig, processes: int) -> EscalationConfig:
+        above = pipeline.upstream
+        asked = self.broker if above is None else self.upstream_broker(above)
+        return pipeline.escalation.part(processes, asked.max_message_bytes)
 
     @model_validator(mode="after")
     def _upstream_is_another(self) -> Self:

@@ -80,7 +80,8 @@ class EscalationConfig(Section):
     max_batch_samples: int = Field(default=256, ge=1, le=65_536)
     """At most so many samples a message."""
     max_message_bytes: int = Field(default=512 * 2**10, ge=1024, le=256 * 2**20)
-    """A message stays below this; one sample that is larger travels alone."""
+    """A message stays below this, and below what a packet may be (``broker.max_packet_bytes``);
+    one sample that is larger travels alone."""
     breaker: BreakerConfig = BreakerConfig()
     """When a tier that does not answer is left alone."""
     budget: BudgetConfig = BudgetConfig()
@@ -88,12 +89,13 @@ class EscalationConfig(Section):
     backlog: BacklogConfig = BacklogConfig()
     """What waits on the disk because it could not be asked."""
 
-    def part(self, processes: int) -> Self:
+    def part(self, processes: int, max_message_bytes: int) -> Self:
         """Returns what one of several processes goes by that are one node to the next tier.
 
         Args:
             processes: among how many the budget, the room for what waits and the backlog's disk
                 are divided.
+            max_message_bytes: what a message to the next tier's broker may hold.
         """
         budget = self.budget.model_copy(
             update={
@@ -105,6 +107,7 @@ class EscalationConfig(Section):
         return self.model_copy(
             update={
                 "max_inflight": max(1, self.max_inflight // processes),
+                "max_message_bytes": min(self.max_message_bytes, max_message_bytes),
                 "budget": budget,
                 "backlog": self.backlog.model_copy(update=backlog),
             }

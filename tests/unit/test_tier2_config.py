@@ -94,6 +94,20 @@ def test_a_backlog_on_tier2_is_refused(tmp_path: Path) -> None:
     assert "max_spool_bytes" in fix_of(refusal)
 
 
+def test_what_goes_to_a_broker_fits_into_its_packets(tmp_path: Path) -> None:
+    def narrow(port: int) -> dict[str, Any]:
+        return {"url": f"mqtt://127.0.0.1:{port}", "max_packet_bytes": 2**17}
+
+    telemetry = parse(tmp_path, {}, cloud=narrow(1884)).part(Worker()).telemetry
+    assert 2**16 < telemetry.max_message_bytes < 2**17
+    alone = parse(tmp_path, {}, broker=narrow(1883)).part(Worker()).telemetry
+    assert alone == telemetry
+    upstream = {"upstream": {"site": "region", "broker": narrow(1885)}}
+    config = parse(tmp_path, upstream).part(Worker())
+    assert config.telemetry.max_message_bytes == 2**19
+    assert config.pipelines["meter"].escalation.max_message_bytes == telemetry.max_message_bytes
+
+
 def test_a_worker_has_its_part_of_the_disk_and_of_what_may_be_asked(tmp_path: Path) -> None:
     escalation = {"max_inflight": 100, "budget": {"samples_per_minute": 60}}
     config = parse(

@@ -31,6 +31,7 @@ ABOVE = "escalon/region/meter/escalations/plant.full-1"
 FROM_ABOVE = "escalon/region/meter/replies/plant.full-1"
 SURE = [0.05, 0.9, 0.05]
 UNSURE = [0.5, 0.3, 0.2]
+MAX_BATCH_SIZE = 32
 
 
 class Rig:
@@ -39,7 +40,11 @@ class Rig:
     def __init__(self, folder: Path, *, region: bool = False, worker: Worker | None = None) -> None:
         (folder / "echo.onnx").write_bytes(echo_onnx())
         model = {"path": folder / "echo.onnx", "labels": LABELS, "threshold": 0.8}
-        pipeline: dict[str, Any] = {"input": {"shape": SHAPE}, "model": model}
+        pipeline: dict[str, Any] = {
+            "input": {"shape": SHAPE},
+            "model": model,
+            "batching": {"max_batch_size": MAX_BATCH_SIZE},
+        }
         if region:
             pipeline["upstream"] = {"site": "region", "broker": {"url": "mqtt://region"}}
             pipeline["escalation"] = {"audit_share": 0.0, "deadline_ms": 60_000.0}
@@ -198,12 +203,13 @@ def test_live_questions_are_answered_before_a_backlog_in_the_same_turn(tmp_path:
 
 def test_with_a_backlog_in_hand_the_loop_does_not_wait(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
-    rig.ask(*[SURE] * 33, first=-33, backlog=True)  # a batch is 32
+    count = MAX_BATCH_SIZE + 1
+    rig.ask(*[SURE] * count, first=-count, backlog=True)
     rig.turn()
     assert rig.node.next_wake_s(rig.start_s) <= 0
     rig.turn()
     rig.turn()
-    assert [len(numbers) for numbers, _ in rig.replies] == [33]
+    assert [len(numbers) for numbers, _ in rig.replies] == [count]
 
 
 def test_what_it_is_not_sure_of_goes_to_the_region_and_comes_back(tmp_path: Path) -> None:

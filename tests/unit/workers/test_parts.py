@@ -18,7 +18,10 @@ ESCALATION = {
 }
 
 
-def config(folder: Path, **pipeline: Any) -> Tier1Config:
+BROKER = {"url": "mqtt://127.0.0.1"}
+
+
+def config(folder: Path, broker: dict[str, Any] = BROKER, **pipeline: Any) -> Tier1Config:
     (folder / "small.onnx").touch()
     model = {"path": "small.onnx", "labels": ["good", "bent"]}
     node = {
@@ -27,7 +30,7 @@ def config(folder: Path, **pipeline: Any) -> Tier1Config:
         "site": "plant-a",
         "state_dir": "state",
         "workers": 4,
-        "broker": {"url": "mqtt://127.0.0.1"},
+        "broker": broker,
         "pipelines": {
             "quality": {
                 "input": {"shape": [3]}, "model": model, "escalation": ESCALATION, **pipeline
@@ -56,6 +59,14 @@ def test_a_worker_has_a_port_of_its_own_and_the_name_of_the_node(tmp_path: Path)
     part = config(tmp_path).part(Worker(2, 4))
     assert part.metrics.port == 9466
     assert (part.node, part.state_dir) == ("press-3", tmp_path / "state")
+
+
+def test_questions_fit_into_a_packet(tmp_path: Path) -> None:
+    narrow = {"url": "mqtt://127.0.0.1", "max_packet_bytes": 2**17}
+    part = config(tmp_path, narrow).part(Worker()).pipelines["quality"].escalation
+    assert 2**16 < part.max_message_bytes < 2**17
+    small = config(tmp_path, narrow, escalation={"max_message_bytes": 2**14}).part(Worker())
+    assert small.pipelines["quality"].escalation.max_message_bytes == 2**14
 
 
 def test_a_node_without_workers_keeps_everything(tmp_path: Path) -> None:
