@@ -7,7 +7,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from shared.messages import DecidedBy, PackPrediction, Prediction, Reason
+from shared.messages import DecidedBy, PackPrediction, Prediction, Reason, Timestamp
+from shared.model_spec import ModelSpec
 from shared.scores import Floats
 from tier1.deliveries import Taken
 
@@ -34,6 +35,30 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     model_version: str
     probabilities: Floats
     labels: tuple[str, ...]
+
+
+class Late(msgspec.Struct, frozen=True, gc=False):
+    """What a late reply of tier-2 needs of its question: not the sample, its message or its pack.
+
+    Attributes:
+        id: the sample's.
+        sensor: who sent it.
+        timestamp: the sensor's, or when it was received, seconds since 1970.
+        received_s: when, monotonic.
+        accepted: tier-1 was sure; tier-2 only looked at it as well.
+        reason: why tier-2 was asked.
+        label: index of tier-1's label.
+        spec: of the model that was asked first.
+    """
+
+    id: str
+    sensor: str
+    timestamp: Timestamp
+    received_s: float
+    accepted: bool
+    reason: Reason
+    label: int
+    spec: ModelSpec
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
@@ -106,10 +131,10 @@ class Answers:
         """Returns the final answer to one sample."""
         return Answer(self._prediction(taken, taken.id, verdict, now_s), taken)
 
-    def correction(self, taken: Taken, identity: str, verdict: Verdict, now_s: float) -> Answer:
-        """Returns what supersedes an answer that was given before."""
-        prediction = self._prediction(taken, identity, verdict, now_s)
-        return Answer(msgspec.structs.replace(prediction, supersedes=identity), None)
+    def correction(self, late: Late, verdict: Verdict, now_s: float) -> Answer:
+        """Returns what supersedes the answer that was given before."""
+        prediction = self._prediction(late, late.id, verdict, now_s)
+        return Answer(msgspec.structs.replace(prediction, supersedes=late.id), None)
 
     def pack(self, pack: Pack, now_s: float) -> Answer:
         """Returns the final answer to a pack that is decided."""
@@ -132,7 +157,7 @@ class Answers:
         return Answer(answer, taken)
 
     def _prediction(
-        self, taken: Taken, identity: str, verdict: Verdict, now_s: float
+        self, taken: Taken | Late, identity: str, verdict: Verdict, now_s: float
     ) -> Prediction:
         shown: dict[str, float] | msgspec.UnsetType = msgspec.UNSET
         if self._shows_probabilities:

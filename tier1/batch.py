@@ -143,6 +143,7 @@ class Judged(msgspec.Struct, frozen=True, gc=False):
         """Returns a pack whose first sample is row ``first``, with what tier-1 decides of it."""
         span = slice(first, first + taken.size)
         accepted = self.accepted[span]
+        missing = accepted.count(False)
         by: list[DecidedBy] = ["tier1"] * taken.size
         labels = self.spec.labels
         return Pack(
@@ -152,8 +153,9 @@ class Judged(msgspec.Struct, frozen=True, gc=False):
             by,
             self.reasons[span],
             [self.spec.version] * taken.size,
-            self.probabilities[span],
-            taken.size - sum(accepted),
+            # It waits for tier-2 without its batch.
+            self.probabilities[span].copy() if missing else self.probabilities[span],
+            missing,
         )
 
     def questions(self, packs: dict[int, Pack]) -> Iterator[Question]:
@@ -166,14 +168,18 @@ class Judged(msgspec.Struct, frozen=True, gc=False):
         for row in self.asked:
             place = bisect_right(firsts, row) - 1
             accepted = self.accepted[row]
+            # Views would keep the whole batch for as long as tier-2 takes.
+            own = msgspec.structs.replace(
+                self.verdict(row, "fallback"), probabilities=self.probabilities[row].copy()
+            )
             yield Question(
                 self.batch[place],
                 row - firsts[place],
                 None if accepted else packs.get(place),
                 accepted,
                 row in self.audited,
-                self.verdict(row, "fallback"),
+                own,
                 self.labels[row],
-                self.rows[row],
+                self.rows[row].copy(),
                 self.spec,
             )

@@ -20,7 +20,7 @@ from shared.metrics import NodeMetrics
 from shared.runner import Runner
 from shared.scores import Floats, well_formed
 from shared.slot import Slot
-from tier1.answers import Answer, Answers, Pack, Verdict, sample_id
+from tier1.answers import Answer, Answers, Late, Pack, Verdict
 from tier1.batch import Judged, Rows, refuse_unfinite, stack
 from tier1.config import Tier1PipelineConfig
 from tier1.deliveries import NO_ROWS, Taken
@@ -82,7 +82,7 @@ class Tier1Pipeline:
         self._runner: Runner[tuple[Sequence[Taken], Rows]] = Runner(
             self.slot, config.inference, wake
         )
-        self._escalator: Escalator[Question] = Escalator(escalation, rng)
+        self._escalator: Escalator[Question, Late] = Escalator(escalation, rng, Question.late)
         metrics.breaker_open.labels(pipeline=name).set_function(
             lambda: self._escalator.state is not State.CLOSED
         )
@@ -302,13 +302,12 @@ class Tier1Pipeline:
             return []
         labels = asked.spec.labels
         verdict = Verdict(
-            labels[label], round(float(row[label]), 6), "tier2", asked.own.reason,
+            labels[label], round(float(row[label]), 6), "tier2", asked.reason,
             reply.model, reply.model_version, row, labels,
         )  # fmt: skip
-        if in_time:
+        if isinstance(asked, Question):
             return self._settle(asked, verdict, now_s)
-        identity = sample_id(asked.taken, asked.row)
-        return [self._answers.correction(asked.taken, identity, verdict, now_s)]
+        return [self._answers.correction(asked, verdict, now_s)]
 
     def _fall_back(self, question: Question, reason: Reason, now_s: float) -> list[Answer]:
         """Answers what tier-2 does not, unless it has its answer already."""

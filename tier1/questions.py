@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.cascade.gate import inclusion_probability
-from shared.messages import SCHEMA_VERSION, EscalatedSample, Escalation, Tensor
+from shared.messages import SCHEMA_VERSION, EscalatedSample, Escalation, Reason, Tensor
 from shared.model_spec import ModelSpec
-from tier1.answers import Pack, Verdict, sample_id
+from tier1.answers import Late, Pack, Verdict, sample_id
 from tier1.deliveries import Taken
 
 
@@ -27,7 +27,7 @@ class Question(msgspec.Struct, gc=False, eq=False):
         audit: the audit drew it.
         own: what tier-1 answers without tier-2; its reason is why it is asked.
         label: index of tier-1's label.
-        features: the sample.
+        features: the sample, in memory of its own: no question keeps its batch.
         spec: of the model that was asked first.
     """
 
@@ -40,6 +40,25 @@ class Question(msgspec.Struct, gc=False, eq=False):
     label: int
     features: NDArray[np.generic]
     spec: ModelSpec
+
+    @property
+    def reason(self) -> Reason:
+        """Why tier-2 is asked."""
+        return self.own.reason
+
+    def late(self) -> Late:
+        """Returns what is kept of it past its deadline."""
+        taken = self.taken
+        return Late(
+            sample_id(taken, self.row),
+            taken.sensor,
+            taken.timestamp,
+            taken.received_s,
+            self.accepted,
+            self.reason,
+            self.label,
+            self.spec,
+        )
 
 
 class Questionnaire:
@@ -115,7 +134,7 @@ class Questionnaire:
             sample_id(taken, question.row),
             taken.sensor,
             taken.timestamp,
-            question.own.reason,
+            question.reason,
             question.audit,
             chance,
         )

@@ -160,8 +160,8 @@ class Tier2Pipeline:
         answers = self._upstream.on_reply(reply, now_s) if self._upstream is not None else []
         finals = [
             Final(asked.question, row, reply.model, reply.model_version)
-            for asked, row, in_time in answers
-            if in_time and not asked.answered
+            for asked, row in answers
+            if not asked.answered
         ]
         return self._outcome(finals, now_s)
 

@@ -67,6 +67,33 @@ class Asked(msgspec.Struct, frozen=True, gc=False, eq=False):
         """Returns how long it will wait."""
         return self.question.due_s - now_s
 
+    def apart(self) -> Asked:
+        """Returns it in memory of its own: its arrays are parts of a message's and of a batch's."""
+        question = msgspec.structs.replace(
+            self.question,
+            row=self.question.row.copy(),
+            tier1_probabilities=self.question.tier1_probabilities.copy(),
+        )
+        return msgspec.structs.replace(self, question=question, row=self.row.copy())
+
+    def late(self) -> Late:
+        """Returns what is kept of it past its deadline."""
+        return Late(self.label, self.spec, self.answered)
+
+
+class Late(msgspec.Struct, frozen=True, gc=False):
+    """What a late answer needs of its question, to be counted.
+
+    Attributes:
+        label: index of this node's own label.
+        spec: of its model.
+        answered: whether this node only looked at the answer as well.
+    """
+
+    label: int
+    spec: ModelSpec
+    answered: bool
+
 
 class Numbered(NamedTuple):
     """A question with the number that its answer names it by.
@@ -83,17 +110,15 @@ class Numbered(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """An answer from upstream.
+    """An answer from upstream, to a question that this node has not answered by itself meanwhile.
 
     Attributes:
         asked: the question.
         row: float32 [labels], well-formed.
-        in_time: whether this node has not answered by itself meanwhile.
     """
 
     asked: Asked
     row: Floats
-    in_time: bool
 
 
 class Upstream:
@@ -120,7 +145,7 @@ class Upstream:
         self._name = name
         self._config = config
         self._metrics = metrics
-        self._escalator: Escalator[Asked] = Escalator(config, rng)
+        self._escalator: Escalator[Asked, Late] = Escalator(config, rng, Asked.late)
         metrics.breaker_open.labels(pipeline=pipeline).set_function(
             lambda: self._escalator.state is not State.CLOSED
         )
@@ -151,7 +176,7 @@ class Upstream:
         granted: list[Numbered] = []
         for each, denial in zip(hopeful, denials, strict=True):
             if denial is None:
-                granted.append(self._number(each, now_s))
+                granted.append(self._number(each.apart(), now_s))
             else:
                 refused.append(each)
         self._metrics.escalations.labels(outcome="asked").inc(len(granted))
@@ -159,7 +184,7 @@ class Upstream:
         return [self._message(part, now_s) for part in _parts(granted, size, now_s)], refused
 
     def on_reply(self, reply: Reply, now_s: float) -> list[Answered]:
-        """Takes answers; those that fit no question or are malformed are counted and left out.
+        """Takes answers. What fits no question, is malformed or comes late is only counted.
 
         Raises:
             PayloadError: the scores are not those of the samples that it names.
@@ -180,7 +205,8 @@ class Upstream:
                 continue
             in_time = self._escalator.answered(correlation, now_s)
             self._count(asked, row, in_time=in_time)
-            answers.append(Answered(asked, row, in_time))
+            if isinstance(asked, Asked):
+                answers.append(Answered(asked, row))
         return answers
 
     def expired(self, now_s: float) -> list[Asked]:
@@ -231,7 +257,7 @@ class Upstream:
             ),
         )
 
-    def _count(self, asked: Asked, row: Floats, *, in_time: bool) -> None:
+    def _count(self, asked: Asked | Late, row: Floats, *, in_time: bool) -> None:
         self._metrics.escalations.labels(outcome="answered" if in_time else "late").inc()
         kind = "audit" if asked.answered else "hard"
         agrees = str(int(row.argmax()) == asked.label).lower()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
 
 MAX_LATE = 10_000
+MAX_LATE_S = 60.0
 MAX_STALE = 1000
 
 Question = TypeVar("Question")
+Late = TypeVar("Late")
 
 
 class Overdue(NamedTuple, Generic[Question]):
@@ -26,24 +29,29 @@ class Overdue(NamedTuple, Generic[Question]):
     question: Question
 
 
-class Escalations(Generic[Question]):
+class Escalations(Generic[Question, Late]):
     """Keeps every question until its answer or its deadline, and a while longer for a late one.
 
     A question leaves exactly once: by ``answered``, by ``overdue`` or by ``withdrawn``. One that
-    was overdue may leave a second time by ``answered_late``, for the one correction.
+    was overdue may leave a second time by ``answered_late``, for the one correction, up to
+    ``MAX_LATE_S`` after its deadline.
 
     Args:
         deadline_s: how long an answer may take.
+        late: returns what a late answer needs of a question: the question itself holds a sample.
         max_late: so many overdue questions wait for a late answer; past it the oldest go.
     """
 
-    def __init__(self, deadline_s: float, max_late: int = MAX_LATE) -> None:
+    def __init__(
+        self, deadline_s: float, late: Callable[[Question], Late], max_late: int = MAX_LATE
+    ) -> None:
         self._deadline_s = deadline_s
+        self._late_of = late
         self._max_late = max_late
         self._waiting: dict[int, tuple[float, float, Question]] = {}
         # Answered questions stay in it until they come to the front: see ``_forget_stale``.
         self._deadlines: list[tuple[float, int]] = []
-        self._late: OrderedDict[int, Question] = OrderedDict()
+        self._late: OrderedDict[int, tuple[float, Late]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -68,19 +76,23 @@ class Escalations(Generic[Question]):
         heapq.heappush(self._deadlines, (due_s, correlation))
         return due_s
 
-    def asked(self, correlation: int) -> Question | None:
-        """Returns the question that an answer belongs to, in time or late, and keeps it."""
+    def asked(self, correlation: int) -> Question | Late | None:
+        """Returns what an answer belongs to, and keeps it: the question, or what is left of it."""
         found = self._waiting.get(correlation)
-        return self._late.get(correlation) if found is None else found[2]
+        if found is not None:
+            return found[2]
+        left = self._late.get(correlation)
+        return None if left is None else left[1]
 
     def answered(self, correlation: int) -> Question | None:
         """Returns the question that an answer in time belongs to, once; else None."""
         found = self._waiting.pop(correlation, None)
         return None if found is None else found[2]
 
-    def answered_late(self, correlation: int) -> Question | None:
-        """Returns the question that an answer after the deadline belongs to, once; else None."""
-        return self._late.pop(correlation, None)
+    def answered_late(self, correlation: int) -> Late | None:
+        """Returns what is left of the question of an answer after the deadline, once; else None."""
+        left = self._late.pop(correlation, None)
+        return None if left is None else left[1]
 
     def withdrawn(self, correlation: int) -> Question | None:
         """Returns a question that still waits, once: nobody will be asked. Else None."""
@@ -95,16 +107,20 @@ class Escalations(Generic[Question]):
             found = self._waiting.pop(correlation, None)
             if found is not None:
                 _, asked_s, question = found
-                self._late[correlation] = question
+                self._late[correlation] = (now_s + MAX_LATE_S, self._late_of(question))
                 over.append(Overdue(correlation, asked_s, question))
-        while len(self._late) > self._max_late:
-            self._late.popitem(last=False)
+        self._forget_late(now_s)
         return over
 
     def due_s(self) -> float | None:
         """Returns when the next deadline passes, or None if nothing waits."""
         self._forget_stale()
         return self._deadlines[0][0] if self._deadlines else None
+
+    def _forget_late(self, now_s: float) -> None:
+        late = self._late
+        while late and (len(late) > self._max_late or next(iter(late.values()))[0] <= now_s):
+            late.popitem(last=False)
 
     def _forget_stale(self) -> None:
         deadlines, waiting = self._deadlines, self._waiting

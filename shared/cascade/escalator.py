@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, TypeVar
 
 from shared.cascade.breaker import Breaker, State
@@ -15,9 +15,10 @@ from shared.messages import Reason
 TYPICAL_OVERHEAD_BYTES = 96  # of a sample in a message, beside its numbers and its scores
 
 Question = TypeVar("Question")
+Late = TypeVar("Late")
 
 
-class Escalator(Generic[Question]):
+class Escalator(Generic[Question, Late]):
     """Decides which questions are put to the next tier, and keeps them until they are settled.
 
     Each question that is asked leaves exactly once: by an answer in time, by ``expired`` or by
@@ -26,15 +27,18 @@ class Escalator(Generic[Question]):
     Args:
         config: deadline, breaker, budget, how many may wait.
         rng: for the jitter of the breaker.
+        late: returns what a late answer needs of a question.
     """
 
-    def __init__(self, config: EscalationConfig, rng: random.Random) -> None:
+    def __init__(
+        self, config: EscalationConfig, rng: random.Random, late: Callable[[Question], Late]
+    ) -> None:
         self._config = config
         self._breaker = Breaker(config.breaker, rng.random)
         self._budget = Budget(config.budget)
-        # What waits for a late answer holds a sample too: it has the same bound.
-        self._escalations: Escalations[Question] = Escalations(
-            config.deadline_ms / 1000, config.max_inflight
+        # What waits for a late answer takes memory too: it has the same bound.
+        self._escalations: Escalations[Question, Late] = Escalations(
+            config.deadline_ms / 1000, late, config.max_inflight
         )
         self._sample_bytes = 0
 
@@ -106,8 +110,8 @@ class Escalator(Generic[Question]):
         self._breaker.asked(correlation)
         return self._escalations.ask(correlation, question, now_s, due_s)
 
-    def asked(self, correlation: int) -> Question | None:
-        """Returns the question that an answer belongs to, in time or late, and keeps it."""
+    def asked(self, correlation: int) -> Question | Late | None:
+        """Returns what an answer belongs to, and keeps it: the question, or what is left of it."""
         return self._escalations.asked(correlation)
 
     def answered(self, correlation: int, now_s: float) -> bool:

@@ -19,26 +19,30 @@ BYTES = 100
 COST_BYTES = BYTES + TYPICAL_OVERHEAD_BYTES
 
 
-def make(**changes: Any) -> Escalator[int]:
+def make(**changes: Any) -> Escalator[int, int]:
     config = EscalationConfig(
         deadline_ms=1000, breaker=BreakerConfig(failures=2, retry_s=4.0), **changes
     )
-    return Escalator(config, random.Random(1))
+    return Escalator(config, random.Random(1), lambda question: question)
 
 
 def grant(
-    escalator: Escalator[int], audits: list[bool], now_s: float = 0.0, *, reachable: bool = True
+    escalator: Escalator[int, int],
+    audits: list[bool],
+    now_s: float = 0.0,
+    *,
+    reachable: bool = True,
 ) -> list[Reason | None]:
     return escalator.grant(audits, BYTES, reachable=reachable, now_s=now_s)
 
 
-def ask(escalator: Escalator[int], *numbers: int, now_s: float = 0.0) -> None:
+def ask(escalator: Escalator[int, int], *numbers: int, now_s: float = 0.0) -> None:
     assert grant(escalator, [False] * len(numbers), now_s) == [None] * len(numbers)
     for number in numbers:
         escalator.ask(number, number, now_s)
 
 
-def opened() -> Escalator[int]:
+def opened() -> Escalator[int, int]:
     """An escalator whose breaker opened at 2.5 s and stays open for 2 to 4 s."""
     escalator = make()
     ask(escalator, 1, 2, now_s=0.0)

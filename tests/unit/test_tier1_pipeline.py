@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from shared.cascade.config import BreakerConfig, BudgetConfig, EscalationConfig
+from shared.cascade.escalations import MAX_LATE_S
 from shared.config import BatchingConfig, InputConfig, ModelConfig
 from shared.errors import PayloadError
 from shared.inputs import Inputs
@@ -24,7 +25,7 @@ from shared.mqtt.message import Message
 from shared.releases.health import Health
 from shared.scores import Floats
 from tests.builders import LABELS, SHAPE, echo_onnx, load_echo, spec
-from tier1.answers import Answer
+from tier1.answers import Answer, Late
 from tier1.config import Tier1PipelineConfig
 from tier1.deliveries import Taken
 from tier1.pipeline import Outcome, Refusal, Tier1Pipeline
@@ -241,6 +242,46 @@ def test_an_answer_past_the_deadline_corrects_once_and_says_what_it_supersedes(r
     assert correction.supersedes == correction.id == "id-0"
     assert rig.answers[1].taken is None
     assert rig.value("edge_escalations_total", outcome="late") == 1
+
+
+def test_a_question_keeps_its_own_numbers_and_not_those_of_its_batch(rig: Rig) -> None:
+    escalation = rig.ask(SURE, UNSURE, UNSURE)
+    for sample in escalation.samples:
+        question = rig.pipeline._escalator.asked(sample.correlation)
+        assert isinstance(question, Question)
+        assert question.features.base is question.own.probabilities.base is None
+        assert question.features.tolist() == pytest.approx(UNSURE)
+
+
+def test_a_pack_that_waits_keeps_no_other_samples_of_its_batch(rig: Rig) -> None:
+    rig.admit(SURE)
+    rig.admit_pack(SURE, UNSURE)
+    rig.infer()
+    (sample,) = rig.escalations[0].samples
+    question = rig.pipeline._escalator.asked(sample.correlation)
+    assert isinstance(question, Question)
+    assert question.pack is not None
+    assert question.pack.probabilities.base is None
+
+
+def test_past_the_deadline_neither_sample_nor_message_nor_pack_is_kept(
+    rig: Rig, echo: Model
+) -> None:
+    rig.admit_pack(SURE, UNSURE)
+    rig.infer()
+    (sample,) = rig.escalations[0].samples
+    rig.pass_time(DEADLINE_S)
+    late = rig.pipeline._escalator.asked(sample.correlation)
+    assert late == Late("id-0/1", "cam-01", 5.0, 100.0, False, "low_confidence", 0, echo.spec)
+
+
+def test_an_answer_that_comes_a_minute_too_late_corrects_nothing(rig: Rig) -> None:
+    escalation = rig.ask(UNSURE)
+    rig.pass_time(DEADLINE_S)
+    rig.pass_time(MAX_LATE_S)
+    rig.reply_all(escalation, TIER2)
+    assert rig.decided == [("fallback", "deadline", "zero")]
+    assert rig.value("edge_drops_total", reason="reply_not_usable") == 1
 
 
 def test_the_same_reply_twice_answers_once(rig: Rig) -> None:

@@ -26,6 +26,7 @@ from tests.builders import SHAPE, escalated, load_echo
 from tier2.answering import Outcome
 from tier2.config import Tier2PipelineConfig
 from tier2.pipeline import Tier2Pipeline
+from tier2.upstream import Asked, Late
 
 SURE = [0.05, 0.9, 0.05]
 UNSURE = [0.5, 0.3, 0.2]
@@ -84,6 +85,12 @@ class Rig:
         rows = np.array([row or REGIONAL] * len(numbers), np.float32)
         reply = Reply(SCHEMA_VERSION, "x", "meter", "region", "9", numbers, Tensor.of(rows))
         return self.pipeline.on_reply(reply, now_s)
+
+    def asked(self, correlation: int) -> Asked | Late | None:
+        """What is kept of a question."""
+        upstream = self.pipeline._upstream
+        assert upstream is not None
+        return upstream._escalator.asked(correlation)
 
     def value(self, name: str, **labels: str) -> float:
         return self.metrics.registry.get_sample_value(name, labels) or 0.0
@@ -180,6 +187,24 @@ def test_an_answer_after_that_is_counted_and_no_more(echo: Model) -> None:
     outcome = rig.reply(up, now_s=0.47)
     assert (outcome.replies, outcome.records) == ([], [])
     assert rig.outcomes() == {"asked": 1, "missed": 1, "late": 1}
+
+
+def test_a_question_keeps_neither_its_message_nor_its_batch(echo: Model) -> None:
+    rig = Rig(echo)
+    (up,) = rig.ask(SURE, UNSURE, UNSURE).escalations
+    for sample in up.samples:
+        asked = rig.asked(sample.correlation)
+        assert isinstance(asked, Asked)
+        arrays = (asked.row, asked.question.row, asked.question.tier1_probabilities)
+        assert [array.base for array in arrays] == [None] * 3
+        assert all(array.tolist() == pytest.approx(UNSURE) for array in arrays)
+
+
+def test_past_its_deadline_a_question_keeps_nothing_but_what_is_counted(echo: Model) -> None:
+    rig = Rig(echo)
+    (up,) = rig.ask(UNSURE).escalations
+    rig.pipeline.expire(0.46)
+    assert rig.asked(up.samples[0].correlation) == Late(0, echo.spec, answered=False)
 
 
 def test_askers_with_much_and_with_little_time_do_not_share_a_message(echo: Model) -> None:
