@@ -38,17 +38,22 @@ class Model:
         spec: what it is.
         session: ONNX Runtime's session.
         inputs: how a pipeline's rows are laid out.
+        batch_size: so many samples it runs at once.
 
     Attributes:
         spec: what it is; with its labels once it is loaded.
+        batch_size: so many samples it runs at once.
         batch_ms: median time of a full batch, as it was at the load, in ms.
 
     Raises:
         ArtefactError: its inputs or outputs do not fit.
     """
 
-    def __init__(self, spec: ModelSpec, session: ort.InferenceSession, inputs: Inputs) -> None:
+    def __init__(
+        self, spec: ModelSpec, session: ort.InferenceSession, inputs: Inputs, batch_size: int
+    ) -> None:
         self.spec = spec
+        self.batch_size = batch_size
         self.batch_ms = 0.0
         self._session = session
         self._inputs = inputs
@@ -71,7 +76,7 @@ class Model:
             path: the ONNX file.
             spec: what it is; without labels, those of the file are taken.
             inputs: how a pipeline's rows are laid out.
-            batch_size: largest batch that it will run.
+            batch_size: largest batch that it runs at once; more samples take several calls.
             threads: that it may run; None for all that are worth having, ``cpu_quota``.
 
         Raises:
@@ -79,7 +84,7 @@ class Model:
         """
         session = _open_session(path, cpu_quota() if threads is None else threads)
         try:
-            model = cls(spec, session, inputs)
+            model = cls(spec, session, inputs, batch_size)
             model._settle_labels(path)
             model._warm_up(batch_size)
         except ArtefactError as error:
@@ -113,9 +118,16 @@ class Model:
             ArtefactError: the model cannot run on it.
         """
         size = self._feed.batch_size
-        if size is None:
+        if size is not None:
+            return _in_batches_of(size, rows, self._run)
+        if len(rows) <= self.batch_size:
             return self._run(rows)
-        return _in_batches_of(size, rows, self._run)
+        starts = range(0, len(rows), self.batch_size)
+        return np.concatenate([self._run(rows[at : at + self.batch_size]) for at in starts])
+
+    def expected_ms(self, count: int) -> float:
+        """Returns how long so many samples are likely to take."""
+        return self.batch_ms * max(1.0, count / self.batch_size)
 
     def probabilities(self, rows: NDArray[Any]) -> Floats:
         """Runs the model and returns its calibrated probabilities alone, as ``infer`` does."""

@@ -29,7 +29,7 @@ class Runner(Generic[Batch]):
 
     Args:
         slot: holds the model, and counts.
-        mode: ``auto`` runs in the thread what takes longer than ``INLINE_MS`` a full batch.
+        mode: ``auto`` runs in the thread what takes longer than ``INLINE_MS``.
         wake: ends the loop's wait; called from the thread.
     """
 
@@ -61,7 +61,7 @@ class Runner(Generic[Batch]):
         if self._running is not None or model is None:
             raise RuntimeError("start() needs an idle runner and a model")
         self._running = batch, model
-        if self._runs_inline(model):
+        if self._runs_inline(model, len(rows)):
             self._done.put(self._slot.attempt(model, rows))
             return
         if self._thread is None:
@@ -88,9 +88,9 @@ class Runner(Generic[Batch]):
             self._given.put(None)
             thread.join(JOIN_S)
 
-    def _runs_inline(self, model: Model) -> bool:
+    def _runs_inline(self, model: Model, count: int) -> bool:
         if self._mode == "auto":
-            return model.batch_ms <= INLINE_MS
+            return model.expected_ms(count) <= INLINE_MS
         return self._mode == "inline"
 
     def _work(self) -> None:

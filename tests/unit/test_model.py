@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -248,6 +249,25 @@ def test_a_loaded_model_needs_its_file_no_more(tmp_path: Path) -> None:
     model = load_echo(folder)
     shutil.rmtree(folder)
     assert model.scores(np.ones((1, 3), np.float32)).shape == (1, 3)
+
+
+def test_no_call_has_more_samples_than_a_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load(tmp_path, cast_onnx(FLOAT, ["N", 3]), THREE, batch_size=4)
+    sizes: list[int] = []
+    run = model._session.run
+
+    def noting(names: list[str], feeds: dict[str, Any]) -> Any:
+        sizes.append(len(next(iter(feeds.values()))))
+        return run(names, feeds)
+
+    monkeypatch.setattr(model._session, "run", noting)
+    samples = np.arange(30, dtype=np.float32).reshape(10, 3)
+    np.testing.assert_array_equal(model.scores(samples), samples)
+    assert sizes == [4, 4, 2]
+    assert model.expected_ms(10) == pytest.approx(2.5 * model.batch_ms)
+    assert model.expected_ms(1) == model.batch_ms
 
 
 def test_latency_is_a_time(tmp_path: Path) -> None:

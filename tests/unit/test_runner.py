@@ -38,9 +38,13 @@ class GatedModel:
     def __init__(self, model: Model) -> None:
         self.spec = model.spec
         self.batch_ms = INLINE_MS + 1
+        self.batch_size = 2
         self.began, self.go = threading.Event(), threading.Event()
         self.threads: list[str] = []
         self._model = model
+
+    def expected_ms(self, count: int) -> float:
+        return self.batch_ms * max(1.0, count / self.batch_size)
 
     def infer(self, samples: NDArray[Any]) -> Scored:
         self.threads.append(threading.current_thread().name)
@@ -162,6 +166,16 @@ def test_auto_goes_by_the_time_of_a_full_batch(gated: Any, batch_ms: float, thre
     if threads:
         rig.result()
     assert gated.threads.count("infer-meter") == threads
+    rig.runner.close()
+
+
+def test_auto_runs_in_the_thread_what_is_many_quick_batches(gated: Any) -> None:
+    gated.go.set()
+    gated.batch_ms = INLINE_MS
+    rig = Rig(gated, "auto")
+    rig.runner.start(rows(*[SURE] * 3), "a pack larger than a batch")
+    rig.result()
+    assert gated.threads == ["infer-meter"]
     rig.runner.close()
 
 
