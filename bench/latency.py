@@ -20,8 +20,17 @@ Runs = dict[str, list[Latency]]
 
 
 def calm(stand: Stand, plan: Plan, say: Say) -> Outcome:
-    """A hundred messages a second: the echo, a node that answers, a node that asks tier-2."""
-    contestants = stand.echo(SMALL, 1), stand.ours(SMALL, 1), stand.cascade(SMALL)
+    """A hundred messages a second: the echo, a node that answers, a node that asks tier-2.
+
+    The usual script runs as well, for its figures: it shows what a model costs that runs now and
+    then.
+    """
+    contestants = (
+        stand.echo(SMALL, 1),
+        stand.ours(SMALL, 1),
+        stand.cascade(SMALL),
+        stand.naive(SMALL, 1),
+    )
     title = f"{CALM_PER_S:.0f} messages/s, QoS 1"
     with stand.running(*contestants):
         runs = _interleaved(stand, plan, say, contestants, title=title, rate_per_s=CALM_PER_S)
