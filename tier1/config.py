@@ -13,6 +13,7 @@ from shared.config import PACKET_OVERHEAD_BYTES, BrokerConfig, Name, PipelineCon
 from shared.topics import SENSOR_LEVEL, SampleTopic
 from shared.workers.config import TierConfig
 from shared.workers.worker import Worker
+from tier1.answer_size import AnswerSize
 from tier1.formats import FormatConfigError, open_format
 from tier1.formats.config import FormatConfig, JsonConfig
 from tier1.routes_config import RouteConfig, check_routes
@@ -43,6 +44,19 @@ class Tier1PipelineConfig(PipelineConfig):
     def samples_a_message(self) -> int:
         """How many samples a message may hold."""
         return 1 if self.format.pack is None else self.format.pack.max_samples
+
+    @property
+    def most_samples_sent(self) -> int:
+        """How many samples a message within its limits can hold, at a byte a number at least."""
+        return max(1, min(self.samples_a_message, self.max_payload_bytes // self.layout.size))
+
+    @property
+    def answer_size(self) -> AnswerSize:
+        """How large answers may get, as far as that is known before the model is loaded."""
+        labels = self.model.labels if self.model is not None else None
+        version = self.model.version if self.model is not None else ""
+        of = AnswerSize.of_single if self.format.pack is None else AnswerSize.of_pack
+        return of(labels or ("?",), version, shows_probabilities=self.probabilities)
 
     @field_validator("topic")
     @classmethod
@@ -157,6 +171,30 @@ class Tier1Config(TierConfig):
                         "wanted": wanted,
                         "largest": largest,
                         "fix": f"set broker.max_packet_bytes to at least {enough}",
+                    },
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _packets_hold_the_answers(self) -> Self:
+        largest = self.broker.max_message_bytes
+        for name, pipeline in self.pipelines.items():
+            size, samples = pipeline.answer_size, pipeline.most_samples_sent
+            wanted = size.bytes_of(samples)
+            if wanted > largest:
+                fit = size.samples_in(largest)
+                less = f"lower format.pack.max_samples to {fit}" if fit else "show no probabilities"
+                enough = wanted + PACKET_OVERHEAD_BYTES
+                raise PydanticCustomError(
+                    "answer_beyond_packet",
+                    "pipelines.{name}: answers of up to {samples} samples and {wanted} bytes "
+                    "do not go into packets of at most {largest}",
+                    {
+                        "name": name,
+                        "samples": samples,
+                        "wanted": wanted,
+                        "largest": self.broker.max_packet_bytes,
+                        "fix": f"{less}, or set broker.max_packet_bytes to at least {enough}",
                     },
                 )
         return self
