@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from shared.errors import StorageError
+if TYPE_CHECKING:
+    from sqlite3 import Connection
+
+    from shared.sqlite_file import SqliteFile
+
+SIZE = "COALESCE(LENGTH(payload), 0)"
+OLDEST = "number = (SELECT MIN(number) FROM entries)"
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +38,7 @@ class Entry(NamedTuple):
 
     Attributes:
         number: its place in the queue, from 1. It grows with every entry, as long as the spool is
-            open.
+            there.
         key: what it is removed by.
         payload: what it holds.
     """
@@ -46,6 +51,9 @@ class Entry(NamedTuple):
 class Spool:
     """A queue of payloads by key, oldest first (SQLite, WAL, synchronous=FULL).
 
+    Its file is opened at its first use, and after an error anew at the next one. A damaged file is
+    put aside, and an empty one begun.
+
     Args:
         path: the database file.
         limits: what it may hold.
@@ -54,44 +62,27 @@ class Spool:
     def __init__(self, path: Path, limits: SpoolLimits) -> None:
         self._path = path
         self._limits = limits
-        self._database: sqlite3.Connection | None = None
+        self._file: SqliteFile | None = None
         self._bytes = 0
         self._last_number = 0
 
-    def open(self) -> None:
-        """Opens the file; one that is corrupt is put aside and a new one begun.
-
-        Raises:
-            StorageError: the folder cannot be written.
-        """
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._connect()
-        except sqlite3.OperationalError as error:
-            raise StorageError(f"cannot open {self._path}: {error}") from error
-        except sqlite3.DatabaseError as error:
-            aside = self._path.with_suffix(f".corrupt-{int(time.time())}")
-            log.error("%s is corrupt (%s); put aside as %s", self._path, error, aside.name)
-            self._set_aside(aside)
-            self._connect()
-        except OSError as error:
-            raise StorageError(f"cannot open {self._path}: {error.strerror}") from error
+    @property
+    def exists(self) -> bool:
+        """Whether it has a file, or that cannot be told."""
+        return may_exist(self._path)
 
     @property
     def payload_bytes(self) -> int:
-        """How many bytes of payloads wait."""
+        """How many bytes of payloads wait, as far as it was opened."""
         return self._bytes
 
-    def add(self, key: str, payload: bytes) -> int:
-        """Appends an entry, durably.
-
-        Returns:
-            How many old entries had to go for it.
+    def open(self) -> None:
+        """Opens the file now, and counts what is in it.
 
         Raises:
-            StorageError: it cannot be written.
+            StorageError: it cannot be opened.
         """
-        return self.add_all([(key, payload)])
+        self._database_file.open()
 
     def add_all(self, entries: Sequence[tuple[str, bytes]]) -> int:
         """Appends entries, durably, with one write: all of them or none.
@@ -106,31 +97,32 @@ class Spool:
             StorageError: they cannot be written.
         """
         now = time.time()
-        database = self._open_database()
-        try:
-            with database:
-                database.executemany(
-                    "INSERT INTO entries (number, key, payload, at) VALUES (?, ?, ?, ?)",
-                    [
-                        (number, key, payload, now)
-                        for number, (key, payload) in enumerate(entries, self._last_number + 1)
-                    ],
-                )
-                # By SQLite's own counting an empty queue would begin at 1 again, behind a reader.
-                self._last_number += len(entries)
-                self._bytes += sum(len(payload) for _, payload in entries)
-                return self._shrink(database, now)
-        except sqlite3.Error as error:
-            self._bytes = self._count_bytes(database)  # the transaction was rolled back
-            raise StorageError(f"cannot write {self._path}: {error}") from error
+        with self._database_file.use("write") as database:
+            last_number = self._append(database, entries, now)
+            gone, left_bytes = self._shrink(
+                database, now, self._bytes + sum(len(payload) for _, payload in entries)
+            )
+        self._last_number, self._bytes = last_number, left_bytes
+        return gone
 
-    def oldest(self, count: int) -> list[tuple[str, bytes]]:
-        """Returns up to ``count`` entries, oldest first, without removing them.
+    def replace(self, key: str, entries: Sequence[tuple[str, bytes]]) -> None:
+        """Appends entries in the place of one, whose age they have; without it, nothing.
+
+        Args:
+            key: of the entry that goes.
+            entries: keys and payloads, oldest first; together about as large.
 
         Raises:
-            StorageError: the file cannot be read.
+            StorageError: it cannot be written.
         """
-        return [(entry.key, entry.payload) for entry in self.after(0, count)]
+        with self._database_file.use("write") as database:
+            found = database.execute("SELECT at FROM entries WHERE key = ?", (key,)).fetchone()
+            if found is None:
+                return
+            last_number = self._append(database, entries, found[0])
+            freed_bytes = _delete_entries(database, "key = ?", key)
+        self._last_number = last_number
+        self._bytes += sum(len(payload) for _, payload in entries) - sum(freed_bytes)
 
     def after(self, number: int, count: int) -> list[Entry]:
         """Returns up to ``count`` entries behind a place in the queue, oldest first.
@@ -142,28 +134,23 @@ class Spool:
         Raises:
             StorageError: the file cannot be read.
         """
-        try:
-            rows = self._open_database().execute(
-                "SELECT number, key, payload FROM entries WHERE number > ? ORDER BY number LIMIT ?",
+        with self._database_file.use("read") as database:
+            rows = database.execute(
+                "SELECT number, key, CAST(payload AS BLOB) FROM entries "
+                "WHERE number > ? ORDER BY number LIMIT ?",
                 (number, count),
             )
-            return [Entry(int(place), str(key), bytes(payload)) for place, key, payload in rows]
-        except sqlite3.Error as error:
-            raise StorageError(f"cannot read {self._path}: {error}") from error
+            return [Entry(place, str(key), payload or b"") for place, key, payload in rows]
 
-    def remove(self, keys: tuple[str, ...]) -> None:
+    def remove(self, keys: Iterable[str]) -> None:
         """Removes entries; unknown keys are no error.
 
         Raises:
             StorageError: it cannot be written.
         """
-        database = self._open_database()
-        try:
-            with database:
-                database.executemany("DELETE FROM entries WHERE key = ?", [(key,) for key in keys])
-            self._bytes = self._count_bytes(database)
-        except sqlite3.Error as error:
-            raise StorageError(f"cannot write {self._path}: {error}") from error
+        with self._database_file.use("write") as database:
+            freed_bytes = sum(sum(_delete_entries(database, "key = ?", key)) for key in keys)
+        self._bytes -= freed_bytes
 
     def adopt(self, path: Path) -> int:
         """Takes over the entries of a spool that nobody comes back to, and deletes its file.
@@ -180,85 +167,93 @@ class Spool:
         Raises:
             StorageError: it cannot be read, or not written here; it is left as it was.
         """
-        database = self._open_database()
-        try:
-            database.execute("ATTACH DATABASE ? AS other", (str(path),))
-            try:
-                with database:
-                    taken = database.execute(
-                        "INSERT OR IGNORE INTO entries (number, key, payload, at) "
-                        "SELECT ? + ROW_NUMBER() OVER (ORDER BY number), key, payload, at "
-                        "FROM other.entries",
-                        (self._last_number,),
-                    ).rowcount
-            finally:
-                database.execute("DETACH DATABASE other")
+        with self._database_file.use_with(path) as database:
+            taken = database.execute(
+                "INSERT OR IGNORE INTO entries (number, key, payload, at) "
+                "SELECT ? + ROW_NUMBER() OVER (ORDER BY number), key, payload, at "
+                "FROM other.entries",
+                (self._last_number,),
+            ).rowcount
             self._count(database)
-        except sqlite3.Error as error:
-            raise StorageError(f"cannot take over {path}: {error}") from error
-        _delete(path)
+        _delete_file(path)
         return taken
 
     def close(self) -> None:
         """Closes the file."""
-        if self._database is not None:
-            self._database.close()
-            self._database = None
+        if self._file is not None:
+            self._file.close()
 
-    def _connect(self) -> None:
-        database = sqlite3.connect(self._path)
-        try:
-            database.execute("PRAGMA journal_mode=WAL")
-            database.execute("PRAGMA synchronous=FULL")
-            database.execute(
-                "CREATE TABLE IF NOT EXISTS entries "
-                "(number INTEGER PRIMARY KEY, key TEXT UNIQUE, payload BLOB, at REAL)"
-            )
-            self._count(database)
-        except sqlite3.Error:
-            database.close()
-            raise
-        self._database = database
+    @property
+    def _database_file(self) -> SqliteFile:
+        if self._file is None:
+            # Imported when there is something to keep: a node that keeps nothing spares 2 MiB.
+            from shared.sqlite_file import SqliteFile  # noqa: PLC0415
 
-    def _open_database(self) -> sqlite3.Connection:
-        if self._database is None:
-            raise StorageError(f"{self._path} is not open")
-        return self._database
+            self._file = SqliteFile(self._path, self._prepare)
+        return self._file
 
-    def _count(self, database: sqlite3.Connection) -> None:
+    def _prepare(self, database: Connection) -> None:
+        database.execute(
+            "CREATE TABLE IF NOT EXISTS entries "
+            "(number INTEGER PRIMARY KEY, key TEXT UNIQUE, payload BLOB, at REAL)"
+        )
+        database.execute("CREATE INDEX IF NOT EXISTS entries_by_age ON entries (at)")
+        self._count(database)
+
+    def _count(self, database: Connection) -> None:
         """Finds out how much is in the file, and where its queue ends."""
-        self._bytes = self._count_bytes(database)
-        (last,) = database.execute("SELECT MAX(number) FROM entries").fetchone()
-        self._last_number = max(self._last_number, int(last or 0))
-
-    def _set_aside(self, aside: Path) -> None:
-        self._path.rename(aside)
-        for suffix in ("-wal", "-shm"):
-            Path(f"{self._path}{suffix}").unlink(missing_ok=True)
-
-    def _shrink(self, database: sqlite3.Connection, now: float) -> int:
-        oldest_allowed = now - self._limits.max_age_s
-        gone = database.execute("DELETE FROM entries WHERE at < ?", (oldest_allowed,)).rowcount
-        if gone:
-            self._bytes = self._count_bytes(database)
-        while self._bytes > self._limits.max_bytes:
-            row = database.execute(
-                "DELETE FROM entries WHERE number = (SELECT MIN(number) FROM entries) "
-                "RETURNING LENGTH(payload)"
-            ).fetchone()
-            self._bytes -= int(row[0])
-            gone += 1
-        return gone
-
-    @staticmethod
-    def _count_bytes(database: sqlite3.Connection) -> int:
-        (total,) = database.execute(
-            "SELECT COALESCE(SUM(LENGTH(payload)), 0) FROM entries"
+        counted, last = database.execute(
+            f"SELECT COALESCE(SUM({SIZE}), 0), COALESCE(MAX(number), 0) FROM entries"  # noqa: S608
         ).fetchone()
-        return int(total)
+        self._bytes = counted
+        self._last_number = max(self._last_number, last)
+
+    def _append(
+        self, database: Connection, entries: Sequence[tuple[str, bytes]], at_s: float
+    ) -> int:
+        """Writes entries behind the last one; returns the number of the new last one."""
+        # By SQLite's own counting an empty queue would begin at 1 again, behind a reader.
+        rows = [
+            (number, key, payload, at_s)
+            for number, (key, payload) in enumerate(entries, self._last_number + 1)
+        ]
+        database.executemany(
+            "INSERT INTO entries (number, key, payload, at) VALUES (?, ?, ?, ?)", rows
+        )
+        return self._last_number + len(rows)
+
+    def _shrink(self, database: Connection, now_s: float, held_bytes: int) -> tuple[int, int]:
+        """Removes what is past a limit.
+
+        Returns:
+            How many entries that were, and how many bytes are left.
+        """
+        freed_bytes = _delete_entries(database, "at < ?", now_s - self._limits.max_age_s)
+        gone, held_bytes = len(freed_bytes), held_bytes - sum(freed_bytes)
+        while held_bytes > self._limits.max_bytes:
+            freed_bytes = _delete_entries(database, OLDEST)
+            if not freed_bytes:
+                return gone, 0
+            gone += 1
+            held_bytes -= freed_bytes[0]
+        return gone, held_bytes
 
 
-def _delete(path: Path) -> None:
+def may_exist(path: Path) -> bool:
+    """Returns whether there is a file, or True if that cannot be told."""
+    try:
+        return path.exists()
+    except OSError:
+        return True
+
+
+def _delete_entries(database: Connection, condition: str, *values: str | float) -> list[int]:
+    """Returns the sizes of the entries that it deletes."""
+    statement = f"DELETE FROM entries WHERE {condition} RETURNING {SIZE}"  # noqa: S608 - our own
+    return [size for (size,) in database.execute(statement, values).fetchall()]
+
+
+def _delete_file(path: Path) -> None:
     """Deletes a database; one that stays is taken over once more, which changes nothing."""
     try:
         for suffix in ("", "-wal", "-shm"):

@@ -98,13 +98,12 @@ class Tier1Node:
 
         Raises:
             ArtefactError: a configured model cannot serve.
-            StorageError: the backlog cannot be opened.
         """
         self._models.start()
         self._presence.watch(self._link)
         for name, lane in self._lanes.items():
             left = (self._backlog_path(name, gone) for gone in self._worker.departed)
-            lane.backlog.start([path for path in left if path.exists()])
+            lane.backlog.start(left)
             # QoS 0, as all but samples: a reply must come even while unanswered samples fill the
             # receive window, and needs no acknowledgement behind theirs.
             self._link.subscribe(self._topics.replies(name, self._name), 0)
@@ -249,8 +248,8 @@ class Tier1Node:
             self._metrics.drops.labels(reason=f"escalation_{error.reason}").inc()
             lane.backlog.discard(escalation)
             return False
-        if taken and escalation.backlog:
-            lane.pipeline.charge(len(escalation.samples), len(message))
+        if taken:
+            lane.pipeline.charge(escalation, len(message))
         return taken
 
     def _send_backlog(self, lane: Lane, now_s: float) -> None:

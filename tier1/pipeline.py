@@ -182,9 +182,9 @@ class Tier1Pipeline:
         """Returns what a message says of questions that have no number yet."""
         return [self._questionnaire.sample(0, question) for question in questions]
 
-    def charge(self, samples: int, message_bytes: int) -> None:
-        """Takes what is sent beside the questions from the budget."""
-        self._escalator.charge(samples, message_bytes)
+    def charge(self, message: Escalation, message_bytes: int) -> None:
+        """Takes a message that was sent from the budget, by its size."""
+        self._escalator.charge(message, message_bytes)
 
     def _answer_the_sure(self, judged: Judged, outcome: Outcome, now_s: float) -> dict[int, Pack]:
         """Answers what needs nobody else; returns the packs that wait, by place in the batch."""

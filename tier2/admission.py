@@ -10,15 +10,20 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.cascade.sizes import (
+    MAX_ID_CHARACTERS,
+    MAX_TIMESTAMP_CHARACTERS,
+    MAX_VERSION_CHARACTERS,
+)
 from shared.errors import PayloadError
 from shared.inputs import Inputs
 from shared.messages import EscalatedSample, Escalation, Tensor
 from shared.scores import Floats
-from shared.topics import NAME
+from shared.topics import MAX_NAME, NAME
 
 REMEMBERED = 50_000
 MAX_BUDGET_MS = 600_000.0
-MAX_VERSION = 256
+MIN_LABELS = 2
 
 
 class LateMessage(msgspec.Struct, gc=False, eq=False):
@@ -29,7 +34,9 @@ class LateMessage(msgspec.Struct, gc=False, eq=False):
         address: where its replies go.
         correlations: of its questions.
         payload_bytes: what its questions take in memory.
-        open: how many of them have no record yet.
+        open: how many of its questions are not done with.
+        lost: numbers of those that have no record, or had one that was thrown away before it was on
+            the disk.
     """
 
     node: str
@@ -37,6 +44,7 @@ class LateMessage(msgspec.Struct, gc=False, eq=False):
     correlations: tuple[int, ...]
     payload_bytes: int
     open: int
+    lost: set[int] = set()
 
 
 class Admitted(msgspec.Struct, frozen=True, gc=False, eq=False):
@@ -117,7 +125,8 @@ class Admission:
         _check(escalation)
         samples, scores = escalation.samples, escalation.probabilities
         rows = _array(escalation.inputs, (len(samples), *self._layout.shape), self._layout.dtype)
-        own = _array(scores, (len(samples), *scores.shape[1:2]), np.dtype(np.float32))
+        labels = max((MIN_LABELS, *scores.shape[1:2]))
+        own = _array(scores, (len(samples), labels), np.dtype(np.float32))
         address = address_of(escalation)
         return [
             Admitted(
@@ -159,14 +168,27 @@ def _check(escalation: Escalation) -> None:
         "a reply address that is no name": not NAME.fullmatch(address_of(escalation)),
         "a budget that is no time": not 0 <= escalation.budget_ms <= MAX_BUDGET_MS,
         "counts that cannot be": not 0 <= escalation.unsure <= escalation.seen < 2**53,
-        "a version that is no name": len(escalation.model_version) > MAX_VERSION,
+        "a version that is no name": len(escalation.model_version) > MAX_VERSION_CHARACTERS,
         "a chance that is none": not all(
             0 < sample.inclusion_probability <= 1 for sample in escalation.samples
         ),
+        "a name that no sample has": not all(map(_is_named, escalation.samples)),
     }
     problem = next((each for each, found in problems.items() if found), None)
     if problem is not None:
         raise PayloadError("bad_escalation", f"a message of {escalation.node!r} has {problem}")
+
+
+def _is_named(sample: EscalatedSample) -> bool:
+    """Whether its names are no longer than tier-1 lets them be."""
+    return (
+        len(sample.id) <= MAX_ID_CHARACTERS
+        and len(sample.sensor) <= MAX_NAME
+        and (
+            not isinstance(sample.timestamp, str)
+            or len(sample.timestamp) <= MAX_TIMESTAMP_CHARACTERS
+        )
+    )
 
 
 def _array(tensor: Tensor, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:

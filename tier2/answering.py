@@ -32,6 +32,13 @@ class Final(NamedTuple):
     model_version: str
 
 
+class Record(NamedTuple):
+    """A record for the cloud, and the message of a backlog that it is of, if it is of one."""
+
+    record: TelemetryRecord
+    late: LateMessage | None = None
+
+
 class Addressed(NamedTuple):
     """A reply and where it goes.
 
@@ -56,7 +63,7 @@ class Outcome(msgspec.Struct, gc=False, eq=False):
     """
 
     replies: list[Addressed] = []
-    records: list[TelemetryRecord] = []
+    records: list[Record] = []
     escalations: list[Escalation] = []
 
 
@@ -84,9 +91,13 @@ class Answering:
             self._reply(part, now_s) for group in groups.values() for part in _within_bytes(group)
         ]
 
-    def records(self, finals: Sequence[Final]) -> list[TelemetryRecord]:
+    def records(self, finals: Sequence[Final]) -> list[Record]:
         """Returns the records of those questions whose nodes do not keep them themselves."""
-        return [self._record(final) for final in finals if not final.question.recorded]
+        return [
+            Record(self._record(final), final.question.late)
+            for final in finals
+            if not final.question.recorded
+        ]
 
     def confirmation(self, message: LateMessage) -> Addressed:
         """Returns what says that the records of a message of the backlog are on the disk."""

@@ -7,9 +7,12 @@ from collections.abc import Sequence
 
 from shared.messages import SCHEMA_VERSION, Escalation, GateCount, Telemetry, TelemetryRecord
 from shared.metrics import NodeMetrics
+from tier2.answering import Record
 from tier2.config import TelemetryConfig
 
 MAX_COUNTS = 256
+MAX_WAITING_COUNTS = 4096
+MAX_COUNT = 2**53
 MAX_WAITING_RECORDS = 10_000
 MAX_WAITING_BYTES = 64 * 2**20
 OVERHEAD_BYTES = 256  # of a record or a count, beside its arrays and its names
@@ -28,7 +31,9 @@ class Collector:
         self._sender = sender
         self._config = config
         self._metrics = metrics
-        self._records: list[tuple[TelemetryRecord, int]] = []
+        # A message that the spool cannot hold would leave it at once.
+        self._max_bytes = min(config.max_message_bytes, config.max_spool_bytes)
+        self._records: list[tuple[Record, int]] = []
         self._bytes = 0
         self._counts: dict[tuple[str, str, str], GateCount] = {}
 
@@ -42,24 +47,30 @@ class Collector:
         return (
             len(self._records) >= self._config.max_records
             or len(self._counts) >= MAX_COUNTS
-            or self._bytes >= self._config.max_message_bytes
+            or self._bytes >= self._max_bytes
         )
 
     def count(self, escalation: Escalation) -> None:
-        """Adds what a node counted at its gate."""
+        """Adds what a node counted at its gate.
+
+        Beyond what may wait for a disk, those of a new node or version are dropped and counted.
+        """
         if not escalation.seen:
             return
         key = (escalation.node, escalation.pipeline, escalation.model_version)
         before = self._counts.get(key)
+        if before is None and len(self._counts) >= MAX_WAITING_COUNTS:
+            self._metrics.drops.labels(reason="too_many_counts").inc()
+            return
         seen = escalation.seen + (before.seen if before else 0)
         unsure = escalation.unsure + (before.unsure if before else 0)
-        self._counts[key] = GateCount(*key, seen, unsure)
+        self._counts[key] = GateCount(*key, min(seen, MAX_COUNT), min(unsure, MAX_COUNT))
 
-    def add(self, records: Sequence[TelemetryRecord]) -> None:
+    def add(self, records: Sequence[Record]) -> None:
         """Adds records. One that no message could hold is dropped and counted."""
         for record in records:
-            size = _record_bytes(record)
-            if size > self._config.max_message_bytes - OVERHEAD_BYTES:
+            size = _record_bytes(record.record)
+            if size > self._max_bytes - OVERHEAD_BYTES:
                 self._metrics.drops.labels(reason="record_too_large").inc()
                 continue
             self._records.append((record, size))
@@ -68,13 +79,13 @@ class Collector:
     def message(self) -> Telemetry:
         """Returns a message of the oldest, which stay until ``remove``."""
         counts = tuple(self._counts.values())[:MAX_COUNTS]
-        room = self._config.max_message_bytes - OVERHEAD_BYTES
+        room = self._max_bytes - OVERHEAD_BYTES
         records: list[TelemetryRecord] = []
         for record, size in self._records[: self._config.max_records]:
             if size > room:
                 break
             room -= size
-            records.append(record)
+            records.append(record.record)
         fitting = []
         for count in counts:
             room -= _names_bytes(count.node, count.pipeline, count.model_version)
@@ -92,14 +103,19 @@ class Collector:
             del self._counts[count.node, count.pipeline, count.model_version]
 
     def shed(self) -> int:
-        """Drops the oldest records beyond what may wait for a disk; returns how many."""
+        """Drops the oldest records beyond what may wait for a disk; returns how many.
+
+        The message of a backlog that one of them is of is told, since it must not be confirmed.
+        """
         excess, left_bytes = 0, self._bytes
-        for _, size in self._records:
+        for (record, late), size in self._records:
             within = len(self._records) - excess <= MAX_WAITING_RECORDS
             if within and left_bytes <= MAX_WAITING_BYTES:
                 break
             excess += 1
             left_bytes -= size
+            if late is not None:
+                late.lost.add(record.sample.correlation)
         self._forget(excess)
         return excess
 

@@ -6,12 +6,14 @@ import logging
 import time
 from typing import NamedTuple
 
+from shared.cascade.halves import halves
 from shared.errors import PayloadError
-from shared.messages import Escalation, Internal, Reply, pack, unpack
+from shared.messages import Escalation, Reply, pack, unpack
 from shared.metrics import NodeMetrics
 from shared.mqtt.link import Link
 from shared.mqtt.message import Message
 from shared.topics import Topics
+from shared.workers.worker import MAX_WORKERS, Worker
 from tier2.admission import address_of
 from tier2.answering import Addressed, Outcome
 from tier2.pipeline import Tier2Pipeline
@@ -84,8 +86,7 @@ class Lane:
         """
         escalation = unpack(message.payload, Escalation)
         node, address = escalation.node, address_of(escalation)
-        # The workers of a node have their own addresses, and none may have another's replies.
-        is_own_address = address == node or address.startswith(f"{node}.")
+        is_own_address = address == node or _is_workers(address, node)
         is_own_topic = message.topic == self._topics.escalations(self._name, node)
         if escalation.pipeline != self._name or not (is_own_topic and is_own_address):
             problem = f"an escalation of {node!r}, to be answered to {address!r}, is not right here"
@@ -132,26 +133,47 @@ class Lane:
     def _carry_out(self, outcome: Outcome, now_s: float) -> None:
         self._reply(outcome.replies)
         self._uplink.add(outcome.records, now_s)
-        for escalation in outcome.escalations:
-            if not self._ask(escalation):
-                self._carry_out(self.pipeline.withdraw(escalation, now_s), now_s)
+        if self._region is not None:
+            for escalation in outcome.escalations:
+                self._ask(self._region, escalation, now_s)
 
     def _reply(self, replies: list[Addressed]) -> None:
         for address, reply, expiry_s in replies:
             topic = self._topics.replies(self._name, address)
-            if not self._publish(self._site, topic, reply, expiry_s):
+            try:
+                taken = self._site.publish(topic, pack(reply), expiry_s=expiry_s)
+            except PayloadError as error:
+                self._note(topic, error)
+                taken = False
+            if not taken:
                 self._metrics.drops.labels(reason="reply_not_sent").inc()
 
-    def _ask(self, escalation: Escalation) -> bool:
-        region, deadline_s = self._region, escalation.budget_ms / 1000
-        return region is not None and self._publish(
-            region.link, region.questions_topic, escalation, deadline_s
-        )
-
-    def _publish(self, link: Link, topic: str, message: Internal, expiry_s: float | None) -> bool:
+    def _ask(self, region: Region, escalation: Escalation, now_s: float) -> None:
+        """Puts questions to the node above; what it cannot be sent is answered here."""
+        payload = pack(escalation)
         try:
-            return link.publish(topic, pack(message), expiry_s=expiry_s)
+            taken = region.link.publish(
+                region.questions_topic, payload, expiry_s=escalation.budget_ms / 1000
+            )
         except PayloadError as error:
-            log.error("%s: %s", topic, error)
-            self._metrics.drops.labels(reason=error.reason).inc()
-            return False
+            parts = halves(escalation) if error.reason == "too_large" else ()
+            if parts:
+                for part in parts:
+                    self._ask(region, part, now_s)
+                return
+            self._note(region.questions_topic, error)
+            taken = False
+        if taken:
+            self.pipeline.charge(escalation, len(payload))
+        else:
+            self._carry_out(self.pipeline.withdraw(escalation, now_s), now_s)
+
+    def _note(self, topic: str, error: PayloadError) -> None:
+        """Says and counts that a message can never be sent."""
+        log.error("%s: %s", topic, error)
+        self._metrics.drops.labels(reason=error.reason).inc()
+
+
+def _is_workers(address: str, node: str) -> bool:
+    """Whether an address is of a worker of a node: none may have another node's replies."""
+    return any(address == Worker(index).name(node) for index in range(1, MAX_WORKERS))

@@ -145,7 +145,7 @@ class Tier2Pipeline:
                 )
                 escalations += messages
                 finals += _own(refused)
-            self._late.done(batch)
+            self._late.done(batch, scored.sound)
         return self._outcome(finals, now_s, escalations)
 
     def on_reply(self, reply: Reply, now_s: float) -> Outcome:
@@ -170,6 +170,11 @@ class Tier2Pipeline:
         missed = self._upstream.expired(now_s) if self._upstream is not None else []
         return self._outcome(_own(missed), now_s)
 
+    def charge(self, escalation: Escalation, message_bytes: int) -> None:
+        """Takes a message that was sent to the node above from the budget, by its size."""
+        if self._upstream is not None:
+            self._upstream.charge(escalation, message_bytes)
+
     def withdraw(self, escalation: Escalation, now_s: float) -> Outcome:
         """Answers by itself what the link did not take."""
         back = self._upstream.withdraw(escalation) if self._upstream is not None else []
@@ -179,11 +184,14 @@ class Tier2Pipeline:
 
     @property
     def has_settled(self) -> bool:
-        """Whether messages of a backlog have all their records, and wait to be confirmed."""
+        """Whether the model is done with messages of a backlog that are not confirmed yet."""
         return bool(self._late.settled)
 
     def confirm(self) -> list[Addressed]:
-        """Returns the confirmations of those messages; their records are on the disk by now."""
+        """Returns the confirmations of those of which nothing was lost.
+
+        Called when all that came of them is on the disk, as far as it was not thrown away.
+        """
         return [self._answering.confirmation(message) for message in self._late.confirm()]
 
     # Times

@@ -7,11 +7,12 @@ import math
 from collections.abc import Sequence
 
 from shared.errors import PayloadError, StorageError
-from shared.messages import Escalation, TelemetryAck, TelemetryRecord, pack, unpack
+from shared.messages import Escalation, TelemetryAck, pack, unpack
 from shared.metrics import NodeMetrics
 from shared.mqtt.link import Link
 from shared.spool import Spool
 from shared.topics import Topics
+from tier2.answering import Record
 from tier2.collector import Collector
 from tier2.config import TelemetryConfig
 from tier2.window import Window
@@ -70,7 +71,7 @@ class Uplink:
         self._collector.count(escalation)
         self._schedule(now_s)
 
-    def add(self, records: Sequence[TelemetryRecord], now_s: float) -> None:
+    def add(self, records: Sequence[Record], now_s: float) -> None:
         """Adds records."""
         self._collector.add(records)
         self._schedule(now_s)
@@ -141,7 +142,7 @@ class Uplink:
             return False
         message = self._collector.message()
         try:
-            gone = self._spool.add(message.batch, pack(message))
+            gone = self._spool.add_all([(message.batch, pack(message))])
         except StorageError as error:
             self._wait_for_disk(error, now_s)
             return False

@@ -216,6 +216,10 @@ class Upstream:
             self._metrics.escalations.labels(outcome="missed").inc(len(missed))
         return missed
 
+    def charge(self, escalation: Escalation, message_bytes: int) -> None:
+        """Takes a message that was sent from the budget, by its size."""
+        self._escalator.charge(escalation, message_bytes)
+
     def withdraw(self, escalation: Escalation) -> list[Asked]:
         """Takes back the questions of a message that was not sent."""
         return self._escalator.withdraw(sample.correlation for sample in escalation.samples)

@@ -7,7 +7,7 @@ import math
 import random
 import uuid
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -15,14 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.cascade.config import EscalationConfig
+from shared.cascade.halves import halves
 from shared.cascade.leftovers import Batch, Leftovers
 from shared.errors import PayloadError, StorageError
 from shared.messages import EscalatedSample, Escalation, pack, unpack
 from shared.metrics import NodeMetrics
 from shared.scores import Floats
-from shared.spool import Entry, Spool
+from shared.spool import Entry, Spool, may_exist
 
 COMMIT_EVERY_S = 1.0
+REOPEN_S = 30.0
 MAX_DOUBLINGS = 32
 MAX_SENT = 64  # messages whose late confirmation is still known
 
@@ -37,6 +39,9 @@ class Backlog:
     when the next tier says that the records are on its own, or when a cap removes it. One that is
     not confirmed goes behind the others: a message that the next tier cannot take holds up
     nothing.
+
+    A disk that fails costs samples, and nothing else of the node: the backlog is off then, says so,
+    counts what it does not keep, and tries again after a while.
 
     Its questions have numbers below 0, those that somebody waits for have not: a reply belongs to
     one kind or the other for certain.
@@ -76,39 +81,37 @@ class Backlog:
         self._next_s = -math.inf
         self._failures = 0
         self._place = 0
+        self._off_until_s: float | None = None
+        self._left: list[Path] = []
         self._sent: OrderedDict[tuple[int, ...], str] = OrderedDict()
 
-    def start(self, left: Sequence[Path] = ()) -> None:
-        """Opens the spool.
+    def start(self, left: Iterable[Path] = ()) -> None:
+        """Opens the spool if there is one; else the first sample that is kept begins it.
 
         Args:
-            left: spools of processes that the node no longer has; they are taken over.
-
-        Raises:
-            StorageError: the own one cannot be opened.
+            left: where spools of processes may be that the node no longer has; they are taken over.
         """
-        self._spool.open()
+        if not self._config.max_bytes:
+            return
         shown = self._metrics.backlog_bytes.labels(pipeline=self._pipeline)
         shown.set_function(lambda: self._spool.payload_bytes)
-        for path in left:
-            try:
-                count = self._spool.adopt(path)
-            except StorageError as error:
-                log.error("the backlog of a worker that is no more stays: %s", error)
-            else:
-                log.info("took over %d messages of %s", count, path)
+        self._left = [path for path in left if may_exist(path)]
+        if self._left or self._spool.exists:
+            self._open(-math.inf)
 
     # In comes what could not be asked
 
     @property
     def full(self) -> bool:
         """Whether ``keep`` would take nothing before the next write to the disk."""
-        return self._config.max_bytes == 0 or self._leftovers.full
+        is_off = self._config.max_bytes == 0 or self._off_until_s is not None
+        return is_off or self._leftovers.full
 
     def refuse(self, count: int) -> None:
         """Counts samples that were not offered because it is full."""
         if self._config.max_bytes:
-            self._metrics.drops.labels(reason="backlog_full").inc(count)
+            reason = "backlog_full" if self._off_until_s is None else "backlog_broken"
+            self._metrics.drops.labels(reason=reason).inc(count)
 
     def keep(
         self,
@@ -133,8 +136,10 @@ class Backlog:
 
     def poll(self, now_s: float) -> None:
         """Writes what came in to the disk, at most once a second. Called each turn."""
+        if self._off_until_s is not None and now_s >= self._off_until_s:
+            self._open(now_s)
         if self._leftovers and now_s >= self._commit_s:
-            self._commit()
+            self._commit(now_s)
             self._commit_s = now_s + COMMIT_EVERY_S
 
     def due_s(self) -> float | None:
@@ -144,7 +149,7 @@ class Backlog:
     def close(self) -> None:
         """Puts what is left on the disk."""
         if self._leftovers:
-            self._commit()
+            self._commit(-math.inf)
         self._spool.close()
 
     # Out goes a message at a time
@@ -157,14 +162,15 @@ class Backlog:
             idle: whether the next tier can be reached and nothing urgent waits for it; see
                 ``Escalator.quiet``.
         """
-        if not idle or now_s < self._next_s or not self._spool.payload_bytes:
+        is_on = self._off_until_s is None and self._spool.payload_bytes > 0
+        if not idle or not is_on or now_s < self._next_s:
             return None
         self._next_s = now_s + self._delay_s()
         self._failures += 1
         try:
             message = self._following()
         except StorageError as error:
-            log.error("the backlog waits: %s", error)
+            self._turn_off(error, now_s)
             return None
         if message is None:
             return None
@@ -183,14 +189,29 @@ class Backlog:
         if not correlations or correlations[0] >= 0:
             return False
         if self._remove(tuple(correlations)):
-            self._failures = 0
-            self._next_s = -math.inf
+            self._go_on()
         return True
 
     def discard(self, message: Escalation) -> None:
-        """Drops a message that ``next`` returned and that can never be sent, and counts it."""
-        if self._remove(tuple(sample.correlation for sample in message.samples)):
-            self._metrics.drops.labels(reason="backlog_unsendable").inc()
+        """Takes a message that ``next`` returned and that is too large to be sent, ever.
+
+        Its halves wait in its place; a sample that is too large alone is dropped and counted.
+        """
+        numbers = tuple(sample.correlation for sample in message.samples)
+        parts = halves(message)
+        if not parts:
+            if self._remove(numbers):
+                self._metrics.drops.labels(reason="backlog_unsendable").inc()
+            return
+        key = self._sent.pop(numbers, None)
+        if key is None:
+            return
+        try:
+            self._spool.replace(key, [_entry(part) for part in parts])
+        except StorageError as error:
+            log.error("the backlog keeps what is too large to be sent: %s", error)
+        else:
+            self._go_on()
 
     def _remove(self, correlations: tuple[int, ...]) -> bool:
         """Removes a message that was sent; returns whether it is gone by that."""
@@ -205,14 +226,41 @@ class Backlog:
         del self._sent[correlations]
         return True
 
-    def _commit(self) -> None:
+    def _go_on(self) -> None:
+        self._failures = 0
+        self._next_s = -math.inf
+
+    # The disk
+
+    def _open(self, now_s: float) -> None:
+        """Opens the spool, and takes over what processes left that are no more."""
+        try:
+            self._spool.open()
+        except StorageError as error:
+            self._turn_off(error, now_s)
+            return
+        self._off_until_s = None
+        left, self._left = self._left, []
+        for path in left:
+            try:
+                count = self._spool.adopt(path)
+            except StorageError as error:
+                log.error("the backlog of a worker that is no more stays: %s", error)
+            else:
+                log.info("took over %d messages of %s", count, path)
+
+    def _turn_off(self, error: StorageError, now_s: float) -> None:
+        log.error("the backlog keeps nothing for %.0f s: %s", REOPEN_S, error)
+        self._off_until_s = now_s + REOPEN_S
+
+    def _commit(self, now_s: float) -> None:
         count = len(self._leftovers)
-        entries = [(uuid.uuid4().hex, pack(message)) for message in self._leftovers.take()]
+        entries = [_entry(message) for message in self._leftovers.take()]
         try:
             gone = self._spool.add_all(entries)
         except StorageError as error:
-            log.error("the backlog loses %d samples: %s", count, error)
             self._metrics.drops.labels(reason="backlog_broken").inc(count)
+            self._turn_off(error, now_s)
         else:
             self._metrics.drops.labels(reason="backlog_expired").inc(gone)
 
@@ -245,3 +293,8 @@ class Backlog:
         """Exponential, capped, jittered by half."""
         doubled_s = self._config.retry_s * 2.0 ** min(self._failures, MAX_DOUBLINGS)
         return min(doubled_s, self._config.max_retry_s) * (0.5 + self._rng.random() / 2)
+
+
+def _entry(message: Escalation) -> tuple[str, bytes]:
+    """Returns a message as an entry of the spool, under a key of its own."""
+    return uuid.uuid4().hex, pack(message)

@@ -7,9 +7,8 @@ from typing import Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from shared.cascade.sizes import MAX_HEAD_BYTES, MAX_SAMPLE_BYTES
 from shared.config_section import Section
-
-MAX_OVERHEAD_BYTES = 512  # of a sample in a message, beside its numbers and its scores
 
 
 def _check_delays(retry_s: float, max_retry_s: float) -> None:
@@ -114,10 +113,11 @@ class EscalationConfig(Section):
         )
 
     def samples_a_message(self, sample_bytes: int) -> int:
-        """Returns how many samples a message may hold, at least one.
+        """Returns how many samples a message may hold, at least one, whatever their names.
 
         Args:
             sample_bytes: of one sample's numbers and scores.
         """
-        fit = self.max_message_bytes // (sample_bytes + MAX_OVERHEAD_BYTES)
+        room = self.max_message_bytes - MAX_HEAD_BYTES
+        fit = room // (sample_bytes + MAX_SAMPLE_BYTES)
         return max(1, min(self.max_batch_samples, fit))

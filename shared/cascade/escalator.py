@@ -10,9 +10,9 @@ from shared.cascade.breaker import Breaker, State
 from shared.cascade.budget import Budget
 from shared.cascade.config import EscalationConfig
 from shared.cascade.escalations import Escalations
-from shared.messages import Reason
+from shared.messages import Escalation, Reason
 
-TYPICAL_OVERHEAD_BYTES = 96  # of a sample in a message, beside its numbers and its scores
+TYPICAL_OVERHEAD_BYTES = 96  # of a sample in a message, beside its numbers and its scores, at first
 
 Question = TypeVar("Question")
 Late = TypeVar("Late")
@@ -40,6 +40,8 @@ class Escalator(Generic[Question, Late]):
         self._escalations: Escalations[Question, Late] = Escalations(
             config.deadline_ms / 1000, late, config.max_inflight
         )
+        self._numbers_bytes = 0
+        self._overhead_bytes = TYPICAL_OVERHEAD_BYTES
         self._sample_bytes = 0
 
     @property
@@ -83,7 +85,8 @@ class Escalator(Generic[Question, Late]):
         state = self._breaker.poll(now_s)
         if state is State.OPEN or self._breaker.probing:
             return ["breaker_open"] * len(audits)
-        self._sample_bytes = sample_bytes + TYPICAL_OVERHEAD_BYTES
+        self._numbers_bytes = sample_bytes
+        self._sample_bytes = sample_bytes + self._overhead_bytes
         grants = (
             self._grant_by_room(audits, now_s)
             if state is State.CLOSED
@@ -154,9 +157,23 @@ class Escalator(Generic[Question, Late]):
             return False
         return self._budget.has_half(now_s)
 
-    def charge(self, samples: int, message_bytes: int) -> None:
-        """Takes what was sent without a question, such as the backlog, from the budget."""
-        self._budget.spend(samples, message_bytes)
+    def charge(self, message: Escalation, message_bytes: int) -> None:
+        """Takes a message that was sent from the budget, by the size that it has.
+
+        For questions ``grant`` took what they were expected to; for a message of the backlog,
+        nothing.
+
+        Args:
+            message: of questions that were granted last, or of the backlog.
+            message_bytes: its size.
+        """
+        count = len(message.samples)
+        if message.backlog:
+            self._budget.spend(count, message_bytes)
+            return
+        self._budget.spend(0, message_bytes - count * self._sample_bytes)
+        # The next ones are expected to be like this one.
+        self._overhead_bytes = max(0, -(-message_bytes // count) - self._numbers_bytes)
 
     def _grant_by_room(self, audits: Sequence[bool], now_s: float) -> list[Reason | None]:
         free = self._config.max_inflight - len(self._escalations)

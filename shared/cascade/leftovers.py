@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.cascade.config import EscalationConfig
+from shared.cascade.sizes import cut, head_bytes, sample_bytes
 from shared.messages import SCHEMA_VERSION, EscalatedSample, Escalation, Tensor
 from shared.scores import Floats
-
-OVERHEAD_BYTES = 96  # of a sample in a message, beside its numbers, its scores and its names
+from shared.topics import MAX_NAME
 
 
 class Batch(msgspec.Struct, frozen=True, gc=False):
@@ -31,13 +31,13 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
     version: str
 
     @property
-    def sample_bytes(self) -> int:
-        """What the numbers and the scores of one sample take."""
-        return (self.rows.nbytes + self.probabilities.nbytes) // len(self.samples)
+    def sizes(self) -> list[int]:
+        """What each sample takes in a message."""
+        numbers = (self.rows.nbytes + self.probabilities.nbytes) // len(self.samples)
+        return [numbers + sample_bytes(sample) for sample in self.samples]
 
-    def part(self, start: int, end: int) -> Batch:
-        """Returns the samples from ``start`` to before ``end``."""
-        span = slice(start, end)
+    def part(self, span: slice) -> Batch:
+        """Returns some of the samples."""
         return Batch(self.samples[span], self.rows[span], self.probabilities[span], self.version)
 
 
@@ -60,6 +60,7 @@ class Leftovers:
         self._number = first_number
         self._batches: list[Batch] = []
         self._bytes = 0
+        self._is_full = False
 
     def __len__(self) -> int:
         """Returns how many samples it holds."""
@@ -67,40 +68,50 @@ class Leftovers:
 
     @property
     def full(self) -> bool:
-        """Whether it would take nothing more."""
-        return self._bytes >= self._config.max_message_bytes
+        """Whether it would take nothing more, or something did not fit any more."""
+        return self._is_full
 
     def add(self, batch: Batch) -> int:
         """Takes what fits; returns how many samples that is, from the first on."""
-        names = max(len(sample.id) + len(sample.sensor) for sample in batch.samples)
-        each_bytes = batch.sample_bytes + names + OVERHEAD_BYTES
-        free_bytes = max(0, self._config.max_message_bytes - self._bytes)
-        # One that is larger than any message travels alone.
-        room = max(free_bytes // each_bytes, 0 if self._batches else 1)
-        taken = min(room, len(batch.samples))
+        sizes, head = batch.sizes, self._head_bytes(batch)
+        heads = {part.start for part in self._cut(sizes, head)}
+        free_bytes = self._config.max_message_bytes - self._bytes
+        taken_bytes, taken = 0, 0
+        for row, size in enumerate(sizes):
+            needed_bytes = taken_bytes + size + (head if row in heads else 0)
+            # One that is larger than any message travels alone.
+            if needed_bytes > free_bytes and (taken or self._batches):
+                break
+            taken_bytes, taken = needed_bytes, row + 1
         if taken:
-            self._batches.append(batch.part(0, taken))
-            self._bytes += each_bytes * taken
+            self._batches.append(batch.part(slice(0, taken)))
+            self._bytes += taken_bytes
+        self._is_full = taken < len(sizes) or self._bytes >= self._config.max_message_bytes
         return taken
 
     def take(self) -> list[Escalation]:
         """Hands out all that it holds as messages; it is empty then."""
-        batches, self._batches, self._bytes = _joined(self._batches), [], 0
-        return [self._message(part) for batch in batches for part in self._parts(batch)]
+        batches, self._batches = _joined(self._batches), []
+        self._bytes, self._is_full = 0, False
+        return [
+            self._message(batch.part(span))
+            for batch in batches
+            for span in self._cut(batch.sizes, self._head_bytes(batch))
+        ]
 
-    def _parts(self, batch: Batch) -> list[Batch]:
-        size = self._samples_a_message(batch.sample_bytes)
-        return [batch.part(start, start + size) for start in range(0, len(batch.samples), size)]
+    def _head_bytes(self, batch: Batch) -> int:
+        # Who gets the reply is written when a message is sent.
+        return head_bytes(self._node, self._pipeline, batch.version) + MAX_NAME
 
-    def _samples_a_message(self, sample_bytes: int) -> int:
+    def _cut(self, sizes: Sequence[int], head: int) -> list[slice]:
         """A quarter of a minute's budget at most, so that what is urgent finds some left."""
-        budget = self._config.budget
-        size = self._config.samples_a_message(sample_bytes)
+        config, budget = self._config, self._config.budget
+        max_bytes, max_samples = config.max_message_bytes, config.max_batch_samples
         if budget.samples_per_minute is not None:
-            size = min(size, budget.samples_per_minute // 4)
+            max_samples = max(1, min(max_samples, budget.samples_per_minute // 4))
         if budget.bytes_per_minute is not None:
-            size = min(size, budget.bytes_per_minute // 4 // (sample_bytes + OVERHEAD_BYTES))
-        return max(1, size)
+            max_bytes = min(max_bytes, budget.bytes_per_minute // 4)
+        return cut(sizes, head, max_bytes, max_samples)
 
     def _message(self, batch: Batch) -> Escalation:
         numbers = range(self._number, self._number - len(batch.samples), -1)

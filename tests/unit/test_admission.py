@@ -79,6 +79,27 @@ def test_a_chance_that_is_none_is_refused(chance: float) -> None:
         admission().live(message(1, samples=(sample,)), NOW_S)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"id": "x" * 135}, {"sensor": "x" * 65}, {"timestamp": "x" * 129}],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_names_that_are_longer_than_any_are_refused(changes: dict[str, str]) -> None:
+    sample = msgspec.structs.replace(
+        escalated(1), **{key: value[1:] for key, value in changes.items()}
+    )
+    assert len(admission().live(message(1, samples=(sample,)), NOW_S)) == 1
+    sample = msgspec.structs.replace(escalated(1), **changes)
+    with pytest.raises(PayloadError, match="name"):
+        admission().live(message(1, samples=(sample,)), NOW_S)
+
+
+@pytest.mark.parametrize("shape", [(2,), (2, 0), (2, 1), (2, 2, 2), (1, 3)])
+def test_scores_are_of_two_labels_or_more_for_each_sample(shape: tuple[int, ...]) -> None:
+    with pytest.raises(PayloadError, match="float32 of shape"):
+        admission().live(message(1, 2, probabilities=Tensor.of(np.zeros(shape, np.float32))), NOW_S)
+
+
 def test_what_was_refused_is_no_repetition_when_it_comes_sound() -> None:
     reader = admission()
     with pytest.raises(PayloadError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from shared.cascade.backlog import COMMIT_EVERY_S, MAX_SENT, Backlog
+from shared.cascade.backlog import COMMIT_EVERY_S, MAX_SENT, REOPEN_S, Backlog
 from shared.cascade.config import BacklogConfig, EscalationConfig
 from shared.errors import StorageError
 from shared.messages import Escalation
@@ -213,25 +213,36 @@ def test_it_survives_a_restart_under_the_new_name(tmp_path: Path) -> None:
 
 
 def test_past_its_bytes_the_oldest_go_and_are_counted(tmp_path: Path) -> None:
-    with rig_at(tmp_path, BacklogConfig(max_bytes=400)) as rig:
+    with rig_at(tmp_path, BacklogConfig(max_bytes=500)) as rig:
         for second in range(4):
             rig.write(second, now_s=float(second))
         assert rig.drops("backlog_expired") >= 1
         assert ids(rig.send(10.0)) != ["id-0"]
-        assert rig.spool.payload_bytes <= 400
+        assert rig.spool.payload_bytes <= 500
 
 
-def test_without_room_on_the_disk_it_keeps_nothing_and_counts_nothing(tmp_path: Path) -> None:
+def test_without_room_on_the_disk_it_keeps_nothing_counts_nothing_and_opens_nothing(
+    tmp_path: Path,
+) -> None:
+    with rig_at(tmp_path) as before:
+        before.write(1, now_s=0.0)
+    left = tmp_path / "backlog.sqlite"
+    left.write_bytes(b"no database, and to be left alone" * 100)
+    content = left.read_bytes()
     with rig_at(tmp_path, BacklogConfig(max_bytes=0)) as rig:
+        rig.backlog.start([left])
         assert rig.backlog.full
         rig.keep(1)
         rig.backlog.refuse(3)
         assert rig.backlog.due_s() is None
-        assert rig.drops("backlog_full") == 0
+        rig.backlog.poll(100.0)
+        assert rig.send(100.0) is None
+        assert rig.drops("backlog_full") == rig.drops("backlog_broken") == 0
+    assert left.read_bytes() == content
 
 
 def test_a_disk_that_fails_costs_samples_and_no_more(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: object, **__: object) -> int:
         raise StorageError("disk full")
@@ -240,11 +251,20 @@ def test_a_disk_that_fails_costs_samples_and_no_more(
         patch.setattr(Spool, "add_all", broken)
         rig.write(1, 2, now_s=0.0)
     assert rig.drops("backlog_broken") == 2
-    rig.write(3, now_s=1.0)
+    assert "disk full" in caplog.text
+    assert rig.backlog.full
+    rig.keep(3, 4, 5)
+    rig.backlog.poll(REOPEN_S - 0.1)
+    rig.backlog.refuse(1)
+    assert rig.drops("backlog_broken") == 6
+    rig.backlog.poll(REOPEN_S)
+    rig.write(6, now_s=REOPEN_S)
     with monkeypatch.context() as patch:
         patch.setattr(Spool, "after", broken)
-        assert rig.send(1.0) is None
-    message = rig.sent(60.0)
+        assert rig.send(REOPEN_S) is None
+    assert rig.send(2 * REOPEN_S - 0.1) is None
+    rig.backlog.poll(2 * REOPEN_S)
+    message = rig.sent(2 * REOPEN_S)
     with monkeypatch.context() as patch:
         patch.setattr(Spool, "remove", broken)
         assert rig.backlog.on_reply(numbers(message))
@@ -252,8 +272,59 @@ def test_a_disk_that_fails_costs_samples_and_no_more(
     assert rig.spool.payload_bytes == 0
 
 
+def test_a_folder_that_cannot_be_written_turns_it_off_until_it_can(tmp_path: Path) -> None:
+    folder = tmp_path / "disk"
+    folder.write_bytes(b"no folder")
+    with rig_at(folder) as rig:
+        rig.write(1, now_s=0.0)
+        assert rig.drops("backlog_broken") == 1
+        assert rig.send(0.0) is None
+        folder.unlink()
+        rig.backlog.poll(REOPEN_S)
+        rig.write(2, now_s=REOPEN_S)
+        assert ids(rig.send(REOPEN_S)) == ["id-2"]
+
+
+def test_what_is_on_a_disk_that_comes_late_goes_up_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(path: Path) -> bool:
+        raise PermissionError(path)
+
+    folder, away = tmp_path / "disk", tmp_path / "away"
+    with rig_at(tmp_path / "disk") as before:
+        before.write(1, now_s=0.0)
+    folder.rename(away)
+    folder.write_bytes(b"no folder")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "exists", forbidden)
+        rig = Rig(folder, ROOMY, seed=1, node="tier1-a")
+    with closing(rig.backlog):
+        rig.backlog.poll(0.0)
+        assert rig.backlog.full
+        folder.unlink()
+        away.rename(folder)
+        rig.backlog.poll(REOPEN_S)
+        assert ids(rig.send(REOPEN_S)) == ["id-1"]
+
+
+def test_a_file_that_is_damaged_meanwhile_is_begun_anew(rig: Rig, tmp_path: Path) -> None:
+    for second in range(20):
+        rig.keep(*range(20))
+        rig.backlog.poll(float(second))
+    rig.spool.close()
+    path = tmp_path / "backlog.sqlite"
+    content = path.read_bytes()
+    path.write_bytes(content[:4096] + b"\xa5" * (len(content) - 4096))
+    rig.write(1, now_s=100.0)
+    rig.backlog.poll(100.0 + REOPEN_S)
+    rig.write(2, now_s=101.0 + REOPEN_S)
+    assert ids(rig.send(200.0))[0] in ("id-1", "id-2")
+    assert (tmp_path / "backlog.corrupt").exists()
+
+
 def test_an_entry_that_cannot_be_read_is_dropped_and_the_next_one_goes(rig: Rig) -> None:
-    rig.spool.add("damaged", b"\xc1 no message")
+    rig.spool.add_all([("damaged", b"\xc1 no message")])
     rig.write(1, now_s=0.0)
     assert ids(rig.send(0.0)) == ["id-1"]
     assert rig.drops("backlog_unreadable") == 1
@@ -268,13 +339,42 @@ def test_many_unconfirmed_messages_are_all_tried_in_bounded_memory(rig: Rig) -> 
     assert len(rig.backlog._sent) <= MAX_SENT
 
 
-def test_a_message_that_can_never_be_sent_is_dropped_and_counted(rig: Rig) -> None:
+def test_a_message_that_is_too_large_to_be_sent_goes_in_halves(rig: Rig) -> None:
+    rig.write(1, 2, 3, now_s=0.0)
+    rig.write(4, now_s=1.0)
+    rig.backlog.discard(rig.sent(1.0))
+    assert rig.drops("backlog_unsendable") == 0
+    went: list[list[str]] = []
+    for _ in range(3):
+        message = rig.sent(1.0)
+        went.append(ids(message))
+        assert len(message.inputs.array()) == len(message.probabilities.array()) == len(went[-1])
+        assert rig.backlog.on_reply(numbers(message))
+    assert went == [["id-4"], ["id-1"], ["id-2", "id-3"]]
+    assert rig.spool.payload_bytes == 0
+
+
+def test_a_sample_that_is_too_large_alone_is_dropped_and_counted(rig: Rig) -> None:
     rig.write(1, now_s=0.0)
     message = rig.sent(0.0)
     rig.backlog.discard(message)
     rig.backlog.discard(message)
     assert rig.drops("backlog_unsendable") == 1
     assert rig.spool.payload_bytes == 0
+
+
+def test_a_disk_that_does_not_take_the_halves_costs_nothing(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise StorageError("disk full")
+
+    rig.write(1, 2, now_s=0.0)
+    message = rig.sent(0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(Spool, "replace", broken)
+        rig.backlog.discard(message)
+    assert ids(rig.send(1000.0)) == ["id-1", "id-2"]
 
 
 def test_numbers_of_the_sensor_side_are_replaced(rig: Rig) -> None:

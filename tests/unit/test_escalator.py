@@ -13,7 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from shared.cascade.breaker import State
 from shared.cascade.config import BreakerConfig, BudgetConfig, EscalationConfig
 from shared.cascade.escalator import TYPICAL_OVERHEAD_BYTES, Escalator
-from shared.messages import Reason
+from shared.messages import Escalation, Reason, Tensor
+from tests.builders import escalated
 
 BYTES = 100
 COST_BYTES = BYTES + TYPICAL_OVERHEAD_BYTES
@@ -34,6 +35,14 @@ def grant(
     reachable: bool = True,
 ) -> list[Reason | None]:
     return escalator.grant(audits, BYTES, reachable=reachable, now_s=now_s)
+
+
+def message(count: int, *, backlog: bool = False) -> Escalation:
+    nothing = Tensor("float32", (count, 0), b"")
+    samples = tuple(escalated(number) for number in range(count))
+    return Escalation(
+        1, "tier1-a", "meter", "1", 0.0, 0, 0, samples, nothing, nothing, backlog=backlog
+    )
 
 
 def ask(escalator: Escalator[int, int], *numbers: int, now_s: float = 0.0) -> None:
@@ -174,18 +183,42 @@ def test_an_open_breaker_is_not_quiet_until_a_probe_is_due() -> None:
 
 def test_a_spent_budget_is_not_quiet() -> None:
     escalator = make(budget=BudgetConfig(bytes_per_minute=1000))
-    escalator.charge(3, 600)
+    escalator.charge(message(3, backlog=True), 600)
     assert not escalator.quiet(0.0)
     assert escalator.quiet(7.0)
 
 
+def test_a_message_that_was_sent_is_charged_by_the_size_that_it_has() -> None:
+    escalator = make(budget=BudgetConfig(bytes_per_minute=6000))
+    assert grant(escalator, [False] * 4).count(None) == 4
+    escalator.charge(message(4), 9000)
+    assert grant(escalator, [False], 30.0) == ["budget"]
+    assert grant(escalator, [False], 80.0) == [None]
+
+
+def test_what_a_sample_takes_on_the_wire_is_learned_from_what_was_sent() -> None:
+    escalator = make(budget=BudgetConfig(bytes_per_minute=6000))
+    grant(escalator, [False] * 2)
+    escalator.charge(message(2), 2000)
+    assert grant(escalator, [False] * 9, 60.0).count(None) == 6
+    assert grant(make(budget=BudgetConfig(bytes_per_minute=6000)), [False] * 50).count(None) == 30
+
+
+def test_of_a_message_that_went_by_half_the_other_half_costs_nothing() -> None:
+    escalator = make(budget=BudgetConfig(bytes_per_minute=4 * COST_BYTES))
+    ask(escalator, 1, 2, 3, 4)
+    escalator.charge(message(2), 2 * COST_BYTES)
+    assert escalator.withdraw([3, 4]) == [3, 4]
+    assert grant(escalator, [False] * 3) == [None, None, "budget"]
+
+
 @pytest.mark.parametrize(
     ("sample_bytes", "expected"),
-    [(10, 8), (1000, 3), (10_000, 1)],
+    [(10, 8), (1000, 4), (10_000, 1)],
     ids=["by-count", "by-bytes", "alone"],
 )
 def test_a_message_is_bounded_in_samples_and_bytes(sample_bytes: int, expected: int) -> None:
-    escalator = make(max_batch_samples=8, max_message_bytes=8 * 600)
+    escalator = make(max_batch_samples=8, max_message_bytes=13_000)
     assert escalator.samples_a_message(sample_bytes) == expected
 
 

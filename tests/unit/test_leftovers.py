@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from shared.cascade.config import BudgetConfig, EscalationConfig
-from shared.cascade.leftovers import OVERHEAD_BYTES, Batch, Leftovers
-from shared.messages import Escalation, pack
+from shared.cascade.leftovers import Batch, Leftovers
+from shared.cascade.sizes import (
+    MAX_ID_CHARACTERS,
+    MAX_TIMESTAMP_CHARACTERS,
+    head_bytes,
+    sample_bytes,
+)
+from shared.messages import EscalatedSample, Escalation, pack
+from shared.topics import MAX_NAME
 from tests.builders import escalated
 
 FIRST = -5
 SAMPLE_BYTES = 24  # three features and three scores
-EACH_BYTES = SAMPLE_BYTES + OVERHEAD_BYTES + len("id-0") + len("cam-01")
+EACH_BYTES = SAMPLE_BYTES + sample_bytes(escalated(0))
+HEAD = head_bytes("tier1-a", "meter", "1") + MAX_NAME
 
 
 def batch(*numbers: int, version: str = "1", labels: int = 3, width: int = 3) -> Batch:
@@ -25,6 +36,16 @@ def batch(*numbers: int, version: str = "1", labels: int = 3, width: int = 3) ->
 
 def make(config: EscalationConfig | None = None) -> Leftovers:
     return Leftovers("tier1-a", "meter", config or EscalationConfig(), FIRST)
+
+
+def named() -> st.SearchStrategy[EscalatedSample]:
+    """Samples with names of any length, up to the longest of a sensor."""
+    names = st.sampled_from(["", "a", "äöü", "\U0001f4a7" * MAX_ID_CHARACTERS])
+    times = st.one_of(st.just(1.5e9), st.just("\U0001f4a7" * MAX_TIMESTAMP_CHARACTERS))
+    return st.builds(
+        EscalatedSample, st.just(0), names, st.just("s" * MAX_NAME), times,
+        st.just("low_confidence"), st.booleans(), st.just(1.0),
+    )  # fmt: skip
 
 
 def features(messages: Sequence[Escalation]) -> list[list[float]]:
@@ -72,13 +93,34 @@ def test_what_came_of_another_model_travels_apart(other: dict[str, str]) -> None
 
 
 def test_it_holds_a_messages_worth_and_takes_the_first_of_more() -> None:
-    leftovers = make(EscalationConfig(max_message_bytes=10 * EACH_BYTES))
+    leftovers = make(EscalationConfig(max_message_bytes=10 * EACH_BYTES + 2 * HEAD))
     assert leftovers.add(batch(*range(8))) == 8
     assert not leftovers.full
-    assert leftovers.add(batch(*range(8, 10), 0, 1, 2)) == 2
+    assert leftovers.add(batch(8, 9, 0, 1, 2)) == 2
     assert leftovers.full
     assert leftovers.add(batch(3)) == 0
     assert len(leftovers) == 10
+    leftovers.take()
+    assert not leftovers.full
+
+
+@given(data=st.data())
+def test_what_it_writes_is_bounded_whatever_the_samples_are_called(data: st.DataObject) -> None:
+    limit = data.draw(st.integers(1024, 20_000))
+    most = data.draw(st.integers(1, 9))
+    leftovers = make(EscalationConfig(max_message_bytes=limit, max_batch_samples=most))
+    taken = 0
+    for _ in range(data.draw(st.integers(1, 5))):
+        labels = data.draw(st.integers(2, 4))
+        samples = data.draw(st.lists(named(), min_size=1, max_size=30))
+        rows = np.zeros((len(samples), 3), np.float32)
+        scores = np.zeros((len(samples), labels), np.float32)
+        taken += leftovers.add(Batch(samples, rows, scores, data.draw(st.sampled_from("äb"))))
+    messages = [msgspec.structs.replace(each, reply_to="r" * MAX_NAME) for each in leftovers.take()]
+    assert sum(len(message.samples) for message in messages) == taken
+    sizes = [len(pack(message)) for message in messages]
+    assert sum(sizes) <= limit or taken == 1
+    assert all(len(message.samples) <= most for message in messages)
 
 
 def test_a_sample_larger_than_a_message_travels_alone() -> None:
@@ -95,11 +137,11 @@ def test_messages_are_bounded_in_samples() -> None:
 
 
 def test_messages_are_bounded_in_bytes() -> None:
-    leftovers = make(EscalationConfig(max_message_bytes=4096))
+    leftovers = make(EscalationConfig(budget=BudgetConfig(bytes_per_minute=4 * 2048)))
     leftovers.add(batch(*range(30)))
     messages = leftovers.take()
     assert len(messages) > 1
-    assert all(len(pack(message)) <= 4096 for message in messages)
+    assert all(len(pack(message)) <= 2048 for message in messages)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +149,7 @@ def test_messages_are_bounded_in_bytes() -> None:
     [
         (BudgetConfig(samples_per_minute=8), 2),
         (BudgetConfig(samples_per_minute=1), 1),
-        (BudgetConfig(bytes_per_minute=12 * (SAMPLE_BYTES + OVERHEAD_BYTES)), 3),
+        (BudgetConfig(bytes_per_minute=4 * (HEAD + 3 * EACH_BYTES)), 3),
     ],
     ids=["samples", "at-least-one", "bytes"],
 )

@@ -163,7 +163,16 @@ def test_a_worker_of_the_asking_node_is_answered_on_its_own_topic(tmp_path: Path
 
 @pytest.mark.parametrize(
     ("node", "address"),
-    [("tier1-a", "tier1-b"), ("tier1-a", "tier1-ab"), ("tier1-b", ""), ("tier1-b", "tier1-a")],
+    [
+        ("tier1-a", "tier1-b"),
+        ("tier1-a", "tier1-ab"),
+        ("tier1-a", "tier1-a.b"),
+        ("tier1-a", "tier1-a.w1.w1"),
+        ("tier1-a", "tier1-a.w01"),
+        ("tier1-a", "tier1-a.w999"),
+        ("tier1-b", ""),
+        ("tier1-b", "tier1-a"),
+    ],
 )
 def test_no_node_asks_in_anothers_name_or_has_anothers_replies(
     tmp_path: Path, node: str, address: str
@@ -183,7 +192,7 @@ def test_a_backlog_is_confirmed_only_once_its_records_are_on_the_disk(
 
     rig = Rig(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(Spool, "add", broken)
+        patch.setattr(Spool, "add_all", broken)
         rig.ask(SURE, UNSURE, first=-2, backlog=True)
         rig.turn()
         rig.turn(0.1)
@@ -191,6 +200,33 @@ def test_a_backlog_is_confirmed_only_once_its_records_are_on_the_disk(
     rig.turn(2000.0)
     assert rig.replies == [((-2, -1), "")]
     assert rig.recorded == [-2, -1]
+
+
+def test_what_a_broken_disk_made_it_throw_away_is_not_confirmed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> int:
+        raise StorageError("disk full")
+
+    monkeypatch.setattr("tier2.collector.MAX_WAITING_RECORDS", 3)
+    rig = Rig(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Spool, "add_all", broken)
+        rig.ask(SURE, SURE, SURE, first=-5, backlog=True)
+        rig.turn()
+        rig.ask(SURE, SURE, first=100)
+        rig.turn(1500.0)
+        rig.turn(2600.0)
+    assert rig.drops("spool_broken") == 2
+    rig.turn(5000.0)
+    assert rig.recorded == [-3, 100, 101]
+    assert [numbers for numbers, _ in rig.replies] == [(100, 101)]
+    rig.ask(SURE, SURE, SURE, first=-5, backlog=True)  # its node sends it again
+    rig.turn(5001.0)
+    rig.turn(9000.0)
+    # Telemetry that is not confirmed is sent again.
+    assert list(dict.fromkeys(rig.recorded)) == [-3, 100, 101, -5, -4]
+    assert [numbers for numbers, _ in rig.replies] == [(100, 101), (-5, -4, -3)]
 
 
 def test_live_questions_are_answered_before_a_backlog_in_the_same_turn(tmp_path: Path) -> None:
@@ -264,6 +300,18 @@ def test_a_question_too_large_for_the_regions_broker_is_answered_at_once(tmp_pat
     rig.turn()
     assert rig.replies == [((0,), "local")]
     assert rig.drops("too_large") == 1
+
+
+def test_questions_too_large_for_the_regions_broker_go_in_parts(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, region=True)
+    rig.region.max_packet_bytes = 700
+    rig.ask(*[UNSURE] * 9)
+    rig.turn()
+    asked = [unpack(each, Escalation) for each in rig.region_broker.payloads(ABOVE)]
+    assert len(asked) > 1
+    assert sum(len(each.samples) for each in asked) == 9
+    assert rig.replies == []
+    assert rig.drops("too_large") == 0
 
 
 def test_telemetry_too_large_for_the_clouds_broker_makes_way(tmp_path: Path) -> None:

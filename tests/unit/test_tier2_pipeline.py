@@ -104,6 +104,11 @@ def poll(pipeline: Tier2Pipeline, now_s: float = NOW_S) -> Outcome | None:
     return pipeline.gate(now_s, reachable=False)
 
 
+def numbers(outcome: Outcome) -> list[int]:
+    """Of the questions that are recorded."""
+    return [each.record.sample.correlation for each in outcome.records]
+
+
 def replies_of(outcome: Outcome) -> dict[str, Reply]:
     return {each.address: each.reply for each in outcome.replies}
 
@@ -118,8 +123,8 @@ def test_a_question_gets_a_reply_and_a_record(pipeline: Tier2Pipeline) -> None:
     )  # fmt: skip
     assert reply.correlations == (4, 5)
     assert reply.probabilities.array()[0].tolist() == pytest.approx(ROW)
-    assert [record.sample.correlation for record in result.records] == [4, 5]
-    record = result.records[0]
+    assert numbers(result) == [4, 5]
+    record = result.records[0].record
     assert (record.node, record.tier1_version, record.tier2_version) == ("tier1-a", "3", "7")
     assert record.tier1_probabilities.array().tolist() == pytest.approx(ROW)
     assert poll(pipeline) is None
@@ -145,14 +150,14 @@ def test_a_worker_gets_its_reply_at_its_own_address(pipeline: Tier2Pipeline) -> 
         "tier1-a.w1": "tier1-a",
         "tier1-a": "tier1-a",
     }
-    assert {record.node for record in result.records} == {"tier1-a"}
+    assert {each.record.node for each in result.records} == {"tier1-a"}
 
 
 def test_a_question_delivered_twice_is_answered_and_recorded_once(pipeline: Tier2Pipeline) -> None:
     pipeline.admit(questions(escalated(4)), NOW_S)
     pipeline.admit(questions(escalated(4), escalated(5)), NOW_S)
     result = answered(pipeline)
-    assert [record.sample.correlation for record in result.records] == [4, 5]
+    assert numbers(result) == [4, 5]
     pipeline.admit(questions(escalated(4)), NOW_S)
     assert poll(pipeline) is None
 
@@ -161,7 +166,7 @@ def test_what_nobody_waits_for_any_more_is_shed_and_counted(pipeline: Tier2Pipel
     pipeline.admit(questions(escalated(1)), NOW_S)
     pipeline.admit(questions(escalated(2)), NOW_S + 0.4)
     result = answered(pipeline, NOW_S + 0.5)
-    assert [record.sample.correlation for record in result.records] == [2]
+    assert numbers(result) == [2]
     assert result.replies[0].reply.correlations == (2,)
     assert drops(pipeline, "deadline") == 1
 
@@ -175,7 +180,7 @@ def test_a_batch_that_is_all_too_late_costs_no_inference(pipeline: Tier2Pipeline
 def test_an_audit_is_never_shed(pipeline: Tier2Pipeline) -> None:
     pipeline.admit(questions(escalated(1, reason="audit", audit=True)), NOW_S)
     result = answered(pipeline, NOW_S + 3600.0)
-    assert [record.sample.correlation for record in result.records] == [1]
+    assert numbers(result) == [1]
     assert drops(pipeline, "deadline") == 0
 
 
@@ -184,7 +189,7 @@ def test_a_late_audit_of_an_unsure_sample_is_recorded_though_nobody_waits(
 ) -> None:
     pipeline.admit(questions(escalated(1), escalated(2, audit=True)), NOW_S)
     result = answered(pipeline, NOW_S + 3600.0)
-    assert [record.sample.correlation for record in result.records] == [2]
+    assert numbers(result) == [2]
     assert result.replies == []
 
 
@@ -205,7 +210,7 @@ def test_only_the_inputs_that_may_leave_the_site_do(
     )
     records = answered(pipeline).records
     assert len(records) == 3
-    assert {each.sample.correlation for each in records if each.input is not None} == leaving
+    assert {each.sample.correlation for each, _ in records if each.input is not None} == leaving
 
 
 FIT = Tensor.of(np.zeros((1, 3), np.float32))
@@ -269,7 +274,7 @@ def test_malformed_scores_are_no_answer_and_spoil_no_neighbour(pipeline: Tier2Pi
     pipeline.admit(questions(escalated(2)), NOW_S)
     result = answered(pipeline)
     assert result.replies[0].reply.correlations == (2,)
-    assert [record.sample.correlation for record in result.records] == [2]
+    assert numbers(result) == [2]
     assert pipeline.slot.health == Health(batches=1, broken_batches=1)
 
 
@@ -332,11 +337,11 @@ def test_a_backlog_waits_until_nothing_live_does(pipeline: Tier2Pipeline) -> Non
     pipeline.admit(late(1), NOW_S)
     pipeline.admit(questions(escalated(5)), NOW_S)
     assert late_outcome(pipeline) is None
-    assert [record.sample.correlation for record in answered(pipeline).records] == [5]
+    assert numbers(answered(pipeline)) == [5]
     assert pipeline.due_s(NOW_S + 9) == NOW_S + 9
     result = late_outcome(pipeline, NOW_S + 3600.0)
     assert result is not None
-    assert [record.sample.correlation for record in result.records] == [-1]
+    assert numbers(result) == [-1]
     assert result.replies == []
 
 
@@ -371,13 +376,63 @@ def test_a_backlog_that_comes_again_is_recorded_once_and_confirmed_again(
     assert [each.reply.correlations for each in pipeline.confirm()] == [(-1, -2)]
 
 
-def test_a_backlog_whose_scores_are_malformed_is_confirmed_all_the_same(
-    pipeline: Tier2Pipeline,
+def test_a_message_of_which_something_has_no_record_is_not_confirmed(
+    pipeline: Tier2Pipeline, echo: Model, broken: Model
 ) -> None:
-    pipeline.admit(late(1, row=[float("nan")] * 3), NOW_S)
+    pipeline.slot.model = broken
+    pipeline.admit(late(1, 2), NOW_S)
     result = late_outcome(pipeline)
     assert result is not None
     assert result.records == []
+    assert pipeline.has_settled
+    assert pipeline.confirm() == []
+    assert not pipeline.has_settled
+    pipeline.slot.model = echo
+    pipeline.admit(late(1, 2), NOW_S)
+    result = late_outcome(pipeline)
+    assert result is not None
+    assert numbers(result) == [-1, -2]
+    assert [each.reply.correlations for each in pipeline.confirm()] == [(-1, -2)]
+
+
+def test_of_a_message_that_comes_again_only_what_was_lost_is_taken(
+    pipeline: Tier2Pipeline,
+) -> None:
+    message = late(1, 2, 3)
+    rows = np.array([ROW, [float("nan")] * 3, ROW], np.float32)
+    poisoned = msgspec.structs.replace(message, inputs=Tensor.of(rows))
+    pipeline.admit(poisoned, NOW_S)
+    result = late_outcome(pipeline)
+    assert result is not None
+    assert numbers(result) == [-1, -3]
+    assert pipeline.confirm() == []
+    for _ in range(2):
+        pipeline.admit(poisoned, NOW_S)
+        result = late_outcome(pipeline)
+        assert result is not None
+        assert result.records == []
+        assert pipeline.confirm() == []
+    pipeline.admit(message, NOW_S)
+    result = late_outcome(pipeline)
+    assert result is not None
+    assert numbers(result) == [-2]
+    assert [each.reply.correlations for each in pipeline.confirm()] == [(-1, -2, -3)]
+
+
+def test_a_record_that_was_thrown_away_keeps_its_message_from_being_confirmed(
+    pipeline: Tier2Pipeline,
+) -> None:
+    pipeline.admit(late(1, 2), NOW_S)
+    result = late_outcome(pipeline)
+    assert result is not None
+    record, message = result.records[1]
+    assert message is not None
+    message.lost.add(record.sample.correlation)
+    assert pipeline.confirm() == []
+    pipeline.admit(late(1, 2), NOW_S)
+    result = late_outcome(pipeline)
+    assert result is not None
+    assert numbers(result) == [-2]
     assert len(pipeline.confirm()) == 1
 
 

@@ -16,6 +16,7 @@ from shared.spool import Spool, SpoolLimits
 from shared.topics import Topics
 from tests.builders import record
 from tests.fakes import FakeBroker, FakeLink
+from tier2.answering import Record
 from tier2.config import TelemetryConfig
 from tier2.telemetry import Uplink
 from tier2.window import SIZE as WINDOW
@@ -51,7 +52,7 @@ class Rig:
         self.uplink.on_ack(pack(TelemetryAck(1, batches)))
 
     def add(self, *numbers: int, now_s: float = 0.0) -> None:
-        self.uplink.add([record(number) for number in numbers], now_s)
+        self.uplink.add([Record(record(number)) for number in numbers], now_s)
 
     def value(self, name: str, **labels: str) -> float:
         return self.metrics.registry.get_sample_value(name, labels) or 0.0
@@ -235,11 +236,11 @@ def test_past_the_spools_limit_the_oldest_batches_go_and_are_counted(tmp_path: P
 def test_a_disk_that_does_not_take_it_delays_and_loses_nothing(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(self: Spool, key: str, payload: bytes) -> int:
+    def broken(*_: object) -> int:
         raise StorageError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Spool, "add", broken)
+        patch.setattr(Spool, "add_all", broken)
         rig.add(1)
         rig.uplink.count(counts_of(10, 2), 0.0)
         rig.uplink.poll(1.0)
@@ -249,3 +250,43 @@ def test_a_disk_that_does_not_take_it_delays_and_loses_nothing(
     (telemetry,) = rig.sent
     assert numbers(telemetry) == [1]
     assert telemetry.counts[0].seen == 10
+
+
+def test_a_disk_that_fails_for_good_ends_nothing_and_works_when_it_is_back(
+    tmp_path: Path,
+) -> None:
+    folder, away = tmp_path / "disk", tmp_path / "away"
+    with rig_at(folder) as rig:
+        rig.add(1)
+        rig.uplink.poll(1.0)
+        rig.uplink._spool.close()
+        folder.rename(away)
+        folder.write_bytes(b"no folder")
+        rig.add(2, now_s=2.0)
+        rig.uplink.on_connected()
+        rig.uplink.poll(3.0)
+        assert not rig.uplink.commit(3.1)
+        with pytest.raises(StorageError):
+            rig.acknowledge("any")
+        folder.unlink()
+        away.rename(folder)
+        rig.uplink.poll(5.0)
+        assert [numbers(each) for each in rig.sent] == [[1], [1], [2]]
+
+
+def test_a_spool_that_is_damaged_meanwhile_is_begun_anew(rig: Rig, tmp_path: Path) -> None:
+    rig.link.disconnect()
+    for number in range(100):
+        rig.add(number, now_s=2.0 * number)
+        rig.uplink.poll(2.0 * number + 1.0)
+    rig.uplink._spool.close()
+    path = tmp_path / "telemetry.sqlite"
+    content = path.read_bytes()
+    path.write_bytes(content[:4096] + b"\xa5" * (len(content) - 4096))
+    rig.link.connect()
+    rig.uplink.on_connected()
+    for second in range(5):
+        rig.add(1000 + second, now_s=300.0 + 1.5 * second)
+        rig.uplink.poll(301.0 + 1.5 * second)
+    assert [numbers(each) for each in rig.sent] == [[1000 + second] for second in range(5)]
+    assert (tmp_path / "telemetry.corrupt").exists()

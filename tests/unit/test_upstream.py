@@ -127,7 +127,7 @@ def told(outcome: Outcome) -> dict[int, tuple[str, str, float]]:
 
 def recorded(outcome: Outcome) -> dict[int, str]:
     """The deciding version of each question that is recorded."""
-    return {record.sample.correlation: record.tier2_version for record in outcome.records}
+    return {record.sample.correlation: record.tier2_version for record, _ in outcome.records}
 
 
 def test_what_this_node_is_sure_of_it_answers_and_the_rest_goes_up(echo: Model) -> None:
@@ -152,7 +152,7 @@ def test_the_answer_from_above_is_handed_down_with_its_models_name_and_recorded(
     outcome = rig.reply(up)
     assert told(outcome) == {1: ("region", "9", 0.8)}
     assert outcome.replies[0].address == "tier1-a"
-    (record,) = outcome.records
+    ((record, _),) = outcome.records
     assert record.sample == escalated(1)
     assert (record.tier1_version, record.tier2_version) == ("3", "9")
     assert record.tier2_probabilities.array().tolist() == pytest.approx(REGIONAL)
