@@ -48,8 +48,11 @@ class Site:
     def entries(self) -> int:
         """How many messages are in tier-1's backlog on the disk."""
         path = self.hierarchy.folder / "edge-1" / "backlog" / "meter.sqlite"
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
-            (count,) = database.execute("SELECT COUNT(*) FROM entries").fetchone()
+        try:
+            with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+                (count,) = database.execute("SELECT COUNT(*) FROM entries").fetchone()
+        except sqlite3.OperationalError:  # nothing has begun it yet
+            return 0
         return int(count)
 
     def recorded(self) -> Counter[str]:

@@ -49,8 +49,11 @@ class Cascade:
         """Ids of the samples of each entry of the backlog on tier-1's disk, oldest first."""
         path = self.hierarchy.folder / "edge-1" / "backlog" / "meter.sqlite"
         query = "SELECT payload FROM entries ORDER BY number"
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
-            payloads = [bytes(row[0]) for row in database.execute(query)]
+        try:
+            with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+                payloads = [bytes(row[0]) for row in database.execute(query)]
+        except sqlite3.OperationalError:  # nothing has begun it yet
+            return []
         return [[each.id for each in unpack(one, Escalation).samples] for one in payloads]
 
     def until_on_disk(self, identities: set[str]) -> None:
