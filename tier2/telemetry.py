@@ -139,6 +139,7 @@ class Uplink:
     def _flush(self, now_s: float) -> bool:
         """Puts the next message on the disk; returns False if the disk does not take it."""
         if now_s < self._broken_until_s:
+            self._shed()
             return False
         message = self._collector.message()
         try:
@@ -155,10 +156,15 @@ class Uplink:
         return True
 
     def _wait_for_disk(self, error: StorageError, now_s: float) -> None:
-        """Keeps a bounded number of records in memory until the disk takes them."""
         log.error("telemetry waits: %s", error)
         self._flush_s = self._broken_until_s = now_s + self._config.max_delay_s
-        self._metrics.drops.labels(reason="spool_broken").inc(self._collector.shed())
+        self._shed()
+
+    def _shed(self) -> None:
+        """Keeps a bounded number of records in memory until the disk takes them."""
+        gone = self._collector.shed()
+        if gone:
+            self._metrics.drops.labels(reason="spool_broken").inc(gone)
 
     def _send(self, now_s: float) -> None:
         """Sends what is due; the next look is when a confirmation is overdue."""

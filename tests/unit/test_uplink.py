@@ -290,3 +290,21 @@ def test_a_spool_that_is_damaged_meanwhile_is_begun_anew(rig: Rig, tmp_path: Pat
         rig.uplink.poll(301.0 + 1.5 * second)
     assert [numbers(each) for each in rig.sent] == [[1000 + second] for second in range(5)]
     assert (tmp_path / "telemetry.corrupt").exists()
+
+
+def test_what_waits_for_a_disk_is_bounded_at_every_turn(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> int:
+        raise StorageError("disk full")
+
+    monkeypatch.setattr("tier2.collector.MAX_WAITING_RECORDS", 6)
+    with monkeypatch.context() as patch:
+        patch.setattr(Spool, "add_all", broken)
+        rig.add(1)
+        rig.uplink.poll(1.0)
+        rig.add(*range(2, 20), now_s=1.1)
+        rig.uplink.poll(1.2)  # before the disk is tried again
+    assert rig.value("edge_drops_total", reason="spool_broken") == 13
+    rig.uplink.poll(2.0)
+    assert [numbers(each) for each in rig.sent] == [[14, 15, 16, 17], [18, 19]]
