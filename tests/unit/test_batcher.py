@@ -64,9 +64,7 @@ def test_items_count_as_many_as_they_are() -> None:
     assert len(batcher) == 0
 
 
-def test_an_item_larger_than_a_batch_goes_alone_and_one_larger_than_the_queue_never() -> (
-    None
-):
+def test_an_item_larger_than_a_batch_goes_alone_and_one_larger_than_the_queue_never() -> None:
     batcher: Batcher[str] = Batcher(4, 0.0, 10)
     assert not batcher.add("eleven", 0.0, 11)
     assert batcher.add("nine", 0.0, 9)
