@@ -52,7 +52,8 @@ class NodeMetrics:
         )
         self.deferrals = Counter(
             "edge_deferrals_total",
-            "Samples left to the broker while the queue was full (overflow: block)",
+            "Samples left to the broker: the queue was full (overflow: block), or a worker did not "
+            "know yet whose they are",
             registry=registry,
         )
         self.ready = Gauge(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 MAX_NAME = 64
 NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME - 1}}}")
@@ -19,6 +20,8 @@ def last_level(topic: str) -> str | None:
     name = topic.rsplit("/", 1)[-1]
     return name if NAME.fullmatch(name) else None
 
+
+ProbeKind = Literal["shared", "plain", "session"]
 
 SENSOR_LEVEL = "{sensor}"
 TOPIC_LEVEL = re.compile(r"[^+#\x00/]{1,256}")
@@ -119,9 +122,15 @@ class Topics:
         """What a node is and which models it serves, retained."""
         return f"{self.prefix}/{self.site}/nodes/{node}/info"
 
-    def probe(self, node: str) -> str:
-        """Where a node sees whether its broker delivers shared subscriptions."""
-        return f"{self.prefix}/{self.site}/nodes/{node}/probe"
+    def probe(self, node: str, kind: ProbeKind) -> str:
+        """Where a node sends to itself, to see what its broker does.
+
+        Args:
+            node: the node or worker.
+            kind: ``shared`` and ``plain``: whether it delivers shared subscriptions; ``session``:
+                when all that it held for the node has come.
+        """
+        return f"{self.prefix}/{self.site}/nodes/{node}/probe/{kind}"
 
     def updates(self, node: str = "+", channel: str = "+") -> str:
         """Where a node reports the course of an update, retained."""

@@ -217,6 +217,20 @@ class FakeLink(Link):
         if message.mid and message.session == self.session:
             self._acknowledge(message.mid)
 
+    def owes(self, message: Message) -> bool:
+        """Whether a message is not acknowledged yet: for itself, or for one that came before it."""
+        return message.session == self.session and message.mid in self._acks
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether the broker has answered every subscription, and every end of one."""
+        return self._at_broker is not None
+
+    @property
+    def unacknowledged(self) -> int:
+        """How many messages of this connection the broker still waits for."""
+        return len(self._acks)
+
     def receive(self) -> list[Message]:
         """Returns what arrived; runs the callbacks of what the broker acknowledged."""
         if self._at_broker is not None and not self.holds_acks:

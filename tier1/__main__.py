@@ -16,6 +16,7 @@ from shared.runtime import Loop, open_link
 from shared.waker import Waker
 from shared.workers.leaving import Leaving
 from shared.workers.quiet import QuietPresence
+from shared.workers.session_record import SessionRecord
 from shared.workers.worker import Worker
 from tier1.config import Tier1Config
 from tier1.node import Tier1Node
@@ -66,6 +67,8 @@ def run(config: Tier1Config, worker: Worker) -> None:
     if not leaving.is_done:
         raise EscalonError("stopped before it had answered what its session holds")
     remove_session(config.broker, link.client_id, FORGET_S)
+    # Only now: the other workers take it for subscribed as long as this is there.
+    SessionRecord(config.state_dir, worker, config.broker.url).remove()
 
 
 if __name__ == "__main__":

@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from shared.cascade.backlog import Backlog
+from shared.cascade.halves import halves
 from shared.errors import PayloadError
 from shared.messages import Escalation, Reply, pack, unpack
 from shared.metrics import NodeMetrics
 from shared.mqtt.link import Link
 from shared.mqtt.message import Message
-from shared.mqtt.shared_subscriptions import SharedProbe
 from shared.presence import Presence
 from shared.runtime import BUSY_WAIT_S, IDLE_WAIT_S, deliver
 from shared.serving import NodeModels
@@ -26,7 +26,7 @@ from tier1.intake import Intake
 from tier1.lane import Lane
 from tier1.outlet import Outlet
 from tier1.pipeline import Outcome, Tier1Pipeline
-from tier1.shares import SampleShares
+from tier1.shares import SampleShares, make_shares
 
 INFER_S = 0.005
 
@@ -166,17 +166,19 @@ class Tier1Node:
         self._outlet.close()
         for lane in self._lanes.values():
             lane.pipeline.close()
+            if self._worker.leaves:
+                lane.backlog.abandon()
             lane.backlog.close()
 
     @property
     def idle(self) -> bool:
-        """Whether every QoS 1 sample that came is answered, and the answer acknowledged."""
-        return self._shares.is_settled and not len(self._deliveries)
+        """Whether a worker that leaves has answered all that its session held."""
+        return self._shares.is_drained and not len(self._deliveries)
 
     def _show_ready(self) -> None:
         """Says whether samples that come are answered."""
         models = [lane.pipeline.slot.model for lane in self._lanes.values()]
-        ready = self._link.connected and None not in models
+        ready = self._link.connected and self._shares.is_known and None not in models
         if ready is not self._was_ready:
             self._was_ready = ready
             self._metrics.ready.set(ready)
@@ -233,32 +235,53 @@ class Tier1Node:
         for questions in outcome.unasked:
             lane.keep(questions)
         for escalation in outcome.escalations:
-            if not self._escalate(lane, escalation):
-                self._carry_out(lane, lane.pipeline.withdraw(escalation, time.monotonic()))
+            self._ask(lane, escalation)
 
-    def _escalate(self, lane: Lane, escalation: Escalation) -> bool:
-        """Hands questions to the link; returns False if they do not go out now, or ever."""
+    def _ask(self, lane: Lane, escalation: Escalation) -> None:
+        """Puts questions to tier-2; what it cannot be sent is answered here."""
+        try:
+            taken = self._hand_over(lane, escalation)
+        except PayloadError as error:
+            parts = halves(escalation) if error.reason == "too_large" else ()
+            if parts:
+                for part in parts:
+                    self._ask(lane, part)
+                return
+            self._note_unsendable(lane, error)
+            taken = False
+        if not taken:
+            self._carry_out(lane, lane.pipeline.withdraw(escalation, time.monotonic()))
+
+    def _hand_over(self, lane: Lane, escalation: Escalation) -> bool:
+        """Hands questions to the link; returns False if it does not take them now.
+
+        Raises:
+            PayloadError: it never will.
+        """
         topic = self._topics.escalations(lane.pipeline.name, self._config.node)
         expiry_s = None if escalation.backlog else escalation.budget_ms / 1000
         message = pack(escalation)
-        try:
-            taken = self._link.publish(topic, message, expiry_s=expiry_s)
-        except PayloadError as error:
-            log.error("%s: %s", topic, error)
-            self._metrics.drops.labels(reason=f"escalation_{error.reason}").inc()
-            lane.backlog.discard(escalation)
-            return False
+        taken = self._link.publish(topic, message, expiry_s=expiry_s)
         if taken:
             lane.pipeline.charge(escalation, len(message))
         return taken
+
+    def _note_unsendable(self, lane: Lane, error: PayloadError) -> None:
+        log.error("questions of %s can never be sent: %s", lane.pipeline.name, error)
+        self._metrics.drops.labels(reason=f"escalation_{error.reason}").inc()
 
     def _send_backlog(self, lane: Lane, now_s: float) -> None:
         """Puts what could not be asked on the disk, and sends of it while tier-2 has time."""
         lane.backlog.poll(now_s)
         idle = self._link.connected and lane.pipeline.quiet(now_s)
         late = lane.backlog.next(now_s, idle=idle)
-        if late is not None:
-            self._escalate(lane, late)
+        if late is None:
+            return
+        try:
+            self._hand_over(lane, late)
+        except PayloadError as error:
+            self._note_unsendable(lane, error)
+            lane.backlog.discard(late)
 
     # Parts
 
@@ -306,16 +329,11 @@ class Tier1Node:
         return self._config.state_dir / worker.file_name("backlog") / f"{pipeline}.sqlite"
 
     def _make_shares(self, rng: random.Random) -> SampleShares:
-        seed = rng.getrandbits(63)
-        return SampleShares(
-            worker=self._worker,
-            group=self._config.node,
+        return make_shares(
+            self._worker,
+            self._config,
             filters={each: lane.qos for lane in self._lanes.values() for each in lane.filters},
             link=self._link,
-            probe=SharedProbe(
-                self._link,
-                self._topics.probe(self._name),
-                random.Random(seed),  # noqa: S311 - a nonce, not a secret
-            ),
             metrics=self._metrics,
+            seed=rng.getrandbits(63),
         )

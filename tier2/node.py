@@ -12,13 +12,13 @@ from shared.errors import PayloadError, StorageError
 from shared.metrics import NodeMetrics
 from shared.mqtt.link import Link
 from shared.mqtt.message import Message
-from shared.mqtt.shared_subscriptions import SharedProbe
 from shared.presence import Presence
 from shared.releases.sources import read_trust
 from shared.runtime import BUSY_WAIT_S, IDLE_WAIT_S
 from shared.serving import NodeModels
 from shared.spool import Spool, SpoolLimits
 from shared.topics import CLOUD_SITE, Topics
+from shared.workers.verdicts import make_verdicts
 from shared.workers.worker import ALONE, Worker
 from tier2.config import Tier2Config, Tier2PipelineConfig
 from tier2.lane import Lane, Region
@@ -262,9 +262,16 @@ class Tier2Node:
             self._topics.escalations(name): pipeline.group
             for name, pipeline in self._config.pipelines.items()
         }
-        topic = self._topics.probe(self._worker.name(self._config.node))
-        probe = SharedProbe(self._site, topic, random.Random())  # noqa: S311 - no secret
-        return EscalationShares(groups, self._site, probe, self._worker)
+        verdicts = make_verdicts(
+            self._worker,
+            self._worker.name(self._config.node),
+            self._site,
+            self._topics,
+            folder=self._config.state_dir,
+            url=self._config.broker.url,
+            rng=random.Random(),  # noqa: S311 - a nonce, not a secret
+        )
+        return EscalationShares(groups, self._site, verdicts, self._worker)
 
     def _make_relays(self) -> dict[str, ChannelRelay]:
         config = self._config.relay

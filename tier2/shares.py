@@ -7,8 +7,9 @@ from collections.abc import Mapping
 
 from shared.mqtt.link import Link
 from shared.mqtt.message import Message
-from shared.mqtt.shared_subscriptions import SharedProbe, Verdict
+from shared.mqtt.shared_subscriptions import Verdict
 from shared.topics import shared_filter
+from shared.workers.verdicts import Verdicts
 from shared.workers.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -24,17 +25,17 @@ class EscalationShares:
     Args:
         groups: the name of the group, by the topic filter of its escalations.
         link: the site's broker.
-        probe: of the same broker.
+        verdicts: whence it knows whether that delivers shared subscriptions.
         worker: which of the node's processes this is.
     """
 
     def __init__(
-        self, groups: Mapping[str, str], link: Link, probe: SharedProbe, worker: Worker
+        self, groups: Mapping[str, str], link: Link, verdicts: Verdicts, worker: Worker
     ) -> None:
         self._plain = tuple(groups)
         self._shared = tuple(shared_filter(group, each) for each, group in groups.items())
         self._link = link
-        self._probe = probe
+        self._verdicts = verdicts
         self._worker = worker
         self._verdict = Verdict.UNKNOWN
 
@@ -48,26 +49,27 @@ class EscalationShares:
     def start(self) -> None:
         """Says what to subscribe to until more is known; nothing for a worker that leaves."""
         if not self._worker.leaves:
+            self._verdicts.start()
             self._replace((), self._plain)
 
     def take_probe(self, message: Message) -> bool:
         """Takes a message if it is the probe's; returns False if not."""
-        return self._probe.take(message)
+        return self._verdicts.take(message)
 
     def takes(self, node: str) -> bool:
         """Whether this process answers the questions that come of a node."""
         return self._verdict is Verdict.DELIVERED or self._worker.takes(node)
 
     def poll(self, now_s: float) -> None:
-        """Carries the probe on, and subscribes anew when it has come to another verdict.
+        """Finds out more, and subscribes anew when there is another verdict.
 
         Args:
             now_s: monotonic.
         """
         if self._worker.leaves:
             return
-        self._probe.poll(now_s)
-        verdict, before = self._probe.verdict, self._verdict
+        self._verdicts.poll(now_s)
+        verdict, before = self._verdicts.verdict, self._verdict
         if verdict is before:
             return
         self._verdict = verdict
@@ -81,7 +83,7 @@ class EscalationShares:
 
     def due_s(self) -> float | None:
         """Returns when ``poll`` is due, monotonic, or None while nothing is open."""
-        return None if self._worker.leaves else self._probe.due_s()
+        return None if self._worker.leaves else self._verdicts.due_s()
 
     def _replace(self, old: tuple[str, ...], new: tuple[str, ...]) -> None:
         for topic_filter in new:

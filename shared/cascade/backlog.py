@@ -146,6 +146,19 @@ class Backlog:
         """Returns when the next write is due, monotonic, or None if nothing waits for it."""
         return self._commit_s if self._leftovers else None
 
+    def abandon(self) -> None:
+        """Counts what is lost with a spool that nobody comes back to, before ``close``."""
+        count, place = len(self._leftovers), 0
+        try:
+            while self._spool.payload_bytes and (found := self._spool.after(place, 1)):
+                place = found[0].number
+                count += len(unpack(found[0].payload, Escalation).samples)
+        except (StorageError, PayloadError) as error:
+            log.error("the backlog cannot count what it leaves: %s", error)
+        if count:
+            log.warning("%d hard samples could not be asked, and are dropped", count)
+            self._metrics.drops.labels(reason="backlog_abandoned").inc(count)
+
     def close(self) -> None:
         """Puts what is left on the disk."""
         if self._leftovers:

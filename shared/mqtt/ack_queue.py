@@ -21,6 +21,10 @@ class AckQueue:
     def __len__(self) -> int:
         return len(self._order)
 
+    def __contains__(self, mid: int) -> bool:
+        """Whether a message is still to be acknowledged."""
+        return mid in self._waiting
+
     def add(self, mids: Iterable[int]) -> None:
         """Notes that messages arrived; one that waits already keeps its place."""
         waiting, place = self._waiting, self._order.append

@@ -167,6 +167,10 @@ class Link:
             for mid in self._acks.done(message.mid):
                 self._wire.acknowledge(mid)
 
+    def owes(self, message: Message) -> bool:
+        """Whether a message is not acknowledged yet: for itself, or for one that came before it."""
+        return message.session == self.session and message.mid in self._acks
+
     def restart(self) -> None:
         """Ends the connection and makes a new one at once.
 
@@ -208,6 +212,16 @@ class Link:
     def settled(self) -> bool:
         """Whether nothing is on its way out."""
         return not self._connected or (self._wire.settled and not self._wire.wants_write)
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether the broker has answered every subscription, and every end of one."""
+        return self._connected and not self._subscriptions.open
+
+    @property
+    def unacknowledged(self) -> int:
+        """How many messages of this connection the broker still waits for."""
+        return len(self._acks)
 
     def receive(self) -> list[Message]:
         """Reads what is there, a bounded amount; runs the callbacks of what was acknowledged."""

@@ -65,6 +65,11 @@ class Subscriptions:
         for topic_filter in self._ended:
             self._unsubscribe(topic_filter)
 
+    @property
+    def open(self) -> bool:
+        """Whether the broker has yet to answer a subscription, or the end of one."""
+        return bool(self._asked)
+
     def lost(self) -> None:
         """Notes that the connection has ended."""
         self._connected = False

@@ -14,6 +14,7 @@ from escalon.demo.broker import BrokerProcess, open_broker
 from shared.errors import PayloadError
 from shared.mqtt.link import Link
 from shared.mqtt.message import Message, Will
+from shared.mqtt.milestone import Milestone
 from shared.mqtt.packets import DUP, PUBLISH
 from shared.mqtt.shared_subscriptions import SharedProbe, Verdict
 from tests.fakes import FakeBroker, FakeLink, wait_until
@@ -467,6 +468,72 @@ def test_a_second_client_of_a_name_takes_the_connection_over(station: Station, t
     assert take(second, 1)[0].payload == b"first is gone"
 
 
+# What a link knows of its session
+
+
+def test_a_link_knows_when_the_broker_has_answered_its_subscriptions(
+    station: Station, topic: str
+) -> None:
+    link = station.link()
+    turn_until(link, lambda: link.confirmed, "a link that asked for nothing")
+    link.subscribe(topic, 1)
+    link.forget(f"{topic}/old")
+    turn_until(link, lambda: link.confirmed, "both answers")
+    published(station.link(), topic, b"1")
+    assert take(link, 1)[0].payload == b"1"
+    station.go_away(link)
+    turn_until(link, lambda: not link.connected, "the end of the connection")
+    assert not link.confirmed
+    station.come_back(link)
+    turn_until(link, lambda: link.confirmed, "the answers on a new connection")
+
+
+def test_a_link_knows_what_it_has_not_acknowledged(station: Station, topic: str) -> None:
+    sender, link = station.link(), station.link()
+    link.subscribe(topic, 1)
+    settle(link, topic)
+    for payload in (b"1", b"2"):
+        published(sender, topic, payload)
+    first, second = take(link, 2)
+    assert link.unacknowledged == 2
+    link.done(second)
+    assert link.owes(second), "what came before it is not acknowledged"
+    link.done(first)
+    assert not link.owes(first)
+    assert not link.owes(second)
+    assert link.unacknowledged == 0
+
+
+def test_a_milestone_comes_behind_all_that_a_session_holds(station: Station, topic: str) -> None:
+    need_sessions(station)
+    sender, link = station.link(), station.link(persistent=True, receive_maximum=5)
+    link.subscribe(topic, 1)
+    settle(link, topic)
+    for number in range(30):
+        published(sender, topic, b"%d" % number)
+    milestone = Milestone(link, f"{topic}/milestone", random.Random(1))
+    milestone.begin()
+    answered: list[bytes] = []
+    in_hand: list[Message] = []
+
+    def passed() -> bool:
+        for message in turn(link):
+            if milestone.take(message):
+                link.done(message)
+            else:
+                in_hand.append(message)
+        milestone.poll()
+        assert not milestone.passed or len(answered) == 30
+        if in_hand:
+            answered.append(in_hand[0].payload)
+            link.done(in_hand.pop(0))
+        return milestone.passed
+
+    wait_until(passed, "the milestone")
+    assert answered == [b"%d" % number for number in range(30)]
+    settle(link, f"{topic}/after")
+
+
 # Shared subscriptions
 
 
@@ -474,7 +541,7 @@ def test_the_probe_tells_a_broker_that_delivers_shared_subscriptions_from_one_th
     station: Station, topic: str
 ) -> None:
     link = station.link()
-    probe = SharedProbe(link, topic, random.Random(1))
+    probe = SharedProbe(link, topic, f"{topic}/plain", random.Random(1))
 
     def ended() -> bool:
         probe.poll(time.monotonic())

@@ -343,7 +343,7 @@ def test_a_broker_that_says_it_has_no_shared_subscriptions_is_not_asked_for_one(
 
     link = rig.open(have_none, "5")
     rig.connect()
-    probe = SharedProbe(link, "a/probe", random.Random(1))
+    probe = SharedProbe(link, "a/probe", "a/plain-probe", random.Random(1))
     probe.poll(rig.now_s)
     assert probe.verdict is Verdict.NOT_DELIVERED
     link.subscribe("a/plain")

@@ -377,6 +377,21 @@ def test_a_disk_that_does_not_take_the_halves_costs_nothing(
     assert ids(rig.send(1000.0)) == ["id-1", "id-2"]
 
 
+def test_what_is_left_where_nobody_comes_back_to_it_is_counted(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.backlog.abandon()
+    assert not caplog.records
+    rig.write(1, 2, 3, now_s=0.0)
+    rig.write(4, 5, 6, now_s=10.0)
+    rig.keep(7)
+    confirmed = rig.sent(10.0)
+    rig.backlog.on_reply(numbers(confirmed))
+    rig.backlog.abandon()
+    assert rig.drops("backlog_abandoned") == 7 - len(confirmed.samples)
+    assert "4 hard samples could not be asked, and are dropped" in caplog.text
+
+
 def test_numbers_of_the_sensor_side_are_replaced(rig: Rig) -> None:
     rig.write(1, now_s=0.0)
     message = rig.sent(0.0)

@@ -428,3 +428,17 @@ def test_a_pipeline_that_queues_does_not_keep_back_what_another_left_to_the_brok
         rig.turn()
     assert rig.ids == ["a"]
     assert rig.link.restarts == 1
+
+
+def test_questions_that_are_too_large_for_the_broker_go_in_halves(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.link.max_packet_bytes = 700
+    for number in range(8):
+        rig.send(UNSURE, f"{number}" * 60)
+    rig.turn()
+    messages = [unpack(each, Escalation) for each in rig.broker.payloads(ESCALATIONS)]
+    assert len(messages) > 1
+    asked = [sample.id for message in messages for sample in message.samples]
+    assert asked == [f"{number}" * 60 for number in range(8)]
+    assert sum(message.seen for message in messages) == 8
+    assert rig.predictions == []

@@ -9,7 +9,7 @@ import pytest
 
 from shared.mqtt.link import Link
 from shared.mqtt.message import Message
-from shared.workers.leaving import MAX_STAY_S, QUIET_S, Leaving
+from shared.workers.leaving import MAX_STILL_S, QUIET_S, Leaving
 from tests.fakes import FakeBroker, FakeLink
 
 MESSAGE = Message("p/s/m/samples/cam", b"{}", 1, 1, 1)
@@ -91,10 +91,10 @@ def test_it_stays_while_something_is_unanswered(node: Part, leaving: Leaving) ->
 
 def test_it_waits_for_the_broker_however_long_that_takes(node: Part, leaving: Leaving) -> None:
     leaving.turn(100.0)
-    leaving.turn(100.0 + 2 * MAX_STAY_S)
+    leaving.turn(100.0 + 2 * MAX_STILL_S)
     assert not leaving.is_done
     node.link.connect()
-    leaving.turn(101.0 + 2 * MAX_STAY_S)
+    leaving.turn(101.0 + 2 * MAX_STILL_S)
     assert not leaving.is_done
 
 
@@ -111,18 +111,55 @@ def test_a_connection_that_is_lost_begins_the_wait_anew(node: Part, leaving: Lea
     assert leaving.is_done
 
 
-def test_it_does_not_stay_for_ever_where_samples_keep_coming(
-    node: Part, leaving: Leaving, caplog: pytest.LogCaptureFixture
+def test_it_stays_while_the_broker_waits_for_an_acknowledgement(
+    node: Part, leaving: Leaving
 ) -> None:
     node.link.connect()
+    node.link.deliver(MESSAGE.topic, MESSAGE.payload, 1, dup=False, retain=False)
     leaving.turn(100.0)
-    for second in range(int(MAX_STAY_S)):
-        leaving.on_message(node.link, MESSAGE, 100.0 + second)
-        leaving.turn(100.0 + second)
+    leaving.turn(101.0 + QUIET_S)
     assert not leaving.is_done
-    leaving.turn(100.0 + MAX_STAY_S)
+    node.link.done(MESSAGE)
+    leaving.turn(102.0 + QUIET_S)
+    leaving.turn(102.0 + 2 * QUIET_S)
     assert leaving.is_done
-    assert "samples still come" in caplog.text
+
+
+def test_it_stays_however_long_that_takes_while_something_moves(
+    node: Part, leaving: Leaving, signals: list[int]
+) -> None:
+    node.link.connect()
+    node.is_idle = False
+    for number in range(20):
+        now_s = 100.0 + number * 0.9 * MAX_STILL_S
+        if number % 2:
+            leaving.on_message(node.link, MESSAGE, now_s)
+        else:
+            node.link.deliver(MESSAGE.topic, b"", number + 1, dup=False, retain=False)
+        leaving.turn(now_s)
+    assert not signals
+
+
+@pytest.mark.parametrize("unacknowledged", [0, 3])
+def test_where_nothing_moves_any_more_it_stops_and_is_not_done(
+    node: Part,
+    leaving: Leaving,
+    signals: list[int],
+    caplog: pytest.LogCaptureFixture,
+    unacknowledged: int,
+) -> None:
+    node.link.connect()
+    node.is_idle = unacknowledged > 0
+    for mid in range(1, unacknowledged + 1):
+        node.link.deliver(MESSAGE.topic, MESSAGE.payload, mid, dup=False, retain=False)
+    leaving.turn(100.0)
+    leaving.turn(99.0 + MAX_STILL_S)
+    assert not signals
+    leaving.turn(100.0 + MAX_STILL_S)
+    leaving.turn(101.0 + MAX_STILL_S)
+    assert signals == [signal.SIGTERM]
+    assert not leaving.is_done
+    assert f"{unacknowledged} messages are unanswered" in caplog.text
 
 
 def test_the_node_works_on_meanwhile_and_says_no_farewell(node: Part, leaving: Leaving) -> None:
