@@ -132,6 +132,8 @@ class Tier2Node:
             self._models.announce()
         for lane in self._lanes.values():
             lane.turn(now_s)
+        for link in self.links:
+            link.flush()  # nobody's answer waits for what can wait: updates, the disk
         self._models.poll(now_s)
         self._uplink.poll(now_s)
         for relay in self._relays.values():
