@@ -73,7 +73,10 @@ def lost(stand: Stand, plan: Plan, say: Say) -> Outcome:
             f"kill -9, {number + 1}/{plan.kills}: {len(ledger.acknowledged)} acknowledged, "
             f"{ledger.lost} lost, {ledger.duplicates} answered twice"
         )
-    note = f"{plan.kills} of {plan.kill_messages} samples; {duplicates} answered twice, by their id"
+    note = (
+        f"{plan.kills} runs of {plan.kill_messages} samples each; {duplicates} of all were answered "
+        "a second time after the kill, with their id, as at_least_once may"
+    )
     return Outcome({"lost": losses}, notes={"lost": note})
 
 

@@ -6,10 +6,10 @@ Models are frozen and refuse unknown keys.
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from shared.config_section import (
@@ -50,6 +50,11 @@ PACKET_OVERHEAD_BYTES = 2**10
 """What a topic and properties of our own take of a packet, at most."""
 
 
+def _as_text(value: object) -> object:
+    """Takes ``protocol: 5`` as well as ``"5"``: YAML makes a number of what has no quotes."""
+    return str(value) if type(value) is int else value
+
+
 class BrokerConfig(Section):
     """How to reach a broker."""
 
@@ -59,7 +64,7 @@ class BrokerConfig(Section):
     """User name, if the broker asks for one."""
     password: EnvironmentText | None = Field(default=None, repr=False)
     """Password; write it as ``${VAR}``."""
-    protocol: Literal["3.1.1", "5"] = "3.1.1"
+    protocol: Annotated[Literal["3.1.1", "5"], BeforeValidator(_as_text)] = "3.1.1"
     """MQTT version. Nothing that a message means depends on it; 5 adds message expiry."""
     keepalive_s: int = Field(default=30, ge=5, le=3600)
     """Seconds of silence after which the broker declares this node dead."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 
@@ -11,6 +12,7 @@ from shared.messages import to_json
 from shared.metrics import NodeMetrics
 from shared.mqtt.link import Link
 from shared.mqtt.message import Message
+from shared.mqtt.trouble_log import TroubleLog
 from tier1.deliveries import Deliveries, Taken
 from tier1.lane import Lane
 
@@ -51,6 +53,7 @@ class Intake:
         self._routes: dict[str, Route] = {}
         self._deferred: Counter[Lane] = Counter()
         self._restarts = 0
+        self._troubles = TroubleLog(log)
 
     def on_connected(self) -> None:
         """Forgets what was left to the broker: it brings that again now."""
@@ -131,8 +134,10 @@ class Intake:
             self._restarts += 1
             # After 1, 2, 4, 8, ... times: a queue may be full all day.
             if self._restarts.bit_count() == 1:
-                log.info(
-                    "%d samples were left to the broker; connecting anew to have them (%d times)",
+                log.warning(
+                    "%d samples were left to the broker; connecting anew to have them (%d times). "
+                    "Fix: raise batching.queue_size, lower the broker's max_inflight_messages, or "
+                    "write broker.protocol: 5",
                     self._deferred.total(),
                     self._restarts,
                 )
@@ -187,6 +192,8 @@ class Intake:
 
     def tell(self, lane: Lane, sensor: str, payload: bytes, error: PayloadError) -> None:
         """Tells a sender what was wrong with what it sent."""
+        what = f"{lane.pipeline.name}: refused a sample of {sensor}: {error}"
+        self._troubles.say(logging.WARNING, what, time.monotonic(), key=error.reason)
         topic, told = lane.refusal(payload, sensor, error)
         try:
             self._link.publish(topic, to_json(told), qos=0)

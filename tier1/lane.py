@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 
 import numpy as np
 
 from shared.cascade.backlog import Backlog
+from shared.cascade.breaker import State
 from shared.errors import PayloadError
 from shared.messages import PackPrediction, SampleError
 from shared.metrics import NodeMetrics
@@ -22,6 +24,8 @@ from tier1.questions import Question
 from tier1.routes import Action, Routes
 
 MAX_KNOWN_SENSORS = 10_000
+
+log = logging.getLogger(__name__)
 
 
 class Lane:
@@ -60,6 +64,7 @@ class Lane:
         self._packs = config.format.pack is not None
         self._routes = Routes(pipeline.name, config.routes, metrics.drops)
         self._prediction_topics: dict[str, str] = {}
+        self._said_open = False
 
     @property
     def filters(self) -> list[str]:
@@ -97,6 +102,21 @@ class Lane:
             np.stack([question.own.probabilities for question in questions]),
             questions[0].spec.version,
         )
+
+    def say_whether_tier2_answers(self) -> None:
+        """Says once that tier-2 is left alone, and once that it answers again."""
+        is_open = self.pipeline.breaker is not State.CLOSED
+        if is_open is self._said_open:
+            return
+        self._said_open = is_open
+        if is_open:
+            log.warning(
+                "%s: tier-2 does not answer in time and is left alone; tier-1 decides by itself "
+                "(reason: breaker_open) and tries one sample now and then",
+                self.pipeline.name,
+            )
+        else:
+            log.info("%s: tier-2 answers again", self.pipeline.name)
 
     def answers(self, sensor: str) -> bool:
         """Whether a sensor is one of this pipeline's.

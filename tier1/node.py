@@ -107,6 +107,7 @@ class Tier1Node:
             # QoS 0, as all but samples: a reply must come even while unanswered samples fill the
             # receive window, and needs no acknowledgement behind theirs.
             self._link.subscribe(self._topics.replies(name, self._name), 0)
+            log.info("%s: samples come on %s", name, ", ".join(lane.filters))
         self._shares.start()
 
     def on_connected(self, link: Link) -> None:
@@ -140,6 +141,7 @@ class Tier1Node:
             self._infer(lane)
             if lane.pipeline.asks:
                 self._outlet.publish(lane, lane.pipeline.expire(now_s))
+            lane.say_whether_tier2_answers()
         self._link.flush()
         for lane in self._lanes.values():
             self._send_backlog(lane, now_s)

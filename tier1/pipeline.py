@@ -108,6 +108,11 @@ class Tier1Pipeline:
         return self._batcher.drop_oldest()
 
     @property
+    def breaker(self) -> State:
+        """Whether tier-2 is asked, or left alone because it does not answer."""
+        return self._escalator.state
+
+    @property
     def asks(self) -> bool:
         """Whether tier-2 owes an answer."""
         return self._escalator.waiting > 0
