@@ -83,6 +83,7 @@ class SampleShares:
         self._milestone = milestone
         self._metrics = metrics
         self._sharing = Sharing.UNKNOWN
+        self._asks = False
         self._waiting: list[Message] = []
         self._waiting_bytes = 0
         self._deferred = 0
@@ -138,6 +139,8 @@ class SampleShares:
         Args:
             now_s: monotonic.
         """
+        if self._sharing is Sharing.WHOLE and not self._asks:
+            return []
         self._milestone.poll()
         if self._sharing is Sharing.LEFT:
             if not self._milestone.begun and self._link.confirmed:
@@ -145,8 +148,8 @@ class SampleShares:
             return []
         if self._sharing is not Sharing.WHOLE:
             self._look_at_verdict(now_s)
-        if self.is_known and not self._session.state.confirmed and self._link.confirmed:
-            self._remember({*self._wanted}, is_confirmed=True)
+        if self._asks and self._link.confirmed:
+            self._note_answers()
         self._handover.poll(now_s)
         return self._release()
 
@@ -175,9 +178,7 @@ class SampleShares:
             self._become(sharing)
 
     def _become(self, sharing: Sharing) -> None:
-        self._sharing = sharing
-        if sharing is not Sharing.WHOLE:
-            log.info("samples are %s", WORDS[sharing])
+        self._sharing, self._asks = sharing, True
         wanted = self._wanted = self._dealt if sharing is Sharing.DEALT else self._whole
         before = self._session.state
         known = {*before.filters, *wanted}
@@ -190,6 +191,13 @@ class SampleShares:
             self._link.subscribe(topic_filter, qos)
         # Only now: between the two a sample may come twice, but none is missed.
         self._end({*self._whole, *self._dealt, *before.filters} - {*wanted})
+
+    def _note_answers(self) -> None:
+        """Notes that the broker has answered every subscription, and every end of one."""
+        self._asks = False
+        self._remember({*self._wanted}, is_confirmed=True)
+        if self._sharing is not Sharing.WHOLE:
+            log.info("samples are %s", WORDS[self._sharing])
 
     def _leave(self) -> None:
         self._sharing = Sharing.LEFT

@@ -45,12 +45,19 @@ SENSORS = [f"cam-{number}" for number in range(8)]
 class Plant:
     """A tier-1 node with workers at a broker."""
 
-    def __init__(self, hierarchy: Hierarchy, workers: int, protocol: str = "3.1.1") -> None:
+    def __init__(
+        self, hierarchy: Hierarchy, workers: int, protocol: str = "3.1.1", verdict: str = ""
+    ) -> None:
         self.hierarchy = hierarchy
         self._broker = {"url": hierarchy.broker.url, "protocol": protocol}
         self.node = self.configure(workers)
         self.node.start()
-        self.await_workers(workers)
+        if workers > 1:
+            self.await_workers(workers)
+            if verdict:
+                assert {found for _, found in self.verdicts} == {verdict}
+        else:
+            eventually(lambda: "connected to" in self.node.log, "the node is connected")
 
     def configure(self, workers: int) -> Node:
         """Writes the node's YAML."""
@@ -333,6 +340,45 @@ def test_the_share_of_workers_that_are_no_more_is_answered_and_then_goes_to_the_
         assert {one["prediction"] for one in observer.predictions()} == {
             label(direction, TIER1_TURN) for direction in range(3)
         }
+
+
+@pytest.fixture
+def splitting(require_mosquitto: None, tmp_path: Path) -> Iterator[Hierarchy]:
+    """Mosquitto, which keeps sessions, and lets no message of the probe's shared part through."""
+    acl = f"topic readwrite #\ntopic deny {PREFIX}/{SITE}/nodes/edge-1/probe/shared\n"
+    (tmp_path / "acl").write_text(acl)
+    with Hierarchy(tmp_path, "mosquitto", settings=f"acl_file {tmp_path / 'acl'}\n") as hierarchy:
+        yield hierarchy
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 3), (3, 2), (1, 2), (2, 1)])
+def test_where_samples_are_split_none_is_lost_when_the_number_of_workers_changes(
+    splitting: Hierarchy, before: int, after: int
+) -> None:
+    with splitting.observer() as observer:
+        plant = Plant(splitting, before, verdict="split")
+        everything = burst(observer, 40, sure(0))
+        # Nobody answers these for two seconds: they are in hand when the node stops.
+        everything += burst(observer, 60, unsure(0))
+        plant.node.kill()
+        everything += burst(observer, 60, sure(1))
+        plant.reconfigure(after)
+        everything += burst(observer, 60, sure(2))
+        observer.all_predicted(everything)
+        for index in range(after, before):
+            gone = f"worker {index} has left"
+            eventually(lambda gone=gone: gone in plant.node.log, gone)  # type: ignore[misc]
+            assert not has_session(splitting, f"{PREFIX}-{SITE}-edge-1-w{index}")
+        if after > 1:
+            done = "nothing of before is left in the session"
+            # A worker that is new has no session of before.
+            count = min(before, after)
+            eventually(lambda: plant.node.log.count(done) == count, "the end of the change")
+        later = burst(observer, 40, sure(0))
+        observer.all_predicted(later)
+        observer.ask(sure(1))  # what is answered twice is so before this
+        seen = seen_ids(observer)
+        assert [seen[identity] for identity in later] == [1] * 40
 
 
 def test_a_node_that_gets_workers_loses_and_repeats_nothing(hierarchy: Hierarchy) -> None:

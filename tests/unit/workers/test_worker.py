@@ -92,3 +92,10 @@ def test_worker_0_inherits_from_those_that_the_node_no_longer_has() -> None:
     assert [worker.index for worker in departed] == list(range(3, MAX_WORKERS))
     assert all(worker.leaves for worker in departed)
     assert Worker(1, 3).departed == ()
+
+
+def test_a_worker_that_leaves_is_called_what_it_was_called_before() -> None:
+    # Its session hangs on the one name; on the other hang the ids of samples that come again.
+    before, leaving = Worker(2, 3), Worker(2, 1)
+    assert leaving.client_suffix == before.client_suffix
+    assert leaving.name("press-3") == before.name("press-3")
