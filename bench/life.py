@@ -74,8 +74,8 @@ def lost(stand: Stand, plan: Plan, say: Say) -> Outcome:
             f"{ledger.lost} lost, {ledger.duplicates} answered twice"
         )
     note = (
-        f"{plan.kills} runs of {plan.kill_messages} samples each; {duplicates} were answered a second "
-        "time after the kill, with their id, as at_least_once may"
+        f"{plan.kills} runs of {plan.kill_messages} samples each; {duplicates} were answered a "
+        "second time after the kill, with their id, as at_least_once may"
     )
     return Outcome({"lost": losses}, notes={"lost": note})
 
