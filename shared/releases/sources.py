@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from shared.config import NodeConfig, PipelineConfig
+from shared.config import NodeConfig, PipelineConfig, ReleasesConfig
 from shared.errors import ConfigError
 from shared.files import read_file
 from shared.metrics import NodeMetrics
@@ -56,26 +56,14 @@ def open_sources(
         ConfigError: a trust file holds no key, or two pipelines follow one channel.
         StorageError: a trust file cannot be read.
     """
+    _check_channels(pipelines)
     sources = Sources({}, {})
-    channels: set[str] = set()
     for name, pipeline in pipelines.items():
         releases = pipeline.releases
         if releases is None:
             continue
-        if releases.channel in channels:
-            raise ConfigError(
-                f"two pipelines follow channel {releases.channel}: a release is made for one. "
-                "Fix: give each pipeline a channel of its own"
-            )
-        channels.add(releases.channel)
-        trust = read_trust(releases.trust)
         if not leads:
-            sources.by_pipeline[name] = Follower(
-                config=releases,
-                state_dir=config.state_dir,
-                trust=trust,
-                load=partial(load_release, pipeline=pipeline, threads=threads),
-            )
+            sources.by_pipeline[name] = _follower(config, pipeline, releases, threads)
             continue
         updater = Updater(
             config=releases,
@@ -84,7 +72,7 @@ def open_sources(
             state_dir=config.state_dir,
             link=link,
             topics=config.topics,
-            trust=trust,
+            trust=read_trust(releases.trust),
             metrics=metrics,
             rng=random.Random(),  # noqa: S311 - jitter, not a secret
             threads=threads,
@@ -92,6 +80,27 @@ def open_sources(
         sources.by_pipeline[name] = updater
         sources.by_topic[config.topics.releases(releases.channel)] = updater
     return sources
+
+
+def _check_channels(pipelines: Mapping[str, PipelineConfig]) -> None:
+    channels = [each.releases.channel for each in pipelines.values() if each.releases is not None]
+    for channel in channels:
+        if channels.count(channel) > 1:
+            raise ConfigError(
+                f"two pipelines follow channel {channel}: a release is made for one. "
+                "Fix: give each pipeline a channel of its own"
+            )
+
+
+def _follower(
+    config: NodeConfig, pipeline: PipelineConfig, releases: ReleasesConfig, threads: int
+) -> Follower:
+    return Follower(
+        config=releases,
+        state_dir=config.state_dir,
+        trust=read_trust(releases.trust),
+        load=partial(load_release, pipeline=pipeline, threads=threads),
+    )
 
 
 def read_trust(path: Path) -> Trust:
