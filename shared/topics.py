@@ -15,12 +15,6 @@ CLOUD_SITE = "cloud"
 """The site name under which the cloud publishes releases for gateways to relay."""
 
 
-def last_level(topic: str) -> str | None:
-    """Returns the last level of a topic, or None if it is not an allowed name."""
-    name = topic.rsplit("/", 1)[-1]
-    return name if NAME.fullmatch(name) else None
-
-
 ProbeKind = Literal["shared", "plain", "session"]
 
 SENSOR_LEVEL = "{sensor}"

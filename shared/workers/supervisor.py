@@ -43,11 +43,6 @@ class WorkerProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._started_s = 0.0
 
-    @property
-    def alive(self) -> bool:
-        """Whether a process runs."""
-        return self._process is not None
-
     def start(self, now_s: float) -> None:
         """Starts the process. One that cannot be started is tried again like one that has ended."""
         self.start_s, self._started_s = None, now_s

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.topics import NAME, SampleTopic, Topics, last_level, site_of
+from shared.topics import NAME, SampleTopic, Topics, site_of
 
 SITE = Topics("escalon", "site-a")
 DIGEST = "0123456789abcdef" * 4
@@ -61,12 +61,13 @@ def test_what_is_no_chunk_of_this_site_is_none(topic: str) -> None:
 @pytest.mark.parametrize(
     "name", ["a/+", "a/#", "a/$SYS", "a/", "a/.hidden", "a/ä", "a/b c", "a/" + "x" * 65]
 )
-def test_a_last_level_that_is_no_name_is_none(name: str) -> None:
-    assert last_level(name) is None
+def test_a_level_that_is_no_name_is_no_sensor(name: str) -> None:
+    assert SampleTopic("a/{sensor}").sensor(name) is None
 
 
-def test_the_last_level_is_the_sensor() -> None:
-    assert last_level(SITE.samples("meter", "cam-01")) == "cam-01"
+def test_the_last_level_of_a_pipelines_own_topic_is_the_sensor() -> None:
+    template = SampleTopic(SITE.samples("meter", "{sensor}"))
+    assert template.sensor(SITE.samples("meter", "cam-01")) == "cam-01"
 
 
 @given(st.text(max_size=70))
