@@ -14,11 +14,12 @@ from shared.cascade.audit import Audit
 from shared.cascade.breaker import State
 from shared.cascade.escalator import Escalator
 from shared.cascade.gate import decide
+from shared.cascade.replies import match_reply
 from shared.errors import PayloadError
 from shared.messages import DecidedBy, EscalatedSample, Escalation, Reason, Reply
 from shared.metrics import NodeMetrics
 from shared.runner import Runner
-from shared.scores import Floats, well_formed
+from shared.scores import Floats
 from shared.slot import Slot
 from tier1.answers import Answer, Answers, Late, Pack, Verdict
 from tier1.batch import Judged, Rows, refuse_unfinite, stack
@@ -250,15 +251,10 @@ class Tier1Pipeline:
         Raises:
             PayloadError: the scores are not those of the samples that it names.
         """
-        rows = reply.probabilities.array()
-        if rows.dtype != np.float32 or rows.ndim != 2 or len(rows) != len(reply.correlations):
-            raise PayloadError(
-                "bad_reply", f"{rows.shape} scores for {len(reply.correlations)} ids"
-            )
-        sound = well_formed(rows).tolist()
         answers: list[Answer] = []
-        for correlation, row, is_sound in zip(reply.correlations, rows, sound, strict=True):
-            answers += self._on_row(correlation, row, reply, now_s, is_sound=is_sound)
+        for asked, row in match_reply(reply, self._escalator, self._metrics, now_s):
+            if not asked.accepted:
+                answers += self._take(asked, row, reply, now_s)
         return answers
 
     def expire(self, now_s: float) -> list[Answer]:
@@ -289,23 +285,11 @@ class Tier1Pipeline:
         """Ends the thread of the model, if it has one."""
         self._runner.close()
 
-    def _on_row(
-        self, correlation: int, row: Floats, reply: Reply, now_s: float, *, is_sound: bool
+    def _take(
+        self, asked: Question | Late, row: Floats, reply: Reply, now_s: float
     ) -> list[Answer]:
-        asked = self._escalator.asked(correlation)
-        if asked is None or not is_sound or len(row) != len(asked.spec.labels):
-            # The question stays: it gets a usable answer, or its deadline.
-            self._metrics.drops.labels(reason="reply_not_usable").inc()
-            return []
-        in_time = self._escalator.answered(correlation, now_s)
-        self._metrics.escalations.labels(outcome="answered" if in_time else "late").inc()
-        label = int(row.argmax())
-        kind = "audit" if asked.accepted else "hard"
-        agrees = str(label == asked.label).lower()
-        self._metrics.agreement.labels(kind=kind, agrees=agrees).inc()
-        if asked.accepted:
-            return []
-        labels = asked.spec.labels
+        """Answers by what tier-2 says, or corrects what tier-1 has said meanwhile."""
+        labels, label = asked.spec.labels, int(row.argmax())
         verdict = Verdict(
             labels[label], round(float(row[label]), 6), "tier2", asked.reason,
             reply.model, reply.model_version, row, labels,

@@ -137,7 +137,7 @@ class Tier2Pipeline:
         escalations: list[Escalation] = []
         for batch, model, scored in finished:
             asked = self._wanted(batch, model, scored)
-            unasked = [row for row in range(len(batch)) if row not in asked or asked[row].answered]
+            unasked = [row for row in range(len(batch)) if row not in asked or asked[row].accepted]
             finals += _finals(batch, scored, model, unasked)
             if asked and self._upstream is not None:
                 messages, refused = self._upstream.ask(
@@ -161,7 +161,7 @@ class Tier2Pipeline:
         finals = [
             Final(asked.question, row, reply.model, reply.model_version)
             for asked, row in answers
-            if not asked.answered
+            if not asked.accepted
         ]
         return self._outcome(finals, now_s)
 
@@ -273,5 +273,5 @@ def _own(asked: Sequence[Asked]) -> list[Final]:
     return [
         Final(each.question, each.row, each.spec.name, each.spec.version)
         for each in asked
-        if not each.answered and np.isfinite(each.row).all()
+        if not each.accepted and np.isfinite(each.row).all()
     ]

@@ -15,7 +15,7 @@ from shared.cascade.breaker import State
 from shared.cascade.config import EscalationConfig
 from shared.cascade.escalator import Escalator
 from shared.cascade.gate import inclusion_probability
-from shared.errors import PayloadError
+from shared.cascade.replies import match_reply
 from shared.messages import (
     SCHEMA_VERSION,
     EscalatedSample,
@@ -26,7 +26,7 @@ from shared.messages import (
 )
 from shared.metrics import NodeMetrics
 from shared.model_spec import ModelSpec
-from shared.scores import Floats, well_formed
+from shared.scores import Floats
 from tier2.admission import Admitted
 
 WAY_BACK = 0.1
@@ -54,14 +54,14 @@ class Asked(msgspec.Struct, frozen=True, gc=False, eq=False):
     audit: bool
 
     @property
-    def answered(self) -> bool:
+    def accepted(self) -> bool:
         """Whether this node has answered already, and only looks at the answer as well."""
         return self.reason == "audit"
 
     @property
     def awaited(self) -> bool:
         """Whether the node that asked this one still waits."""
-        return self.question.hard and not self.answered
+        return self.question.hard and not self.accepted
 
     def left_s(self, now_s: float) -> float:
         """Returns how long it will wait."""
@@ -78,7 +78,7 @@ class Asked(msgspec.Struct, frozen=True, gc=False, eq=False):
 
     def late(self) -> Late:
         """Returns what is kept of it past its deadline."""
-        return Late(self.label, self.spec, self.answered)
+        return Late(self.label, self.spec, self.accepted)
 
 
 class Late(msgspec.Struct, frozen=True, gc=False):
@@ -87,12 +87,12 @@ class Late(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         label: index of this node's own label.
         spec: of its model.
-        answered: whether this node only looked at the answer as well.
+        accepted: whether this node only looked at the answer as well.
     """
 
     label: int
     spec: ModelSpec
-    answered: bool
+    accepted: bool
 
 
 class Numbered(NamedTuple):
@@ -189,25 +189,11 @@ class Upstream:
         Raises:
             PayloadError: the scores are not those of the samples that it names.
         """
-        rows = reply.probabilities.array()
-        if rows.dtype != np.float32 or rows.ndim != 2 or len(rows) != len(reply.correlations):
-            raise PayloadError(
-                "bad_reply", f"{rows.shape} scores for {len(reply.correlations)} questions"
-            )
-        answers = []
-        for correlation, row, is_sound in zip(
-            reply.correlations, rows, well_formed(rows).tolist(), strict=True
-        ):
-            asked = self._escalator.asked(correlation)
-            if asked is None or not is_sound or len(row) != len(asked.spec.labels):
-                # The question stays: it gets a usable answer, or its deadline.
-                self._metrics.drops.labels(reason="reply_not_usable").inc()
-                continue
-            in_time = self._escalator.answered(correlation, now_s)
-            self._count(asked, row, in_time=in_time)
-            if isinstance(asked, Asked):
-                answers.append(Answered(asked, row))
-        return answers
+        return [
+            Answered(asked, row)
+            for asked, row in match_reply(reply, self._escalator, self._metrics, now_s)
+            if isinstance(asked, Asked)
+        ]
 
     def expired(self, now_s: float) -> list[Asked]:
         """Returns the questions that got no answer in time, once each."""
@@ -257,15 +243,9 @@ class Upstream:
             reason=asked.reason,
             audit=asked.audit,
             inclusion_probability=inclusion_probability(
-                accepted=asked.answered, audit_share=self._config.audit_share
+                accepted=asked.accepted, audit_share=self._config.audit_share
             ),
         )
-
-    def _count(self, asked: Asked | Late, row: Floats, *, in_time: bool) -> None:
-        self._metrics.escalations.labels(outcome="answered" if in_time else "late").inc()
-        kind = "audit" if asked.answered else "hard"
-        agrees = str(int(row.argmax()) == asked.label).lower()
-        self._metrics.agreement.labels(kind=kind, agrees=agrees).inc()
 
 
 def _parts(granted: Sequence[Numbered], size: int, now_s: float) -> Iterable[list[Numbered]]:

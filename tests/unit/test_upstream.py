@@ -204,7 +204,7 @@ def test_past_its_deadline_a_question_keeps_nothing_but_what_is_counted(echo: Mo
     rig = Rig(echo)
     (up,) = rig.ask(UNSURE).escalations
     rig.pipeline.expire(0.46)
-    assert rig.asked(up.samples[0].correlation) == Late(0, echo.spec, answered=False)
+    assert rig.asked(up.samples[0].correlation) == Late(0, echo.spec, accepted=False)
 
 
 def test_askers_with_much_and_with_little_time_do_not_share_a_message(echo: Model) -> None:
