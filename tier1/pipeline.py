@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
+import msgspec
 import numpy as np
 
 from shared.batcher import Batcher
@@ -16,7 +17,7 @@ from shared.cascade.escalator import Escalator
 from shared.cascade.gate import decide
 from shared.cascade.replies import match_reply
 from shared.errors import PayloadError
-from shared.messages import DecidedBy, EscalatedSample, Escalation, Reason, Reply
+from shared.messages import EscalatedSample, Escalation, Reason, Reply
 from shared.metrics import NodeMetrics
 from shared.runner import Runner
 from shared.scores import Floats
@@ -302,13 +303,7 @@ class Tier1Pipeline:
         """Answers what tier-2 does not, unless it has its answer already."""
         if question.accepted:
             return []
-        own = question.own
-        by: DecidedBy = "fallback"
-        verdict = Verdict(
-            own.label, own.confidence, by, reason,
-            own.model, own.model_version, own.probabilities, own.labels,
-        )  # fmt: skip
-        return self._settle(question, verdict, now_s)
+        return self._settle(question, msgspec.structs.replace(question.own, reason=reason), now_s)
 
     def _settle(self, question: Question, verdict: Verdict, now_s: float) -> list[Answer]:
         """Answers a sample, or its pack if that was the last that it waited for."""
