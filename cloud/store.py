@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
+from shared.cascade.sizes import MAX_ID_CHARACTERS, MAX_VERSION_CHARACTERS
 from shared.errors import PayloadError, StorageError
 from shared.messages import Telemetry, TelemetryRecord
 from shared.scores import Floats
@@ -40,12 +41,12 @@ SAMPLES = sa.Table(
     sa.Column("pipeline", sa.String(64), nullable=False),
     sa.Column("node", sa.String(64), nullable=False),
     sa.Column("sensor", sa.String(64), nullable=False),
-    sa.Column("id", sa.String(128), nullable=False),
+    sa.Column("id", sa.String(MAX_ID_CHARACTERS), nullable=False),
     sa.Column("reason", sa.String(32), nullable=False),
     sa.Column("audit", sa.Boolean, nullable=False),
     sa.Column("inclusion_probability", sa.Float, nullable=False),
-    sa.Column("tier1_version", sa.String(64), nullable=False),
-    sa.Column("tier2_version", sa.String(64), nullable=False),
+    sa.Column("tier1_version", sa.String(MAX_VERSION_CHARACTERS), nullable=False),
+    sa.Column("tier2_version", sa.String(MAX_VERSION_CHARACTERS), nullable=False),
     sa.Column("tier1_scores", sa.LargeBinary, nullable=False),
     sa.Column("tier2_scores", sa.LargeBinary, nullable=False),
     sa.Column("input", sa.LargeBinary, nullable=True),

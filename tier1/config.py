@@ -156,6 +156,26 @@ class Tier1Config(TierConfig):
         return self
 
     @model_validator(mode="after")
+    def _no_route_feeds_the_node(self) -> Self:
+        """What a route sends as a sample would be answered, and set the route off again."""
+        for name, pipeline in self.pipelines.items():
+            for number, route in enumerate(pipeline.routes):
+                levels = ("+" if "$" in level else level for level in route.topic.split("/"))
+                target = SampleTopic("/".join(levels))
+                if any(self.sample_topic(each).overlaps(target) for each in self.pipelines):
+                    raise PydanticCustomError(
+                        "route_to_samples",
+                        "pipelines.{name}.routes.{number}.topic: {topic} is where samples come in",
+                        {
+                            "name": name,
+                            "number": number,
+                            "topic": route.topic,
+                            "fix": "send it to a topic on which this node reads no samples",
+                        },
+                    )
+        return self
+
+    @model_validator(mode="after")
     def _packets_hold_the_samples(self) -> Self:
         largest = self.broker.max_packet_bytes
         for name, pipeline in self.pipelines.items():

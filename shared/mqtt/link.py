@@ -289,7 +289,7 @@ class Link:
         try:
             self._client.reconnect()
         except Exception as error:  # of resolver, socket, TLS or paho: all the same to us
-            self._trouble = Trouble(f"cannot reach {self.broker.url}: {error}")
+            self._trouble = Trouble(f"cannot reach {self.broker.url}: {error}; trying again")
             self._ended = self._unreachable = True
 
     def _after_attempt(self, now_s: float) -> None:

@@ -93,6 +93,20 @@ def test_two_pipelines_that_would_answer_one_sample_are_refused(
 
 
 @pytest.mark.parametrize(
+    "topic", ["escalon/plant/p0/samples/$sensor", "escalon/plant/p1/samples/cam-01", "$label/$id"]
+)
+def test_a_route_that_would_feed_the_node_is_refused(tmp_path: Path, topic: str) -> None:
+    routes = {"routes": [{"topic": topic, "payload": "x"}]}
+    with pytest.raises(ValidationError, match="where samples come in"):
+        node(tmp_path, routes, {"topic": "{sensor}/x"} if topic == "$label/$id" else {})
+
+
+def test_a_route_to_anywhere_else_is_fine(tmp_path: Path) -> None:
+    routes = {"routes": [{"topic": "press/$sensor/stop", "payload": "x"}]}
+    assert node(tmp_path, routes).pipelines["p0"].routes[0].topic == "press/$sensor/stop"
+
+
+@pytest.mark.parametrize(
     ("one", "two"),
     [
         pytest.param({}, {}, id="topics-of-their-own"),
