@@ -226,6 +226,7 @@ def test_what_a_killed_broker_had_delivered_or_saved_is_answered(
             ledger.until(lambda: len(ledger.acknowledged) > part * size, "acknowledgements")
             broker.kill()
             sensor.until_disconnected()
+            eventually(lambda: tapped.wiretap.has_read_all, "the last that the broker had sent")
             acknowledged = set(ledger.acknowledged)
             assert len(acknowledged) < size
             # Acknowledged, not sent to the node yet and not saved: of this nobody knows any more.

@@ -55,6 +55,7 @@ class Wiretap:
         self._broker_port = port
         self._passed: list[Passed] = []
         self._connections = 0
+        self._ended = 0
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -71,6 +72,11 @@ class Wiretap:
         """What passed so far, in order."""
         with self._lock:
             return list(self._passed)
+
+    @property
+    def has_read_all(self) -> bool:
+        """Whether the broker has ended every connection, and all that it sent is in ``passed``."""
+        return self._ended == self._connections
 
     def __enter__(self) -> Self:
         """Begins to listen."""
@@ -131,6 +137,7 @@ class Wiretap:
                             others[each].sendall(received)
                         continue
                     open_ends.remove(each)
+                    self._ended += each is broker
                     with contextlib.suppress(OSError):
                         others[each].shutdown(socket.SHUT_WR)
 
