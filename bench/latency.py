@@ -22,25 +22,31 @@ Runs = dict[str, list[Latency]]
 def calm(stand: Stand, plan: Plan, say: Say) -> Outcome:
     """A hundred messages a second: the echo, a node that answers, a node that asks tier-2.
 
-    The usual script runs as well, for its figures: it shows what a model costs that runs now and
-    then.
+    The usual script and the yardstick run as well, for their figures: they show what a model costs
+    that runs now and then.
     """
     contestants = (
         stand.echo(SMALL, 1),
         stand.ours(SMALL, 1),
         stand.cascade(SMALL),
         stand.naive(SMALL, 1),
+        stand.floor(SMALL),
     )
     title = f"{CALM_PER_S:.0f} messages/s, QoS 1"
     with stand.running(*contestants):
         runs = _interleaved(stand, plan, say, contestants, title=title, rate_per_s=CALM_PER_S)
-    echo = [run.p50_ms for run in runs["echo"]]
+    echo, floor = ([run.p50_ms for run in runs[name]] for name in ("echo", "floor"))
+    least = ratios(floor, echo)
     return Outcome(
         {
             "p50_vs_echo": ratios([run.p50_ms for run in runs["ours"]], echo),
             "escalation_vs_echo": ratios([run.p50_ms for run in runs["ours, escalated"]], echo),
         },
         _figures(title, runs),
+        {
+            "p50_vs_echo": f"floor ÷ echo: {_spread(least)}",
+            "escalation_vs_echo": f"twice floor ÷ echo: {_spread([2 * each for each in least])}",
+        },
     )
 
 
@@ -84,3 +90,7 @@ def _interleaved(
 
 def _figures(title: str, runs: Runs) -> list[Figure]:
     return [latency_figure(title, name, each) for name, each in runs.items()]
+
+
+def _spread(measured: Sequence[float]) -> str:
+    return f"{median(measured):.2f} ({min(measured):.2f} to {max(measured):.2f})"

@@ -1,4 +1,4 @@
-"""The few MQTT 3.1.1 packets of a load generator, encoded by no contestant's code.
+"""The few MQTT 3.1.1 packets of the load generator and the yardstick, encoded by no contestant.
 
 Source: OASIS MQTT 3.1.1, chapters 2 and 3.
 """

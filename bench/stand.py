@@ -126,6 +126,14 @@ class Stand:
         child = self._child(f"echo-q{qos}", ("bench.echo", *self._script(topics, qos)))
         return Contestant("echo", Lane(topics, b'"features"'), task, qos, (child,))
 
+    def floor(self, task: Task) -> Contestant:
+        """Returns the yardstick: the least that a task's model needs, at QoS 1."""
+        topics = f"{PREFIX}/floor/{task.name}"
+        arguments = ("--port", str(self.broker.port), "--topics", topics)
+        model = ("--model", str(self._model(task)))
+        child = self._child("floor", ("bench.floor", *arguments, *model))
+        return Contestant("floor", Lane(topics, b'"confidence"'), task, 1, (child,))
+
     def ours(self, task: Task, qos: int, *, pack: int = 0) -> Contestant:
         """Returns a tier-1 node that answers everything itself.
 
