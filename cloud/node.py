@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from cloud.config import CloudConfig
 from cloud.course import Course
-from cloud.registry import Registry, Release
+from cloud.registry import Entry, Registry
 from cloud.store import TelemetryStore
 from shared.errors import PayloadError, StorageError
 from shared.messages import SCHEMA_VERSION, Telemetry, TelemetryAck, pack, unpack
@@ -17,6 +17,7 @@ from shared.mqtt.link import Link
 from shared.mqtt.message import Message
 from shared.presence import Presence
 from shared.releases.publication import Publication
+from shared.releases.trust_store import TrustStore
 from shared.runtime import BUSY_WAIT_S, IDLE_WAIT_S
 from shared.topics import CLOUD_SITE, Topics, site_of
 
@@ -34,6 +35,7 @@ class CloudNode:
         courses: by pipeline.
         metrics: what is counted.
         presence: birth and info.
+        trust: whom the fleet trusts.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class CloudNode:
         courses: Mapping[str, Course],
         metrics: CloudMetrics,
         presence: Presence,
+        trust: TrustStore,
     ) -> None:
         self._config = config
         self._link = link
@@ -54,6 +57,7 @@ class CloudNode:
         self._courses = courses
         self._metrics = metrics
         self._presence = presence
+        self._trust = trust
         self._topics = Topics(config.prefix, CLOUD_SITE)
         self._publications: dict[str, Publication] = {}
         self._announced = ""
@@ -78,6 +82,8 @@ class CloudNode:
     def on_connected(self, link: Link) -> None:
         """Publishes birth and all releases again: a broker may have forgotten them."""
         self._announce()
+        for version, envelope in self._trust.envelopes.items():
+            link.publish(self._topics.trust(version), envelope, retain=True)
         for channel in self._publications:
             self._publish(channel)
 
@@ -127,7 +133,7 @@ class CloudNode:
         self._announced = self._activity()
         self._presence.announce(self._link, {}, self._announced)
 
-    def _stage(self, releases: Sequence[Release]) -> None:
+    def _stage(self, releases: Sequence[Entry]) -> None:
         for release in releases:
             manifest = release.manifest
             self._publications[manifest.channel] = Publication(

@@ -125,7 +125,7 @@ class ReleasesConfig(Section):
     channel: Name
     """The channel whose manifests this node follows."""
     trust: ExistingFile
-    """The release key: an Ed25519 public key, PEM."""
+    """The trust file, as ``escalon keys`` writes it: whose signatures count."""
     probation_s: float = Field(default=10.0, gt=0, le=86_400)
     """How long a new model is watched before it is committed."""
     deadline_s: float = Field(default=600.0, gt=0, le=86_400)
@@ -162,6 +162,9 @@ class NodeConfig(Section):
     """Folder for what must outlive a restart: models, releases, spool."""
     metrics: MetricsConfig = MetricsConfig()
     """Prometheus metrics."""
+    hardware: Name | None = None
+    """Class of this machine, for staged releases: of each class one node goes first. The processor
+    architecture, unless it is said."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """What the log shows."""
 

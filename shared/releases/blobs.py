@@ -9,7 +9,7 @@ from pathlib import Path
 
 from shared.durable import write_durably
 from shared.errors import DigestError, StorageError
-from shared.releases.manifest import Artefact
+from shared.releases.artefact import Artefact
 
 log = logging.getLogger(__name__)
 

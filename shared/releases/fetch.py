@@ -7,8 +7,8 @@ import logging
 from shared.errors import DigestError
 from shared.metrics import NodeMetrics
 from shared.mqtt.link import Link
+from shared.releases.artefact import Artefact
 from shared.releases.blobs import BlobStore
-from shared.releases.manifest import Artefact
 from shared.topics import Topics
 
 WINDOW = 16
@@ -43,6 +43,7 @@ class Fetch:
         self._missing: set[int] = set()
         self._asked: set[int] = set()
         self._ask_again_s = 0.0
+        self.bytes_fetched = 0
 
     def begin(self, now_s: float) -> None:
         """Asks for what is not on disk yet."""
@@ -69,6 +70,7 @@ class Fetch:
             log.warning("%s", error)
             self._metrics.drops.labels(reason="bad_chunk").inc()
             return
+        self.bytes_fetched += len(data)
         self._missing.discard(index)
         self._asked.discard(index)
         self._link.unsubscribe(self._topic(index))

@@ -42,6 +42,7 @@ class Event(StrEnum):
     ACTIVATE = "activate"
     WATCH = "watch"
     COMMIT = "commit"
+    CONFIRM = "confirm"
     FAIL = "fail"
     TIME_OUT = "time out"
     SUPERSEDE = "supersede"
@@ -59,6 +60,8 @@ ENDS = tuple(state for state in State if state not in (*UNDER_WAY, State.IDLE))
 TRANSITIONS = MappingProxyType(
     {
         **{(state, Event.OFFER): State.OFFERED for state in (State.IDLE, *ENDS)},
+        # What a manifest wants runs already: a wave that comes again, a rollback to what stayed.
+        **{(state, Event.CONFIRM): State.COMMITTED for state in (State.IDLE, *ENDS)},
         (State.OFFERED, Event.REJECT): State.REJECTED,
         (State.OFFERED, Event.FETCH): State.FETCHING,
         (State.FETCHING, Event.TIME_OUT): State.TIMED_OUT,

@@ -50,13 +50,15 @@ class Publication:
         Raises:
             StorageError: the artefact is damaged or gone.
         """
-        artefact = self.manifest.artefact
-        if not self._blobs.has(artefact):
-            raise StorageError(f"{artefact.sha256} is damaged or gone")
-        parts = chunked(self._blobs.path(artefact.sha256).read_bytes(), artefact.chunk_bytes)
-        self._waiting = deque(
-            (self._topics.blob(artefact.sha256, index), part) for index, part in enumerate(parts)
-        )
+        self._waiting = deque()
+        for artefact in self.manifest.release.artefacts:
+            if not self._blobs.has(artefact):
+                raise StorageError(f"{artefact.sha256} is damaged or gone")
+            parts = chunked(self._blobs.path(artefact.sha256).read_bytes(), artefact.chunk_bytes)
+            self._waiting += [
+                (self._topics.blob(artefact.sha256, index), part)
+                for index, part in enumerate(parts)
+            ]
         self._unacknowledged = 0
         self._manifest_sent = False
         self._attempt += 1
@@ -103,6 +105,6 @@ class Publication:
             manifest = self.manifest
             log.info(
                 "published %s seq %d (version %s) for %s",
-                manifest.channel, manifest.seq, manifest.version, self._topics.site,
+                manifest.channel, manifest.seq, manifest.release.version, self._topics.site,
             )  # fmt: skip
         self.published = True

@@ -9,17 +9,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from shared.errors import StorageError
 from shared.releases.blobs import BlobStore, chunked, describe
+from shared.releases.manifest import sign_manifest
 from shared.releases.publication import WINDOW, Publication
-from shared.releases.signing import sign
 from shared.topics import Topics
-from tests.builders import CHANNEL, diagonal_onnx, manifest
+from tests.builders import CHANNEL, diagonal_onnx, file_of, manifest, variant
 from tests.fakes import FakeBroker, FakeLink
 
 TOPICS = Topics("escalon", "cloud")
 DATA = diagonal_onnx(1.0)
 CHUNK_BYTES = 5
 PARTS = chunked(DATA, CHUNK_BYTES)
-MANIFEST = manifest(DATA, artefact=describe(DATA, CHUNK_BYTES, "fp32"))
+MANIFEST = manifest(DATA, variants=(variant(DATA, artefact=describe(DATA, CHUNK_BYTES, "fp32")),))
 
 
 class Rig:
@@ -30,7 +30,7 @@ class Rig:
         self.link = FakeLink(self.hub, connected=connected)
         self.blobs = BlobStore(folder)
         self.blobs.add(DATA)
-        self.envelope = sign(MANIFEST, key)
+        self.envelope = sign_manifest(MANIFEST, [key])
         self.publication = Publication(self.envelope, MANIFEST, self.blobs, self.link, TOPICS)
 
     def acknowledge_all(self) -> None:
@@ -55,7 +55,7 @@ def test_all_is_retained_and_the_manifest_comes_last(rig: Rig) -> None:
     sent = rig.hub.published
     assert [message.payload for message in sent] == [*PARTS, rig.envelope]
     assert all(message.retain and message.qos == 1 for message in sent)
-    assert sent[3].topic == TOPICS.blob(MANIFEST.artefact.sha256, 3)
+    assert sent[3].topic == TOPICS.blob(file_of(MANIFEST).sha256, 3)
     assert sent[-1].topic == TOPICS.releases(CHANNEL)
 
 
