@@ -13,21 +13,23 @@ from shared.config import PipelineConfig, ReleasesConfig
 from shared.messages import Tensor
 from shared.model import Model
 from shared.model_spec import ModelSpec
+from shared.releases.baseline import Promise, Recent
 from shared.releases.blobs import BlobStore
 from shared.releases.choice import ChoiceLimits, choose
 from shared.releases.health import Health
 from shared.releases.journal import Journal
 from shared.releases.loading import load_release
-from shared.releases.machine import Event, State
+from shared.releases.machine import AFTER_THE_SWAP, Event, State
 from shared.releases.manifest import Manifest
-from shared.releases.memory import available_bytes
+from shared.releases.memory import available_bytes, read_rss_bytes
+from shared.releases.probation import Decision, Probation
 from shared.releases.record import Accepted
 from shared.releases.release import Release, Variant
 from shared.releases.smoke import SmokeTest
 from shared.releases.trial import Trial
 from shared.releases.update import Update
 
-MAX_BROKEN_SHARE = 0.05
+BESIDE_ANOTHER = frozenset({State.SMOKE, *AFTER_THE_SWAP})
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class Course:
         self._work = work
         self._threads = threads
         self._utc_s = utc_s
+        self._recent = Recent()
         self._loader = ThreadPoolExecutor(1, thread_name_prefix=f"load-{config.channel}")
 
     def advance(
@@ -97,6 +100,7 @@ class Course:
         Raises:
             EscalonError: a step failed.
         """
+        self.note(health, now_s)
         match self._journal.record.state:
             case State.OFFERED if now_s >= update.begins_s:
                 self._go(update, Event.FETCH, now_s)
@@ -111,14 +115,23 @@ class Course:
                 update.smoke = SmokeTest(self._trials(update, running), self._work)
                 update.smoke.start(now_s)
             case State.SMOKE:
-                self._prove(update, now_s)
+                self._prove(update, health, running, now_s)
             case State.ACTIVATING:
                 # The node has put the model in place since the last turn.
-                update.health = health
                 self._go(update, Event.WATCH, now_s)
             case State.PROBATION:
                 return self._watch(update, health, now_s)
         return None
+
+    def note(self, health: Health, now_s: float) -> None:
+        """Remembers how the model that serves does, as long as no other one is loaded beside it.
+
+        Args:
+            health: what the pipeline has counted so far.
+            now_s: monotonic.
+        """
+        if self._journal.record.state not in BESIDE_ANOTHER:
+            self._recent.note(health, now_s, read_rss_bytes)
 
     def load(self, accepted: Accepted, manifest: Manifest) -> Model:
         """Loads the file that was chosen of a release.
@@ -187,7 +200,7 @@ class Course:
             batch_size=self._pipeline.batching.max_batch_size,
         )
 
-    def _prove(self, update: Update, now_s: float) -> None:
+    def _prove(self, update: Update, health: Health, running: Model | None, now_s: float) -> None:
         if update.smoke is not None:
             report = update.smoke.poll(now_s)
             if report is None:
@@ -200,17 +213,35 @@ class Course:
             update.loading = self._loader.submit(self.load, update.accepted, update.manifest)
         if update.loading is not None and update.loading.done():
             update.model = update.loading.result()
+            # From this turn on all that is counted is the new model's.
+            update.probation = self._probation(update, health, running, now_s)
             self._go(update, Event.ACTIVATE, now_s, update.choice, pending=update.accepted)
 
+    def _probation(
+        self, update: Update, health: Health, running: Model | None, now_s: float
+    ) -> Probation:
+        baseline = self._recent.baseline(health) if running is not None else None
+        self._recent.forget()
+        variant = update.release.variant(update.accepted.sha256)
+        return Probation(
+            baseline=baseline,
+            promise=Promise.of(variant.calibration, variant.artefact.size),
+            limits=self._config.probation,
+            probation_s=self._config.probation_s,
+            before=health,
+            now_s=now_s,
+        )
+
     def _watch(self, update: Update, health: Health, now_s: float) -> End | None:
-        before = update.health or health
-        batches = health.batches - before.batches
-        broken = health.broken_batches - before.broken_batches
-        if broken > MAX_BROKEN_SHARE * batches:
-            reason = f"{broken} of {batches} batches without sound scores"
-            return End(Event.FAIL, reason, quarantine=True)
-        if now_s - self._journal.since_s >= self._config.probation_s:
-            return End(Event.COMMIT)
+        if update.probation is None:
+            return None
+        verdict = update.probation.poll(health, now_s, read_rss_bytes)
+        match verdict.decision:
+            case Decision.ROLL_BACK:
+                blames = verdict.blames_model
+                return End(Event.FAIL, verdict.reason, retry=not blames, quarantine=blames)
+            case Decision.COMMIT:
+                return End(Event.COMMIT, verdict.reason)
         return None
 
     def _go(

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from shared.model import Model
 from shared.releases.fetch import Fetch
-from shared.releases.health import Health
 from shared.releases.journal import Subject
 from shared.releases.manifest import Manifest
+from shared.releases.probation import Probation
 from shared.releases.record import Accepted
 from shared.releases.release import Release
 from shared.releases.smoke import SmokeTest
@@ -31,7 +31,7 @@ class Update:
         loading: loads the one that was chosen.
         model: that one, loaded.
         choice: why that one, in words.
-        health: what the pipeline had counted at the swap.
+        probation: watches that one, from the swap on.
     """
 
     accepted: Accepted
@@ -44,7 +44,7 @@ class Update:
     loading: Future[Model] | None = None
     model: Model | None = None
     choice: str = ""
-    health: Health | None = None
+    probation: Probation | None = None
 
     @property
     def release(self) -> Release:

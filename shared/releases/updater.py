@@ -206,7 +206,9 @@ class Updater:
         """
         if self._update is not None:
             self._guarded(lambda: self._advance(health, now_s), now_s)
-        elif self._place.link.connected and now_s >= self._reconcile_due_s:
+            return
+        self._course.note(health, now_s)
+        if self._place.link.connected and now_s >= self._reconcile_due_s:
             self.reconcile(now_s)
 
     def reconcile(self, now_s: float) -> None:

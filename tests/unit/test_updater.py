@@ -62,6 +62,11 @@ def release(number: int, data: bytes | None = None, **changes: Any) -> Manifest:
     return manifest(data, gain=float(number), **{"seq": number, "version": str(number), **changes})
 
 
+def gated(samples: int, unsure: int) -> Health:
+    """Returns what a node counts whose gate has not accepted some of its samples."""
+    return Health(batches=samples, samples=samples, gated_samples=samples, unsure_samples=unsure)
+
+
 class Station:
     """A node's part around an updater: hands on messages, puts a returned model in place."""
 
@@ -546,6 +551,42 @@ def test_quarantined_bytes_are_rejected_under_any_later_seq(on_1: Station) -> No
     on_1.settle()
     assert on_1.state == (State.REJECTED, 3)
     assert "has failed on this node before" in on_1.reports[-1].reason
+
+
+def test_a_model_that_escalates_far_more_than_before_is_rolled_back_before_probation_is_over(
+    on_1: Station,
+) -> None:
+    on_1.turn()
+    on_1.health = gated(5000, unsure=900)
+    on_1.publish(release(2), model_of(2))
+    on_1.run_to(State.PROBATION, 2)
+    on_1.health = gated(5240, unsure=1046)
+    on_1.now_s += 1.0
+    on_1.turn()
+    assert on_1.state == (State.ROLLED_BACK, 2)
+    assert "escalation rate 0.61 after 240 samples" in on_1.reports[-1].reason
+    assert on_1.record.quarantined == (Quarantine(file_of(release(2)).sha256, 0),)
+
+
+def test_a_model_that_lost_its_upstream_is_rolled_back_but_may_come_again(on_1: Station) -> None:
+    on_1.turn()
+    on_1.health = Health(asked=1000, lost=10)
+    on_1.publish(release(2), model_of(2))
+    on_1.run_to(State.PROBATION, 2)
+    on_1.health = Health(asked=1100, lost=110)
+    on_1.now_s += PROBATION_S
+    on_1.turn()
+    assert on_1.state == (State.ROLLED_BACK, 2)
+    assert "lost upstream 1.00 after 100 questions" in on_1.reports[-1].reason
+    assert on_1.record.quarantined == ()
+    on_1.now_s += RECONCILE_S
+    on_1.run_to(State.PROBATION, 2)
+
+
+def test_a_release_that_nothing_tried_is_committed_and_says_so(on_1: Station) -> None:
+    on_1.publish(release(2), model_of(2))
+    on_1.commit(2)
+    assert on_1.reports[-1].reason == "committed unwatched: 0 samples in 10 s"
 
 
 @pytest.mark.parametrize("state", AFTER_THE_SWAP)
