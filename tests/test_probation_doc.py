@@ -30,7 +30,7 @@ def test_it_lists_every_limit_with_its_default() -> None:
 
 
 def test_its_example_is_valid(tmp_path: Path) -> None:
-    (tmp_path / "release.pub").touch()
+    (tmp_path / "trust.signed").touch()
     (example,) = re.findall(r"```yaml\n(.*?)```", DOCUMENT, re.DOTALL)
     config = ReleasesConfig.model_validate(
         yaml.safe_load(example)["releases"], context={"folder": tmp_path}, strict=False

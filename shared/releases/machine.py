@@ -88,3 +88,14 @@ def advance(state: State, event: Event) -> State:
         return TRANSITIONS[state, event]
     except KeyError:
         raise IllegalTransitionError(f"{event.value!r} is not possible in {state.value}") from None
+
+
+def diagram() -> str:
+    """Returns the table as a Mermaid state diagram. Events of one pair of states share an arrow."""
+    arrows: dict[tuple[State, State], list[str]] = {}
+    for (state, event), then in TRANSITIONS.items():
+        arrows.setdefault((state, then), []).append(event.value)
+    lines = [
+        f"    {state} --> {then}: {', '.join(names)}" for (state, then), names in arrows.items()
+    ]
+    return "\n".join(["stateDiagram-v2", "    [*] --> IDLE", *lines])
