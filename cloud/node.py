@@ -83,7 +83,11 @@ class CloudNode:
 
     def on_message(self, link: Link, message: Message, now_s: float) -> None:
         """Stores telemetry, and acknowledges what is stored."""
-        if not self._presence.on_state(link, message, now_s):
+        chunk = self._topics.blob_chunk(message.topic)
+        if chunk is not None:
+            for publication in self._publications.values():
+                publication.on_chunk(*chunk, message.payload, now_s)
+        elif not self._presence.on_state(link, message, now_s):
             self._on_telemetry(message)
         link.done(message)
 
@@ -96,7 +100,7 @@ class CloudNode:
                 if self._link.connected:
                     self._publish(release.manifest.channel)
         for publication in self._publications.values():
-            publication.poll()
+            publication.poll(now_s)
         if self._activity() != self._announced:
             self._announce()
 
@@ -116,7 +120,7 @@ class CloudNode:
 
     def _publish(self, channel: str) -> None:
         try:
-            self._publications[channel].begin()
+            self._publications[channel].begin(time.monotonic())
         except StorageError as error:
             log.error("%s cannot be published: %s", channel, error)
 
@@ -130,8 +134,17 @@ class CloudNode:
     def _stage(self, releases: Sequence[Release]) -> None:
         for release in releases:
             manifest = release.manifest
+            before = self._publications.get(manifest.channel)
+            if before is not None:
+                before.end()
             self._publications[manifest.channel] = Publication(
-                release.envelope, manifest, self._registry.blobs, self._link, self._topics
+                channel=manifest.channel,
+                name=f"seq {manifest.seq} (version {manifest.version})",
+                envelope=release.envelope,
+                artefacts=(manifest.artefact,),
+                blobs=self._registry.blobs,
+                link=self._link,
+                topics=self._topics,
             )
 
     def _on_telemetry(self, message: Message) -> None:

@@ -54,11 +54,12 @@ class ChannelRelay:
         self._down, self._down_topics = down
         self._metrics = metrics
         self._file = ChannelFile(folder / f"{channel}.json")
-        self._blobs = BlobStore(folder / channel)
+        self._blobs = BlobStore(folder / channel, keeps_packed=True)
         self._record = ChannelRecord()
         self._fetch: Fetch | None = None
         self._coming: tuple[bytes, Manifest] | None = None
         self._publication: Publication | None = None
+        self._staged: Manifest | None = None
         self._reconcile_due_s = 0.0
 
     @property
@@ -79,14 +80,14 @@ class ChannelRelay:
     def on_site_connected(self, now_s: float) -> None:
         """Publishes again: a broker may have forgotten what it acknowledged."""
         publication, envelope = self._publication, self._record.active
-        if publication is None or envelope is None:
+        if publication is None or envelope is None or self._staged is None:
             return
         try:
-            publication.begin()
+            publication.begin(now_s)
         except StorageError as error:
             log.error("%s: fetched again to be handed down: %s", self.channel, error)
             self._publication = None
-            self._await(envelope, publication.manifest, now_s)
+            self._await(envelope, self._staged, now_s)
 
     def on_manifest(self, envelope: bytes, now_s: float) -> None:
         """Takes a manifest from the cloud; one that is not newer or not trusted goes no further."""
@@ -123,7 +124,7 @@ class ChannelRelay:
             else:
                 self._fetch.poll(now_s)
         if self._publication is not None:
-            self._publication.poll()
+            self._publication.poll(now_s)
 
     @property
     def _newest_seq(self) -> int:
@@ -154,6 +155,14 @@ class ChannelRelay:
         self.on_site_connected(now_s)
 
     def _stage(self, envelope: bytes, manifest: Manifest) -> None:
+        self._staged = manifest
         self._publication = Publication(
-            envelope, manifest, self._blobs, self._down, self._down_topics
+            channel=manifest.channel,
+            name=f"seq {manifest.seq} (version {manifest.version})",
+            envelope=envelope,
+            artefacts=(manifest.artefact,),
+            blobs=self._blobs,
+            link=self._down,
+            topics=self._down_topics,
+            reads_back=False,
         )

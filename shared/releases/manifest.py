@@ -3,38 +3,19 @@
 from __future__ import annotations
 
 import math
-import re
-from typing import Literal
 
 import msgspec
 
 from shared.errors import ManifestError
 from shared.messages import SCHEMA_VERSION, UNREADABLE, Public, Tensor
 from shared.model_spec import Calibration, ModelSpec
+from shared.releases.artefact import MAX_CHUNK_BYTES, Artefact, problems
 from shared.scores import ScoreKind
 
+__all__ = ["MAX_CHUNK_BYTES", "Artefact", "Golden", "Manifest", "parse_manifest"]
+
 MAX_MANIFEST_BYTES = 256 * 2**10
-MAX_CHUNK_BYTES = 64 * 2**10
 MAX_LABELS = 10_000
-DIGEST = re.compile(r"[0-9a-f]{64}")
-
-
-class Artefact(Public, frozen=True):
-    """One file of a release.
-
-    Attributes:
-        precision: of the weights.
-        sha256: digest of the whole file, in hex.
-        size: in bytes.
-        chunk_bytes: size of each chunk but the last, at most 64 KiB.
-        chunks: SHA-256 of each chunk, in hex.
-    """
-
-    precision: Literal["int8", "fp32"]
-    sha256: str
-    size: int
-    chunk_bytes: int
-    chunks: tuple[str, ...]
 
 
 class Golden(Public, frozen=True):
@@ -114,15 +95,10 @@ def parse_manifest(body: bytes) -> Manifest:
 
 
 def _contradictions(manifest: Manifest) -> list[str]:
-    artefact, calibration = manifest.artefact, manifest.calibration
-    digests = (artefact.sha256, *artefact.chunks)
-    chunks = math.ceil(artefact.size / artefact.chunk_bytes) if artefact.chunk_bytes > 0 else -1
+    calibration = manifest.calibration
     checks = {
         "its schema is newer than this node": manifest.schema_version <= SCHEMA_VERSION,
         "seq is below 1": manifest.seq >= 1,
-        "a digest is not SHA-256 in hex": all(DIGEST.fullmatch(digest) for digest in digests),
-        "its chunks are larger than 64 KiB": artefact.chunk_bytes <= MAX_CHUNK_BYTES,
-        "its size and its chunks do not fit": 0 < chunks == len(artefact.chunks),
         "the number of labels is not within 2 to 10,000": 2 <= len(manifest.labels) <= MAX_LABELS,
         "the temperature is not above 0": 0 < calibration.temperature < math.inf,
         "the threshold is negative": 0 <= calibration.threshold < math.inf
@@ -134,4 +110,5 @@ def _contradictions(manifest: Manifest) -> list[str]:
         "the golden scores do not fit the labels": manifest.golden.scores.shape
         == (*manifest.golden.inputs.shape[:1], len(manifest.labels)),
     }
-    return [problem for problem, holds in checks.items() if not holds]
+    broken = [problem for problem, holds in checks.items() if not holds]
+    return broken + problems(manifest.artefact)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -94,10 +98,15 @@ def test_what_is_missing_is_what_is_not_on_disk_after_a_restart_too(
 def test_a_file_left_by_a_killed_write_is_not_taken_for_a_chunk(
     blobs: BlobStore, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "incoming" / ARTEFACT.sha256
+    folder = tmp_path / "incoming"
     folder.mkdir(parents=True)
-    (folder / ".0.123.tmp").write_bytes(PARTS[0][:10])
+    (folder / f".{ARTEFACT.sha256}.map.123.tmp").write_bytes(bytes([1]) * 100)
+    (folder / ARTEFACT.sha256).write_bytes(PARTS[0])
     assert blobs.missing(ARTEFACT) == list(range(len(PARTS)))
+    fill(blobs)
+    blobs.assemble(ARTEFACT)
+    blobs.prune({ARTEFACT.sha256})
+    assert files(tmp_path) == {f"blobs/{ARTEFACT.sha256}"}
 
 
 def test_with_a_chunk_missing_there_is_no_whole_and_the_rest_stays(blobs: BlobStore) -> None:
@@ -108,15 +117,105 @@ def test_with_a_chunk_missing_there_is_no_whole_and_the_rest_stays(blobs: BlobSt
     assert blobs.missing(ARTEFACT) == [2]
 
 
-def test_a_chunk_that_the_disk_changed_shows_in_the_whole_and_all_is_fetched_anew(
+def change(path: Path, at: int) -> None:
+    """Flips a bit on the disk, behind everybody's back."""
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def test_chunks_that_the_disk_changed_are_found_and_they_alone_are_fetched_anew(
     blobs: BlobStore, tmp_path: Path
 ) -> None:
     fill(blobs)
-    (tmp_path / "incoming" / ARTEFACT.sha256 / "3").write_bytes(b"x" * 100)
-    with pytest.raises(DigestError, match="not what was signed"):
+    for index in (1, 3):
+        change(tmp_path / "incoming" / ARTEFACT.sha256, 100 * index)
+    with pytest.raises(StorageError, match=r"2 chunks .* changed by the disk\. Fix"):
         blobs.assemble(ARTEFACT)
     assert not blobs.has(ARTEFACT)
-    assert blobs.missing(ARTEFACT) == list(range(len(PARTS)))
+    assert blobs.missing(ARTEFACT) == [1, 3]
+    for index in (1, 3):
+        blobs.add_chunk(ARTEFACT, index, PARTS[index])
+    blobs.assemble(ARTEFACT)
+    assert blobs.has(ARTEFACT)
+
+
+def test_a_release_whose_chunks_do_not_make_its_whole_is_refused_and_forgotten(
+    blobs: BlobStore, tmp_path: Path
+) -> None:
+    lying = msgspec.structs.replace(ARTEFACT, sha256=sha256(b"another"))
+    for index, part in enumerate(PARTS):
+        blobs.add_chunk(lying, index, part)
+    with pytest.raises(DigestError, match="the whole is not what was signed"):
+        blobs.assemble(lying)
+    assert files(tmp_path) == set()
+
+
+@pytest.mark.parametrize("torn", [b"", b"\0" * 10, b"\xff" * 100])
+def test_a_torn_map_is_no_map_and_the_chunks_come_anew(
+    blobs: BlobStore, tmp_path: Path, torn: bytes
+) -> None:
+    fill(blobs)
+    (tmp_path / "incoming" / f"{ARTEFACT.sha256}.map").write_bytes(torn)
+    again = BlobStore(tmp_path)
+    assert again.missing(ARTEFACT) == list(range(len(PARTS)))
+    fill(again)
+    again.assemble(ARTEFACT)
+    assert again.has(ARTEFACT)
+
+
+@pytest.mark.parametrize("size", [0, 100, len(DATA) - 1])
+def test_a_torn_partial_file_is_none_and_the_chunks_come_anew(
+    blobs: BlobStore, tmp_path: Path, size: int
+) -> None:
+    fill(blobs)
+    os.truncate(tmp_path / "incoming" / ARTEFACT.sha256, size)
+    again = BlobStore(tmp_path)
+    assert again.missing(ARTEFACT) == list(range(len(PARTS)))
+    fill(again)
+    again.assemble(ARTEFACT)
+    assert again.has(ARTEFACT)
+
+
+def test_the_same_file_cut_in_another_way_does_not_take_what_is_there(blobs: BlobStore) -> None:
+    fill(blobs, leave_out=(2,))
+    otherwise = describe(DATA, 50, "int8")
+    assert blobs.missing(otherwise) == list(range(len(otherwise.chunks)))
+    for index, part in enumerate(chunked(DATA, 50)):
+        blobs.add_chunk(otherwise, index, part)
+    blobs.assemble(otherwise)
+    assert blobs.has(ARTEFACT)
+
+
+def test_chunks_deleted_in_mid_fetch_are_an_error_of_storage_not_a_hole(
+    blobs: BlobStore, tmp_path: Path
+) -> None:
+    fill(blobs, leave_out=(0,))
+    blobs.prune(set())
+    with pytest.raises(StorageError, match="No such file"):
+        blobs.add_chunk(ARTEFACT, 0, PARTS[0])
+    blobs.add_chunk(ARTEFACT, 0, PARTS[0])
+    assert blobs.missing(ARTEFACT) == list(range(1, len(PARTS)))
+
+
+def test_a_whole_that_was_proved_is_not_read_again_until_it_changes(
+    blobs: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs.add(DATA)
+    reads = []
+    real = hashlib.file_digest
+
+    def counting(*args: Any) -> Any:
+        reads.append(1)
+        return real(*args)
+
+    monkeypatch.setattr(hashlib, "file_digest", counting)
+    assert all(blobs.has(ARTEFACT) for _ in range(5))
+    assert len(reads) == 1
+    change(blobs.path(ARTEFACT.sha256), 0)
+    assert not blobs.has(ARTEFACT)
+    blobs.path(ARTEFACT.sha256).unlink()
+    assert not blobs.has(ARTEFACT)
 
 
 @pytest.mark.parametrize("damage", [b"", DATA[:-1], DATA[:-1] + b"!", DATA + b"!"])

@@ -103,7 +103,7 @@ def test_a_wrong_chunk_is_counted_and_asked_for_again_until_the_right_one_comes(
     assert not rig.fetch.complete
     assert rig.asked == [7]
     assert rig.drops("bad_chunk") == 1
-    rig.fetch.poll(ASK_AGAIN_S - 0.1)
+    rig.fetch.poll(ASK_AGAIN_S / 2)
     assert rig.link.receive() == []
     rig.retain(7)
     rig.link.receive()  # lost on the way
