@@ -19,6 +19,9 @@ class ChunkSource(Protocol):
     batch: int
     """Chunks that are worth a question."""
 
+    in_order: bool
+    """Whether to ask for the first chunks first."""
+
     answers_after_reconnect: bool
     """Whether what was asked for before the link was cut still comes."""
 
@@ -53,6 +56,7 @@ class RetainedChunks:
     """
 
     batch = 1
+    in_order = True
     answers_after_reconnect = True  # the link subscribes again
 
     def __init__(self, artefact: Artefact, link: Link, topics: Topics) -> None:
@@ -90,6 +94,7 @@ class PulledChunks:
     """
 
     batch = WINDOW // 2
+    in_order = False  # nodes that ask for different chunks answer each other's questions
     answers_after_reconnect = False
 
     def __init__(self, artefact: Artefact, link: Link, topics: Topics, node: str) -> None:

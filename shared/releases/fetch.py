@@ -87,7 +87,10 @@ class Fetch:
         here = chunks_in_common(artefact, whole)
         self._copies = deque((index, *here[index]) for index in missing if index in here)
         self._left = len(missing)
-        self._window = self._make_window([index for index in missing if index not in here])
+        wanted = [index for index in missing if index not in here]
+        if not self._source.in_order:
+            self._rng.shuffle(wanted)
+        self._window = self._make_window(wanted)
         if artefact.url and missing:
             self._download = Download(artefact, blobs, self._rng)
         elif missing:

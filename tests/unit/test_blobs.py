@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import DigestError, StorageError
+from shared.releases.artefact import MAX_CHUNK_BYTES
 from shared.releases.blobs import BlobStore, chunked, describe
+from shared.releases.packing import pack_chunk
 from tests.builders import sha256
 
 DATA = bytes(range(256)) * 2 + b"and a shorter end"
@@ -256,3 +260,124 @@ def test_the_description_fits_the_chunks(data: bytes, chunk_bytes: int) -> None:
     assert artefact.size == len(data)
     assert artefact.chunks == tuple(sha256(part) for part in parts)
     assert all(len(part) == chunk_bytes for part in parts[:-1])
+
+
+CHUNK_BYTES = 2**14
+WEIGHTS = bytes(each & 0x3F for each in random.Random(1).randbytes(2**17))
+PACKED = describe(WEIGHTS, CHUNK_BYTES, "int8")
+WIRE = [pack_chunk(part) for part in chunked(WEIGHTS, CHUNK_BYTES)]
+
+
+def test_packed_chunks_are_proved_as_they_travel_and_become_the_whole(
+    blobs: BlobStore, tmp_path: Path
+) -> None:
+    with pytest.raises(DigestError, match="other bytes"):
+        blobs.add_chunk(PACKED, 0, WEIGHTS[:CHUNK_BYTES])
+    for index, part in enumerate(WIRE):
+        blobs.add_chunk(PACKED, index, part)
+    blobs.assemble(PACKED)
+    assert blobs.path(PACKED.sha256).read_bytes() == WEIGHTS
+    assert files(tmp_path) == {f"blobs/{PACKED.sha256}"}
+
+
+def test_who_hands_chunks_on_keeps_them_as_they_travelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs = BlobStore(tmp_path, keeps_packed=True)
+    for index, part in enumerate(WIRE):
+        blobs.add_chunk(PACKED, index, part)
+    blobs.assemble(PACKED)
+    # Another version of zstd packs into other bytes.
+    monkeypatch.setattr("shared.releases.blobs.pack_chunk", lambda raw: b"packed otherwise")
+    assert [blobs.chunk(PACKED, index) for index in range(len(WIRE))] == WIRE
+    blobs.prune({PACKED.sha256})
+    assert files(tmp_path) == {f"blobs/{PACKED.sha256}", f"packed/{PACKED.sha256}"}
+    blobs.prune(set())
+    assert files(tmp_path) == set()
+
+
+def test_what_was_made_here_is_packed_once_where_its_description_is_known(
+    blobs: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs.add(WEIGHTS, PACKED)
+    monkeypatch.setattr("shared.releases.blobs.pack_chunk", lambda raw: b"packed otherwise")
+    assert [blobs.chunk(PACKED, index) for index in range(len(WIRE))] == WIRE
+
+
+def test_a_store_without_the_packed_chunks_packs_again_and_proves_what_comes_out(
+    blobs: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs.add(WEIGHTS)
+    assert blobs.chunk(PACKED, 2) == WIRE[2]
+    monkeypatch.setattr("shared.releases.blobs.pack_chunk", lambda raw: b"packed otherwise")
+    with pytest.raises(StorageError, match=r"chunk 2 of .* is damaged or gone"):
+        blobs.chunk(PACKED, 2)
+
+
+@pytest.mark.parametrize("keeps_packed", [False, True])
+def test_a_packed_chunk_of_an_older_version_is_copied_and_the_whole_is_proved(
+    tmp_path: Path, keeps_packed: bool
+) -> None:
+    blobs = BlobStore(tmp_path, keeps_packed=keeps_packed)
+    blobs.add(WEIGHTS, PACKED if keeps_packed else None)
+    newer = WEIGHTS[:-CHUNK_BYTES] + bytes(CHUNK_BYTES)
+    artefact = describe(newer, CHUNK_BYTES, "int8")
+    for index in range(7):
+        assert blobs.copy_chunk(artefact, index, PACKED, index)
+    blobs.add_chunk(artefact, 7, pack_chunk(bytes(CHUNK_BYTES)))
+    blobs.assemble(artefact)
+    assert blobs.path(artefact.sha256).read_bytes() == newer
+
+
+def test_copies_that_the_disk_damaged_are_found_in_the_whole_and_fetched(
+    blobs: BlobStore, tmp_path: Path
+) -> None:
+    blobs.add(WEIGHTS)
+    change(blobs.path(PACKED.sha256), 5)
+    newer = WEIGHTS[:-CHUNK_BYTES] + bytes(CHUNK_BYTES)
+    artefact = describe(newer, CHUNK_BYTES, "int8")
+    for index in range(7):
+        blobs.copy_chunk(artefact, index, PACKED, index)
+    blobs.add_chunk(artefact, 7, pack_chunk(bytes(CHUNK_BYTES)))
+    with pytest.raises(StorageError, match=r"7 chunks of .* copied from an older version"):
+        blobs.assemble(artefact)
+    assert blobs.missing(artefact) == list(range(7))
+
+
+def test_a_whole_that_is_damaged_or_gone_has_no_chunk_to_copy(blobs: BlobStore) -> None:
+    newer = describe(DATA[:-1] + b"!", 100, "int8")
+    assert not blobs.copy_chunk(newer, 0, ARTEFACT, 0)
+    blobs.add(DATA)
+    change(blobs.path(ARTEFACT.sha256), 5)
+    assert not blobs.copy_chunk(newer, 0, ARTEFACT, 0)
+    assert blobs.copy_chunk(newer, 1, ARTEFACT, 1)
+
+
+def test_a_chunk_with_the_right_digest_that_is_no_pack_speaks_against_the_release(
+    blobs: BlobStore, tmp_path: Path
+) -> None:
+    wire = [b"no pack", *WIRE[1:]]
+    lying = msgspec.structs.replace(
+        PACKED, chunks=tuple(map(sha256, wire)), wire_bytes=tuple(map(len, wire))
+    )
+    for index, part in enumerate(wire):
+        blobs.add_chunk(lying, index, part)
+    with pytest.raises(DigestError, match=r"chunk 0 of .* does not unpack"):
+        blobs.assemble(lying)
+    assert files(tmp_path) == set()
+
+
+def test_a_large_artefact_is_put_together_without_being_held_in_memory(tmp_path: Path) -> None:
+    block = bytes(each & 0x1F for each in random.Random(2).randbytes(MAX_CHUNK_BYTES))
+    artefact = describe(block * 128, MAX_CHUNK_BYTES, "int8")
+    blobs = BlobStore(tmp_path)
+    packed = pack_chunk(block)
+    tracemalloc.start()
+    for index in range(128):
+        blobs.add_chunk(artefact, index, packed)
+    blobs.assemble(artefact)
+    assert blobs.has(artefact)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert artefact.size == 2**23
+    assert peak_bytes < 2**20
