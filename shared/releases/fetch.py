@@ -153,11 +153,9 @@ class Fetch:
             return
         if self._download is not None:
             self._follow(self._download)
-        if self._asks:
+        if self._asks and self._link.connected:
+            self._after_reconnect(now_s)
             self._source.drop(self._window.time_out(now_s))
-            if not self._source.answers_after_reconnect and self._link.session != self._session:
-                self._session = self._link.session
-                self._window.withdraw()
             self._ask(now_s)
 
     def end(self) -> None:
@@ -173,6 +171,15 @@ class Fetch:
         self._asks = True
         self._session = self._link.session
         self._source.begin()
+
+    def _after_reconnect(self, now_s: float) -> None:
+        if self._link.session == self._session:
+            return
+        self._session = self._link.session
+        if self._source.answers_after_reconnect:
+            self._window.begin_waiting(now_s)
+        else:
+            self._window.withdraw()
 
     def _ask(self, now_s: float) -> None:
         asked = self._window.ask(now_s)

@@ -90,6 +90,10 @@ class ChunkWindow:
         self._waiting.extendleft(reversed(self._asked))
         self._asked.clear()
 
+    def begin_waiting(self, now_s: float) -> None:
+        """Counts the time-out from now: until now nothing could come."""
+        self._set_due(now_s)
+
     def _set_due(self, now_s: float) -> None:
         after_s = min(ASK_AGAIN_S * 2**self._time_outs, MAX_ASK_AGAIN_S)
         self._due_s = now_s + after_s * self._rng.uniform(0.6, 1.0)
