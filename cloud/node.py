@@ -16,6 +16,7 @@ from shared.metrics import CloudMetrics
 from shared.mqtt.link import Link
 from shared.mqtt.message import Message
 from shared.presence import Presence
+from shared.releases.blob_server import BlobServer
 from shared.releases.publication import Publication
 from shared.runtime import BUSY_WAIT_S, IDLE_WAIT_S
 from shared.topics import CLOUD_SITE, Topics, site_of
@@ -56,6 +57,7 @@ class CloudNode:
         self._presence = presence
         self._topics = Topics(config.prefix, CLOUD_SITE)
         self._publications: dict[str, Publication] = {}
+        self._server = BlobServer(link, self._topics, metrics.drops)
         self._announced = ""
 
     @property
@@ -72,6 +74,7 @@ class CloudNode:
         self._store.open()
         for course in self._courses.values():
             self._stage(course.start(time.monotonic()))
+        self._server.start()
         self._presence.watch(self._link)
         self._link.subscribe(Topics(self._config.prefix, "+").telemetry())
 
@@ -87,7 +90,10 @@ class CloudNode:
         if chunk is not None:
             for publication in self._publications.values():
                 publication.on_chunk(*chunk, message.payload, now_s)
-        elif not self._presence.on_state(link, message, now_s):
+        elif not (
+            self._server.on_request(message.topic, message.payload)
+            or self._presence.on_state(link, message, now_s)
+        ):
             self._on_telemetry(message)
         link.done(message)
 
@@ -101,6 +107,7 @@ class CloudNode:
                     self._publish(release.manifest.channel)
         for publication in self._publications.values():
             publication.poll(now_s)
+        self._server.poll()
         if self._activity() != self._announced:
             self._announce()
 
@@ -134,6 +141,7 @@ class CloudNode:
     def _stage(self, releases: Sequence[Release]) -> None:
         for release in releases:
             manifest = release.manifest
+            self._server.offer(manifest.artefact, self._registry.blobs)
             before = self._publications.get(manifest.channel)
             if before is not None:
                 before.end()

@@ -53,7 +53,7 @@ def kill_at(number: int, *, after: bool) -> None:
         setattr(owner, name, wrapped(getattr(owner, name)))
 
 
-def fetch(blobs: BlobStore, artefact: Artefact, say: Callable[[int], None]) -> None:
+def fetch(blobs: BlobStore, artefact: Artefact, say: Callable[[int], object]) -> None:
     """Does what a fetch does, without the network."""
     for index in [] if blobs.has(artefact) else blobs.missing(artefact):
         raw = chunked(DATA, CHUNK_BYTES)[index]
@@ -72,7 +72,7 @@ def live(folder: Path, artefact: Artefact, number: int, *, after: bool) -> tuple
     if child == 0:
         blobs = BlobStore(folder, keeps_packed=artefact is PACKED)
         kill_at(number, after=after)
-        fetch(blobs, artefact, lambda index: os.write(writing, bytes([index])) and None)
+        fetch(blobs, artefact, lambda index: os.write(writing, bytes([index])))
         os._exit(0)
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:

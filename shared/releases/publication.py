@@ -123,7 +123,7 @@ class Publication:
             if not self._read_back.complete:
                 return
             self._judge(self._read_back)
-        if not self._waiting and not self._manifest_sent:
+        if not self._unread and not self._manifest_sent:
             topic = self._topics.releases(self.channel)
             self._manifest_sent = self._send(topic, self._envelope, self._on_manifest_ack)
 

@@ -6,12 +6,15 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from escalon.demo.broker import BrokerProcess, open_broker
+from escalon.demo.broker_programs import find_mosquitto
 from shared.config import BrokerConfig
 from shared.metrics import NodeMetrics
 from shared.mqtt.link import Link, wait_for_any
@@ -43,11 +46,16 @@ def broker(
 class Party:
     """A link with a clock of its own: where it waits for its next attempt, the wait is over."""
 
-    def __init__(self, url: str, name: str, take: Callable[[Message, float], None]) -> None:
+    def __init__(
+        self,
+        url: str,
+        name: str,
+        take: Callable[[Message, float], None],
+        protocol: Literal["3.1.1", "5"] = "3.1.1",
+    ) -> None:
         self.now_s = 1000.0
-        self.link = Link(
-            BrokerConfig(url=url), name, persistent=False, will=None, rng=random.Random(1)
-        )
+        config = BrokerConfig(url=url, protocol=protocol)
+        self.link = Link(config, name, persistent=False, will=None, rng=random.Random(1))
         self._take = take
 
     def turn(self) -> None:
@@ -207,3 +215,49 @@ def test_a_reader_who_comes_later_finds_nothing_of_what_is_pulled(
 
     wait_until(manifest_came, "the manifest")
     assert not any(artefact.sha256 in message.topic for message in seen)
+
+
+@pytest.mark.parametrize("protocol", ["3.1.1", "5"])
+def test_a_broker_that_acknowledges_chunks_and_drops_them_gets_no_manifest(
+    tmp_path: Path, stack: ExitStack, require_mosquitto: None, protocol: Literal["3.1.1", "5"]
+) -> None:
+    mosquitto = find_mosquitto()
+    assert mosquitto is not None
+    # What an access list forbids, Mosquitto acknowledges all the same.
+    (tmp_path / "acl").write_text("topic readwrite escalon/site-a/releases/#\n")
+
+    def command(folder: Path, port: int) -> list[str]:
+        plain = mosquitto.command(folder, port)
+        with Path(plain[-1]).open("a") as config:
+            config.write(f"acl_file {tmp_path / 'acl'}\n")
+        return plain
+
+    strict = BrokerProcess(tmp_path / "strict", replace(mosquitto, command=command))
+    strict.start()
+    stack.callback(strict.stop)
+    blobs = BlobStore(tmp_path / "blobs")
+    data = random.Random(4).randbytes(3 * MAX_CHUNK_BYTES)
+    blobs.add(data)
+    sender = Party(strict.url, "sender", lambda message, now_s: None, protocol)
+    stack.callback(sender.link.close)
+    publication = Publication(
+        channel="meter-tier1", name="seq 1", envelope=b"signed",
+        artefacts=(describe(data, MAX_CHUNK_BYTES, "fp32"),),
+        blobs=blobs, link=sender.link, topics=TOPICS,
+    )  # fmt: skip
+
+    def connected() -> bool:
+        sender.turn()
+        return sender.link.connected
+
+    def found_out() -> bool:
+        sender.turn()
+        sender.now_s += 0.5
+        publication.poll(sender.now_s)
+        return publication.trouble != ""
+
+    wait_until(connected, "a link")
+    publication.begin(sender.now_s)
+    wait_until(found_out, "the trouble")
+    assert "acknowledged 3 chunks of meter-tier1 and has not kept them" in publication.trouble
+    assert not publication.published

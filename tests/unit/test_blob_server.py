@@ -63,7 +63,8 @@ def test_what_a_node_waits_for_already_and_what_is_too_much_is_dropped_with_its_
 def test_whatever_is_asked_the_queue_stays_within_bounds_and_answers_all_it_took(
     course: list[tuple[str, set[int]] | None],
 ) -> None:
-    queue, waiting = RequestQueue(max_per_node=4, max_total=8), set()
+    queue = RequestQueue(max_per_node=4, max_total=8)
+    waiting: set[tuple[str, Wanted]] = set()
     for step in course:
         if step is None:
             taken = queue.take()

@@ -152,6 +152,23 @@ def test_a_chunk_that_the_broker_acknowledged_and_dropped_is_sent_again(
     assert rig.publication.published
 
 
+def test_the_manifest_waits_for_what_was_sent_again(rig: Rig) -> None:
+    rig.publication.begin(rig.now_s)
+    while not rig.link.subscribed:
+        rig.turn()
+    del rig.hub.retained[TOPICS.blob(MANIFEST.artefact.sha256, 20)]
+    while len(rig.hub.published) == len(PARTS):
+        rig.now_s += ASK_AGAIN_S
+        rig.turn()
+    assert rig.manifests == []
+    rig.link.holds_acks = True
+    rig.wait()
+    assert rig.manifests == []
+    rig.link.holds_acks = False
+    rig.acknowledge_all()
+    assert rig.manifests == [rig.envelope]
+
+
 def test_a_broker_that_keeps_nothing_gets_no_manifest_and_this_is_said_once(
     rig: Rig, caplog: pytest.LogCaptureFixture
 ) -> None:
