@@ -197,10 +197,11 @@ class BlobStore:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with aside.open("wb") as file:
-                for index, raw in enumerate(chunked(data, artefact.chunk_bytes)):
-                    travels = pack_chunk(raw)
+                for index in range(len(artefact.chunks)):
+                    at = index * artefact.chunk_bytes
+                    travels = pack_chunk(data[at : at + artefact.chunk_bytes])
                     _prove(artefact, index, travels)
-                    file.seek(index * artefact.chunk_bytes)
+                    file.seek(at)
                     file.write(travels)
         except OSError as error:
             _delete(aside)

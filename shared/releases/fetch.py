@@ -20,6 +20,8 @@ from shared.topics import Topics
 __all__ = ["ASK_AGAIN_S", "WINDOW", "Fetch"]
 
 COPIES_PER_POLL = 16
+STALLED_S = 120.0
+"""Without a chunk for that long a download is given up, whatever its server is busy with."""
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +76,7 @@ class Fetch:
         self._asks = False
         self._left = 0
         self._session = 0
+        self._progress_s = 0.0
 
     def begin(self, now_s: float) -> None:
         """Finds out what is not on disk yet, and asks for it.
@@ -93,6 +96,7 @@ class Fetch:
         self._window = self._make_window(wanted)
         if artefact.url and missing:
             self._download = Download(artefact, blobs, self._rng)
+            self._progress_s = now_s
         elif missing:
             self._begin_asking()
         self.poll(now_s)
@@ -152,7 +156,7 @@ class Fetch:
         if self._copies:
             return
         if self._download is not None:
-            self._follow(self._download)
+            self._follow(self._download, now_s)
         if self._asks and self._link.connected:
             self._after_reconnect(now_s)
             self._source.drop(self._window.time_out(now_s))
@@ -192,17 +196,19 @@ class Fetch:
         else:
             self._window.add(index)
 
-    def _follow(self, download: Download) -> None:
+    def _follow(self, download: Download, now_s: float) -> None:
         """Starts the download once all is copied; takes note of what has come by it."""
         download.start()  # once
         ended = download.ended  # first: what comes between the two is seen at the next turn
         for index, size in download.take_news():
             self.bytes_fetched += size
             self._left -= 1
-            self._window.came(index, 0.0)
+            self._window.came(index, now_s)
+            self._progress_s = now_s
         self._drop("bad_chunk", download.take_bad())
-        if not ended:
+        if not ended and now_s < self._progress_s + STALLED_S:
             return
+        download.stop()
         self._download = None
         if download.error is not None:
             raise download.error

@@ -18,7 +18,7 @@ from shared.metrics import NodeMetrics
 from shared.releases import download, web
 from shared.releases.blobs import BlobStore, chunked, describe
 from shared.releases.download import MAX_FUTILE_ATTEMPTS, Download, runs
-from shared.releases.fetch import Fetch
+from shared.releases.fetch import STALLED_S, Fetch
 from shared.releases.packing import pack_chunk
 from shared.topics import Topics
 from tests.fakes import FakeBroker, FakeLink, wait_until
@@ -219,6 +219,21 @@ def test_a_server_that_dribbles_is_too_slow(
     rig.fetch.begin(0.0)
     rig.until_over()
     assert "is too slow" in caplog.text
+
+
+def test_a_server_that_keeps_the_thread_busy_for_ever_is_left(
+    rig: Rig, server: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web, "READ_TIMEOUT_S", 600.0)
+    server.mood = "hangs"
+    rig.retain()
+    rig.fetch.begin(0.0)
+    wait_until(lambda: bool(server.requests), "a request")
+    rig.fetch.poll(STALLED_S - 1.0)
+    assert rig.fetch.busy
+    rig.fetch.poll(STALLED_S)
+    assert not rig.fetch.busy
+    rig.until_complete()
 
 
 def test_an_artefact_of_older_chunks_is_copied_before_anything_is_downloaded(
