@@ -16,6 +16,7 @@ from shared.metrics import CloudMetrics
 from shared.mqtt.link import Link
 from shared.mqtt.message import Message
 from shared.presence import Presence
+from shared.releases.blob_server import BlobServer
 from shared.releases.publication import Publication
 from shared.releases.trust_store import TrustStore
 from shared.runtime import BUSY_WAIT_S, IDLE_WAIT_S
@@ -60,6 +61,7 @@ class CloudNode:
         self._trust = trust
         self._topics = Topics(config.prefix, CLOUD_SITE)
         self._publications: dict[str, Publication] = {}
+        self._server = BlobServer(link, self._topics, metrics.drops)
         self._announced = ""
 
     @property
@@ -76,6 +78,7 @@ class CloudNode:
         self._store.open()
         for course in self._courses.values():
             self._stage(course.start(time.monotonic()))
+        self._server.start()
         self._presence.watch(self._link)
         self._link.subscribe(Topics(self._config.prefix, "+").telemetry())
 
@@ -89,7 +92,14 @@ class CloudNode:
 
     def on_message(self, link: Link, message: Message, now_s: float) -> None:
         """Stores telemetry, and acknowledges what is stored."""
-        if not self._presence.on_state(link, message, now_s):
+        chunk = self._topics.blob_chunk(message.topic)
+        if chunk is not None:
+            for publication in self._publications.values():
+                publication.on_chunk(*chunk, message.payload, now_s)
+        elif not (
+            self._server.on_request(message.topic, message.payload)
+            or self._presence.on_state(link, message, now_s)
+        ):
             self._on_telemetry(message)
         link.done(message)
 
@@ -102,7 +112,8 @@ class CloudNode:
                 if self._link.connected:
                     self._publish(release.manifest.channel)
         for publication in self._publications.values():
-            publication.poll()
+            publication.poll(now_s)
+        self._server.poll()
         if self._activity() != self._announced:
             self._announce()
 
@@ -122,7 +133,7 @@ class CloudNode:
 
     def _publish(self, channel: str) -> None:
         try:
-            self._publications[channel].begin()
+            self._publications[channel].begin(time.monotonic())
         except StorageError as error:
             log.error("%s cannot be published: %s", channel, error)
 
@@ -136,8 +147,19 @@ class CloudNode:
     def _stage(self, releases: Sequence[Entry]) -> None:
         for release in releases:
             manifest = release.manifest
+            for artefact in manifest.release.artefacts:
+                self._server.offer(artefact, self._registry.blobs)
+            before = self._publications.get(manifest.channel)
+            if before is not None:
+                before.end()
             self._publications[manifest.channel] = Publication(
-                release.envelope, manifest, self._registry.blobs, self._link, self._topics
+                channel=manifest.channel,
+                name=f"seq {manifest.seq} (version {manifest.release.version})",
+                envelope=release.envelope,
+                artefacts=manifest.release.artefacts,
+                blobs=self._registry.blobs,
+                link=self._link,
+                topics=self._topics,
             )
 
     def _on_telemetry(self, message: Message) -> None:

@@ -7,7 +7,7 @@ A field may be added with a default and the version stays; a change of meaning r
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -20,6 +20,10 @@ SCHEMA_VERSION = 1
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding untrusted bytes may raise: the library lets the last two through."""
 
+MAX_ASKED_CHUNKS = 64
+"""In one request."""
+
+ChunkIndex = Annotated[int, msgspec.Meta(ge=0, lt=1_000_000)]
 DecidedBy = Literal["tier1", "tier2", "fallback"]
 Reason = Literal[
     "confident",
@@ -311,6 +315,19 @@ class TelemetryAck(Internal, frozen=True):
 
     schema_version: int
     batches: tuple[str, ...]
+
+
+class BlobRequest(Internal, frozen=True):
+    """A node asks for chunks of an artefact that are not retained.
+
+    Attributes:
+        sha256: of the artefact, in hex.
+        indices: of the chunks, at most ``MAX_ASKED_CHUNKS``.
+    """
+
+    schema_version: int
+    sha256: str
+    indices: Annotated[tuple[ChunkIndex, ...], msgspec.Meta(max_length=MAX_ASKED_CHUNKS)]
 
 
 class NodeState(Public, frozen=True):

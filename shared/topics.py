@@ -158,9 +158,22 @@ class Topics:
             return None
         return int(version)
 
-    def blob(self, sha256: str, index: int) -> str:
-        """One chunk of an artefact, retained."""
+    def blob(self, sha256: str, index: int | Literal["+"]) -> str:
+        """One chunk of an artefact: retained, or sent because a node asked for it.
+
+        Never subscribe to ``+`` where chunks are retained: the broker would send them all, again at
+        every subscription.
+        """
         return f"{self.prefix}/{self.site}/blobs/{sha256}/{index}"
+
+    def blob_requests(self, node: str = "+") -> str:
+        """Where a node asks for chunks that are not retained."""
+        return f"{self.prefix}/{self.site}/blob-requests/{node}"
+
+    def blob_asker(self, topic: str) -> str | None:
+        """Returns the node that a topic of requests names, or None if it is no such topic."""
+        node = topic.removeprefix(self.blob_requests(""))
+        return node if topic == self.blob_requests(node) and NAME.fullmatch(node) else None
 
     def blob_chunk(self, topic: str) -> tuple[str, int] | None:
         """Parses a chunk's topic.

@@ -12,6 +12,8 @@ import msgspec
 from shared.errors import ArtefactError, StorageError
 from shared.metrics import NodeMetrics
 from shared.mqtt.link import Link
+from shared.releases.artefact import Artefact
+from shared.releases.blob_server import BlobServer
 from shared.releases.blobs import BlobStore
 from shared.releases.fetch import Fetch
 from shared.releases.machine import State
@@ -58,6 +60,7 @@ class ChannelRelay:
         up: the cloud's broker and its topics.
         down: the site's broker and its topics.
         metrics: what is counted.
+        server: answers for files that are not retained.
     """
 
     def __init__(
@@ -69,19 +72,33 @@ class ChannelRelay:
         up: tuple[Link, Topics],
         down: tuple[Link, Topics],
         metrics: NodeMetrics,
+        server: BlobServer,
     ) -> None:
         self.channel = channel
         self._trusts = trusts
         self._up, self._up_topics = up
         self._down, self._down_topics = down
         self._metrics = metrics
+        self._server = server
         self._file = ChannelFile(folder / f"{channel}.record")
-        self._blobs = BlobStore(folder / channel)
+        self._blobs = BlobStore(folder / channel, keeps_packed=True)
         self._record = ChannelRecord()
         self._coming: Coming | None = None
         self._publication: Publication | None = None
+        self._offered: set[str] = set()
         self._reconcile_due_s = 0.0
         self._said = ""
+
+    @property
+    def _handed_down(self) -> Sequence[Artefact]:
+        """The files of what was handed down last: what comes may have chunks in common."""
+        active = self._record.active
+        if active is None:
+            return ()
+        try:
+            return read_manifest(active.envelope).release.artefacts
+        except ArtefactError:
+            return ()
 
     @property
     def manifest_topic(self) -> str:
@@ -109,7 +126,7 @@ class ChannelRelay:
         if publication is None or active is None:
             return
         try:
-            publication.begin()
+            publication.begin(now_s)
         except StorageError as error:
             log.error("%s: fetched again to be handed down: %s", self.channel, error)
             self._publication = None
@@ -153,7 +170,7 @@ class ChannelRelay:
                 for fetch in self._coming.fetches:
                     fetch.poll(now_s)
         if self._publication is not None:
-            self._publication.poll()
+            self._publication.poll(now_s)
 
     def reconcile(self, now_s: float) -> None:
         """Has the cloud's broker deliver the retained manifest once more."""
@@ -169,7 +186,14 @@ class ChannelRelay:
             for fetch in self._coming.fetches:
                 fetch.end()
         fetches = [
-            Fetch(artefact, self._blobs, self._up, self._up_topics, self._metrics)
+            Fetch(
+                artefact,
+                self._blobs,
+                self._up,
+                self._up_topics,
+                self._metrics,
+                known=self._handed_down,
+            )
             for artefact in manifest.release.artefacts
         ]
         self._coming = Coming(envelope, manifest, fetches)
@@ -193,13 +217,32 @@ class ChannelRelay:
         except (ArtefactError, StorageError) as error:
             log.error("%s seq %d not handed down: %s", self.channel, manifest.seq, error)
             return
-        self._record = record
+        before, self._record = self._handed_down, record
         self._stage(coming.envelope, manifest)
+        self._forget_all_but(before, manifest.release.artefacts)
         self.on_site_connected(now_s)
 
+    def _forget_all_but(self, before: Sequence[Artefact], now: Sequence[Artefact]) -> None:
+        """Deletes files of older releases; nodes may still fetch what was handed down before."""
+        kept = {artefact.sha256 for artefact in (*before, *now)}
+        self._blobs.prune(kept)
+        for sha256 in self._offered - kept:
+            self._server.withdraw(sha256)
+        self._offered &= kept
+
     def _stage(self, envelope: bytes, manifest: Manifest) -> None:
+        for artefact in manifest.release.artefacts:
+            self._server.offer(artefact, self._blobs)
+            self._offered.add(artefact.sha256)
         self._publication = Publication(
-            envelope, manifest, self._blobs, self._down, self._down_topics
+            channel=manifest.channel,
+            name=f"seq {manifest.seq} (version {manifest.release.version})",
+            envelope=envelope,
+            artefacts=manifest.release.artefacts,
+            blobs=self._blobs,
+            link=self._down,
+            topics=self._down_topics,
+            reads_back=False,
         )
 
     def _say_once(self, text: str) -> None:

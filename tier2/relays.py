@@ -9,6 +9,7 @@ from pathlib import Path
 from shared.metrics import NodeMetrics
 from shared.mqtt.link import Link
 from shared.mqtt.message import Message
+from shared.releases.blob_server import BlobServer
 from shared.releases.trust_follower import TrustFollower
 from shared.releases.trust_store import TrustStore
 from shared.topics import Topics
@@ -24,6 +25,7 @@ class Relays:
         channels: by the topic of their manifest.
         up_topics: of the cloud's side.
         down: the site's broker and its topics.
+        server: answers the site's nodes that ask for chunks.
     """
 
     def __init__(
@@ -32,11 +34,13 @@ class Relays:
         channels: Mapping[str, ChannelRelay],
         up_topics: Topics,
         down: tuple[Link, Topics],
+        server: BlobServer,
     ) -> None:
         self._trust = trust
         self._channels = channels
         self._up_topics = up_topics
         self._down, self._down_topics = down
+        self._server = server
 
     def start(self) -> None:
         """Reads what was handed down last, and subscribes.
@@ -48,6 +52,7 @@ class Relays:
         self._trust.start()
         for channel in self._channels.values():
             channel.start()
+        self._server.start()
 
     def on_site_connected(self, now_s: float) -> None:
         """Publishes again: a broker may have forgotten what it acknowledged."""
@@ -58,6 +63,8 @@ class Relays:
     def take(self, message: Message, now_s: float) -> bool:
         """Takes what the cloud hands down; returns whether the message is that."""
         if self._trust.on_message(message.topic, message.payload):
+            return True
+        if self._server.on_request(message.topic, message.payload):
             return True
         channel = self._channels.get(message.topic)
         if channel is not None:
@@ -74,6 +81,7 @@ class Relays:
         """Goes as far as it can."""
         for channel in self._channels.values():
             channel.poll(now_s)
+        self._server.poll()
 
 
 def open_relays(
@@ -101,6 +109,7 @@ def open_relays(
             channel.reconcile(time.monotonic())
 
     trust = TrustFollower(TrustStore(config.trust, state_dir), *up, metrics, trust_changed)
+    server = BlobServer(*down, metrics.drops)
     for name in config.channels:
         relay = ChannelRelay(
             channel=name,
@@ -109,6 +118,7 @@ def open_relays(
             up=up,
             down=down,
             metrics=metrics,
+            server=server,
         )
         channels[relay.manifest_topic] = relay
-    return Relays(trust, channels, up[1], down)
+    return Relays(trust, channels, up[1], down, server)

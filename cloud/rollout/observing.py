@@ -50,11 +50,7 @@ def _heard(course: NodeCourse, report: NodeReport, now_s: float) -> NodeCourse:
     if not _replaces(report.state, course.outcome):
         return course
     return msgspec.structs.replace(
-        course,
-        outcome=report.state,
-        reason=report.reason[:MAX_REASON],
-        ended_s=now_s,
-        superseded=False,
+        course, outcome=report.state, reason=report.reason[:MAX_REASON], ended_s=now_s
     )
 
 

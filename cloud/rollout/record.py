@@ -106,8 +106,6 @@ def published(record: RolloutRecord, seq: int, now_s: float) -> RolloutRecord:
         seq: the manifest's.
         now_s: seconds since 1970.
     """
-    if record.seq == seq:
-        return record
     since_s = now_s if record.since_s is None else record.since_s
     return msgspec.structs.replace(record, seq=seq, since_s=since_s)
 

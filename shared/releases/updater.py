@@ -22,6 +22,7 @@ from shared.messages import UpdateReport, to_json
 from shared.metrics import NodeMetrics
 from shared.model import RUNTIME_VERSION, Model
 from shared.mqtt.link import Link
+from shared.releases.artefact import Artefact
 from shared.releases.blobs import BlobStore
 from shared.releases.clock import not_before
 from shared.releases.course import Course, End
@@ -224,7 +225,10 @@ class Updater:
     @property
     def busy(self) -> bool:
         """Whether something goes on that wakes no socket: a child process, a thread, a jitter."""
-        return self._update is not None and self._journal.record.state is not State.FETCHING
+        if self._update is None:
+            return False
+        fetches = self._journal.record.state is State.FETCHING
+        return not fetches or any(fetch.busy for fetch in self._update.fetches)
 
     def close(self) -> None:
         """Ends child and thread. An update in its probation begins anew at the next start.
@@ -308,7 +312,16 @@ class Updater:
     def _offer(self, accepted: Accepted, manifest: Manifest, now_s: float) -> None:
         place = self._place
         fetches = [
-            Fetch(artefact, self._blobs, place.link, place.topics, self._metrics)
+            Fetch(
+                artefact,
+                self._blobs,
+                place.link,
+                place.topics,
+                self._metrics,
+                node=place.node,
+                known=self._known,
+                rng=self._rng,
+            )
             for artefact in manifest.release.artefacts
         ]
         begins_s = now_s + self._rng.uniform(0, JITTER_S)
@@ -438,6 +451,18 @@ class Updater:
             return None
         self._active = manifest.release
         return model
+
+    @property
+    def _known(self) -> list[Artefact]:
+        """The files that serve or have served: what comes may have chunks in common with them."""
+        known = []
+        for accepted in self._journal.record.standing:
+            try:
+                release = read_manifest(accepted.envelope).release
+                known.append(release.variant(accepted.sha256).artefact)
+            except ArtefactError as error:
+                log.warning("%s: %s", self._config.channel, error)
+        return known
 
     def _prune(self) -> None:
         """Deletes files that are neither active nor previous."""

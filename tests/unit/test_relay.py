@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from prometheus_client import CollectorRegistry
 
 from shared.metrics import NodeMetrics
+from shared.releases.blob_server import BlobServer
 from shared.releases.blobs import chunked
 from shared.releases.manifest import Manifest, sign_manifest
 from shared.topics import Topics
@@ -46,6 +47,7 @@ class Rig:
             up=(self.up, UP),
             down=(self.down, DOWN),
             metrics=self.metrics,
+            server=BlobServer(self.down, DOWN, self.metrics.drops),
         )
         self.relay.start()
         self.relay.on_site_connected(0.0)

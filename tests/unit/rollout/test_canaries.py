@@ -57,10 +57,10 @@ def test_a_plan_may_ask_for_several_of_a_class(each: int, expected: int) -> None
 
 
 def test_of_more_classes_than_a_manifest_can_name_the_largest_have_theirs() -> None:
-    nodes = Fleet(*[f"class-{i}" for i in range(300)], "class-299")
+    nodes = Fleet(*[f"class-{i}" for i in range(300)], "zz-many", "zz-many")
     chosen = canaries(PLAN, nodes.nodes, SALT)
     assert len(chosen) == MAX_NAMED_NODES
-    assert "class-299" in hardware_of(chosen, nodes)
+    assert "zz-many" in hardware_of(chosen, nodes)
 
 
 def test_a_name_that_no_manifest_can_hold_begins_no_rollout() -> None:

@@ -131,3 +131,41 @@ def test_resuming_a_halt_offers_it_anew_with_new_deadlines() -> None:
 def test_a_completed_rollout_may_be_halted_so_that_no_straggler_takes_it() -> None:
     completed = msgspec.structs.replace(RUNNING, phase=Phase.COMPLETED)
     assert commands.halt(completed).record.offer.halted
+
+
+def test_after_a_halt_the_wave_has_its_whole_deadline_again() -> None:
+    nodes = fleet(3)
+    record = step(out(AT_ONCE, nodes), AT_ONCE, nodes.nodes, 1.0).record
+    nodes.says(State.COMMITTED, 0)
+    record = step(record, AT_ONCE, nodes.nodes, 2.0).record
+    halted = published(commands.halt(record).record, 2, 3.0)
+    record = published(commands.resume(halted).record, 3, 9000.0)
+    for now_s in (9001.0, 9700.0, 12_599.0):
+        decision = step(record, AT_ONCE, nodes.nodes, now_s)
+        assert (decision.event, decision.record.passed_s) == (None, None)
+        record = decision.record
+
+
+def test_after_a_halt_a_wave_soaks_anew() -> None:
+    nodes = fleet(3)
+    nodes.says(State.COMMITTED, 0, 1, 2)
+    record = step(out(AT_ONCE, nodes), AT_ONCE, nodes.nodes, 1.0).record
+    assert record.passed_s == 1.0
+    halted = published(commands.halt(record).record, 2, 3.0)
+    record = published(commands.resume(halted).record, 3, 9000.0)
+    decision = step(record, AT_ONCE, nodes.nodes, 9001.0)
+    assert (decision.event, decision.record.passed_s) == (None, 9001.0)
+
+
+def test_a_canary_that_failed_before_a_promotion_is_not_held_against_the_next_wave() -> None:
+    nodes = fleet(200)
+    record = step(RUNNING, PLAN, nodes.nodes, 1.0).record
+    nodes.says(State.COMMITTED, *range(200))
+    canary = int(RUNNING.canaries[0].rsplit("-", 1)[1])
+    nodes.says(State.PROBATION, canary)
+    record = published(commands.promote(record, PLAN, nodes.nodes).record, 2, 2.0)
+    nodes.says(State.ROLLED_BACK, canary)
+    plan = PLAN.model_copy(update={"abort_min_executed": 100})
+    record = step(record, plan, nodes.nodes, 3.0).record
+    assert record.nodes[RUNNING.canaries[0]].outcome is State.ROLLED_BACK
+    assert step(record, plan, nodes.nodes, 603.0).event is Event.ADVANCE

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from cloud.rollout import commands
 from cloud.rollout.phases import Phase
 from cloud.rollout.plan import RolloutPlan
 from cloud.rollout.record import RolloutFile, RolloutRecord, published
@@ -55,6 +56,11 @@ def test_saying_published_again_does_not_start_the_clock_anew() -> None:
     once = published(begun(PLAN, NODES), 12, 1000.0)
     assert (once.seq, once.since_s) == (12, 1000.0)
     assert published(once, 12, 2000.0) == once
+
+
+def test_a_halted_manifest_does_not_start_the_clock_anew_either() -> None:
+    halted = commands.halt(published(begun(PLAN, NODES), 12, 1000.0)).record
+    assert published(halted, 13, 2000.0).since_s == 1000.0
 
 
 def test_a_record_of_ten_thousand_nodes_stays_below_three_megabytes() -> None:

@@ -7,12 +7,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from cloud.rollout import commands
 from cloud.rollout.decision import Decision
 from cloud.rollout.phases import Event, Phase
 from cloud.rollout.plan import RolloutPlan, Wave
 from cloud.rollout.record import RolloutRecord, published
 from cloud.rollout.step import step
-from cloud.rollout.tally import stragglers
+from cloud.rollout.tally import stragglers, tally_wave
 from shared.releases.machine import ENDS, UNDER_WAY, State
 from shared.releases.rollout import takes_part
 from tests.unit.rollout.fleets import AT_ONCE, Fleet, begun, fleet, out
@@ -436,3 +437,91 @@ def test_a_step_repeated_with_nothing_new_changes_nothing() -> None:
     nodes.says(State.COMMITTED, *range(20))
     decision = steps(record, AT_ONCE, nodes, 5.0)
     assert steps(decision.record, AT_ONCE, nodes, 5.0) == decision
+
+
+def test_who_joins_a_failing_wave_late_does_not_put_its_end_off() -> None:
+    nodes, record = offered(4)
+    nodes.says(State.COMMITTED, 0, 1, 2)
+    nodes.nodes += fleet(5).nodes[4:]
+    record = steps(record, AT_ONCE, nodes, DEADLINE_S - 1).record
+    decision = steps(record, AT_ONCE, nodes, DEADLINE_S)
+    assert decision.event is Event.ABORT
+    assert "3 of 4 committed (75 %), 1 TIMED_OUT" in decision.reason
+
+
+def test_a_halt_of_a_completed_rollout_that_is_resumed_completes_at_once() -> None:
+    nodes = fleet(1)
+    nodes.says(State.COMMITTED, 0)
+    record = published(steps(out(PLAN, nodes), PLAN, nodes, 0.0, SOAK_S).record, 2, SOAK_S)
+    halted = published(commands.halt(record).record, 3, 700.0)
+    resumed = published(commands.resume(halted).record, 4, 800.0)
+    assert steps(resumed, PLAN, nodes, 801.0).event is Event.COMPLETE
+
+
+def test_a_wave_whose_nodes_had_it_before_soaks_all_the_same() -> None:
+    nodes = fleet(200)
+    nodes.says(State.COMMITTED, *range(200))
+    record = published(steps(out(PLAN, nodes), PLAN, nodes, 0.0, SOAK_S).record, 2, SOAK_S)
+    assert steps(record, PLAN, nodes, SOAK_S, 2 * SOAK_S - 1).event is None
+    assert steps(record, PLAN, nodes, SOAK_S, 2 * SOAK_S).event is Event.ADVANCE
+
+
+def test_a_canary_that_stayed_away_past_its_wave_holds_no_later_wave_up() -> None:
+    nodes = Fleet(*["arm"] * 200, "x86")
+    nodes.goes(200, online=False)
+    nodes.says(State.COMMITTED, *range(200))
+    first = steps(out(PLAN, nodes), PLAN, nodes, 0.0, DEADLINE_S, DEADLINE_S + SOAK_S)
+    record = published(first.record, 2, 5000.0)
+    assert record.wave == 1
+    assert steps(record, PLAN, nodes, 5000.0, 5000.0 + SOAK_S).event is Event.ADVANCE
+
+
+def test_failures_of_all_waves_together_abort() -> None:
+    nodes = fleet(200)
+    plan = PLAN.model_copy(update={"abort_min_executed": 4, "canaries_per_class": 3})
+    first = out(plan, nodes)
+    early = [int(name.rsplit("-", 1)[1]) for name in first.canaries]
+    record = steps(first, plan, nodes, 0.0).record
+    nodes.says(State.COMMITTED, *early[:2])
+    nodes.says(State.ROLLED_BACK, early[2])
+    record = published(commands.promote(record, plan, nodes.nodes).record, 2, 1.0)
+    record = steps(record, plan, nodes, 2.0).record
+    fourth = next(
+        int(name.rsplit("-", 1)[1]) for name in record.nodes if name not in first.canaries
+    )
+    nodes.says(State.COMMITTED, fourth)
+    decision = steps(record, plan, nodes, 3.0)
+    assert decision.event is Event.ABORT
+    assert "1 of 4 executed in all failed (25 %, 10 % abort)" in decision.reason
+
+
+def test_a_wave_that_adds_only_nodes_that_are_away_is_skipped() -> None:
+    nodes = fleet(400)
+    record = out(PLAN, nodes)
+    second = msgspec.structs.replace(record.rollout, share=0.05)
+    away = [i for i in range(400) if takes_part(second, "plant", f"node-{i}")]
+    nodes.says(State.COMMITTED, *range(400))
+    record = steps(record, PLAN, nodes, 0.0).record
+    nodes.goes(*away, online=False)
+    decision = steps(record, PLAN, nodes, SOAK_S)
+    assert (decision.event, decision.record.wave) == (Event.ADVANCE, 2)
+
+
+def test_a_superseded_node_that_stays_silent_times_out_and_is_counted_once() -> None:
+    nodes, record = offered(20)
+    nodes.says(State.COMMITTED, *range(19))
+    nodes.says(State.SUPERSEDED, 19)
+    record = steps(record, AT_ONCE, nodes, 10.0, 10.0 + DEADLINE_S).record
+    assert record.nodes["plant/node-19"].outcome is State.TIMED_OUT
+    assert tally_wave(record).executed == 20
+    assert (tally_wave(record).open, tally_wave(record).superseded) == (0, 0)
+
+
+def test_who_timed_out_and_then_rejects_it_has_rejected_it() -> None:
+    nodes, record = offered(20)
+    nodes.says(State.COMMITTED, *range(19))
+    record = steps(record, AT_ONCE, nodes, DEADLINE_S).record
+    nodes.says(State.REJECTED, 19, reason="its inputs do not fit")
+    record = steps(record, AT_ONCE, nodes, DEADLINE_S + 1).record
+    course = record.nodes["plant/node-19"]
+    assert (course.outcome, course.reason) == (State.REJECTED, "its inputs do not fit")
