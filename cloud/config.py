@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from cloud.rollout.plan import RolloutPlan
 from shared.config import (
     AnyPath,
     BrokerConfig,
@@ -75,6 +76,8 @@ class CloudPipelineConfig(Section):
     """What the threshold of a release must hold."""
     retrain: RetrainConfig = RetrainConfig()
     """When tier-1 is trained again."""
+    rollout: RolloutPlan = RolloutPlan()
+    """How releases of both channels reach the fleet."""
 
 
 class CloudConfig(NodeConfig):
