@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -73,13 +74,16 @@ class Channel:
         path, ends_s = self._folder / f"{self.name}.lock", time.monotonic() + wait_s
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            lock = path.open("w")
+            # To be read is enough for a lock, and another user may have made the file.
+            lock = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
-            raise StorageError(f"cannot write {path}: {error.strerror}") from error
-        with lock:
-            while not (is_held := _try(lock.fileno())) and time.monotonic() < ends_s:
+            raise StorageError(f"cannot open {path}: {error.strerror}") from error
+        try:
+            while not (is_held := _try(lock)) and time.monotonic() < ends_s:
                 time.sleep(LOCK_LOOK_S)
             yield is_held
+        finally:
+            os.close(lock)
 
     @contextlib.contextmanager
     def claimed(self) -> Iterator[None]:

@@ -57,6 +57,7 @@ class Director:
         self._signer = signer
         self._ticket = ticket
         self._proposed: str | None = None
+        self._waits_for = ""
         self._due_s = 0.0
 
     def start(self) -> None:
@@ -70,7 +71,7 @@ class Director:
         try:
             self.record = channel.read()
         except StorageError as error:
-            self._complain(str(error))
+            log.error("%s: %s", channel.name, error)
             return
         versions = registry.versions(channel.name)
         if versions and versions[-1].by == TRAINER and not self._was_offered(versions[-1].name):
@@ -116,21 +117,23 @@ class Director:
         if monotonic_s < self._due_s:
             return
         self._due_s = monotonic_s + STEP_S
+        trouble = ""
         try:
             with self._channel.held(wait_s=0.0) as is_held:
                 if is_held:  # else a person has it, for a moment
                     self._step(fleet, published_seq, now_s)
+                    trouble = self._waits_for
         except EscalonError as error:
-            self._complain(str(error))
-        else:
-            self.trouble = ""
+            trouble = str(error)
+        if trouble and trouble != self.trouble:
+            log.error("%s: %s", self._channel.name, trouble)
+        self.trouble = trouble
 
     def _step(self, fleet: Fleet | None, published_seq: int, now_s: float) -> None:
         try:
             record = self._channel.read()
-        except StorageError as error:
+        except StorageError:
             # Nodes must not see a manifest expire because of it.
-            self._complain(str(error))
             self._renew(None, now_s)
             raise
         if fleet is not None:
@@ -149,7 +152,7 @@ class Director:
         self, record: RolloutRecord | None, fleet: Fleet, now_s: float
     ) -> RolloutRecord | None:
         """Begins the rollout that is proposed, if one is and may."""
-        version = self._proposed
+        version, self._waits_for = self._proposed, ""
         if version is None:
             return record
         if record is not None and record.version == version:
@@ -166,7 +169,7 @@ class Director:
         try:
             begun = self._channel.offer(version, fleet, self._ticket(now_s)).record
         except IllegalCommandError as error:
-            self._complain(str(error))  # and is tried again: nobody is online yet
+            self._waits_for = str(error)  # and is tried again: nobody is online yet
             return record
         self._proposed = None
         log.info("%s: rollout of version %s %s", self._channel.name, version, begun.reason)
@@ -237,8 +240,3 @@ class Director:
         if record is None or record.phase is Phase.COMPLETED:
             return ""
         return f"{name}: version {record.version} {record.phase.value}"
-
-    def _complain(self, text: str) -> None:
-        if text != self.trouble:
-            self.trouble = text
-            log.error("%s: %s", self._channel.name, text)

@@ -205,8 +205,11 @@ class Registry:
                     channel=channel, release=manifest.release, made=manifest.issued, by="unknown",
                     notes=note,
                 )  # fmt: skip
-                write_durably(self._version_path(channel, name), encode(version))
                 log.warning("version %s is %s", version.qualified, note)
+                try:
+                    write_durably(self._version_path(channel, name), encode(version))
+                except StorageError as error:
+                    log.error("it is restored again at the next start: %s", error)
                 return version
         return None
 
