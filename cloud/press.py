@@ -82,8 +82,9 @@ class Press:
     def poll(self, now_s: float) -> None:
         """Goes as far as it can; what was given up is tried again now and then."""
         for channel, publication in list(self._publications.items()):
-            publication.poll(now_s)
-            if publication.trouble and now_s >= self._retry_s[channel] and self._link.connected:
+            if not publication.trouble:
+                publication.poll(now_s)
+            elif now_s >= self._retry_s[channel] and self._link.connected:
                 self._publish(channel, now_s)
         self._server.poll()
 

@@ -1,4 +1,4 @@
-"""The cloud's rollouts on a real folder and a broker in memory, with nodes that do what is signed."""
+"""The cloud's rollouts on a real folder and a broker in memory; its nodes do what is signed."""
 
 from __future__ import annotations
 
@@ -27,8 +27,15 @@ from shared.releases.manifest import Manifest, open_manifest
 from shared.releases.rollout import takes_part
 from shared.releases.trust import Trust
 from shared.topics import Topics
-from tests.builders import CERTIFICATE, CHANNEL, CHUNK_BYTES, EPOCH_S, LABELS, diagonal_onnx
-from tests.builders import trust_in
+from tests.builders import (
+    CERTIFICATE,
+    CHANNEL,
+    CHUNK_BYTES,
+    EPOCH_S,
+    LABELS,
+    diagonal_onnx,
+    trust_in,
+)
 from tests.fakes import FakeBroker, FakeLink
 
 TOPICS = Topics("escalon", "cloud")

@@ -130,6 +130,11 @@ def status(
 
 def in_words(one: ChannelStatus) -> str:
     """Returns a channel's summary and its table of nodes."""
+    return f"{one.summary}\n{nodes_in_words(one)}"
+
+
+def nodes_in_words(one: ChannelStatus) -> str:
+    """Returns the table of a channel's nodes."""
     rows = [
         (
             node.node,
@@ -141,9 +146,7 @@ def in_words(one: ChannelStatus) -> str:
         )
         for node in one.nodes
     ]
-    if not rows:
-        return f"{one.summary}\n  no node that follows it is known"
-    return f"{one.summary}\n{table(HEADS, rows)}"
+    return table(HEADS, rows) if rows else "  no node that follows it is known"
 
 
 HEADS = ("NODE", "STATE", "SINCE", "VERSION", "WAVE", "REASON")

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 import msgspec
 
-from escalon.release.status import EXIT_UNDER_WAY, ChannelStatus, exit_code, in_words
+from escalon.release.status import EXIT_UNDER_WAY, ChannelStatus, exit_code, nodes_in_words
 
 LOOK_S = 1.0
 
@@ -84,9 +84,7 @@ class _Live:
         from rich.console import Console  # noqa: PLC0415 - an extra
         from rich.live import Live  # noqa: PLC0415
 
-        self._live: Any = Live(
-            console=Console(file=output), auto_refresh=False, vertical_overflow="visible"
-        )
+        self._live: Any = Live(console=Console(file=output), auto_refresh=False)
 
     def __enter__(self) -> _Live:
         self._live.__enter__()
@@ -97,7 +95,11 @@ class _Live:
 
     def show(self, found: Sequence[ChannelStatus]) -> None:
         """Draws."""
-        from rich.text import Text  # noqa: PLC0415 - an extra
+        from rich.console import Group  # noqa: PLC0415 - an extra
+        from rich.text import Text  # noqa: PLC0415
 
-        text = "\n\n".join(map(in_words, found))
-        self._live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
+        parts = []
+        for each in found:
+            rows = Text(nodes_in_words(each), no_wrap=True, overflow="ellipsis")
+            parts += [Text(each.summary, style="bold"), rows, Text()]
+        self._live.update(Group(*parts), refresh=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,17 @@ import numpy as np
 import pytest
 import yaml
 
+from cloud.config import CloudConfig
 from cloud.fleet_file import FleetFile
 from cloud.fleet_view import FleetView
 from cloud.registry import Registry
 from cloud.rollout.phases import Phase
 from cloud.rollout.record import RolloutFile, RolloutRecord, published
 from escalon.cli import main
-from escalon.release import watch
+from escalon.release.command import statuses
+from escalon.release.scope import Scope
+from escalon.release.watch import watch
+from shared.config_file import ConfigFile
 from shared.messages import ModelInfo, NodeInfo, NodeState, UpdateReport, to_json
 from shared.releases.keys import new_key_pem
 from shared.topics import Topics
@@ -382,24 +387,55 @@ def test_status_says_in_words_and_by_its_code_how_a_rollout_stands(desk: Desk) -
     assert any(row.startswith(f"plant/{canary}") and "p95 latency rose" in row for row in table)
 
 
-def test_status_is_watched_until_the_rollout_has_ended(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class Terminal(io.StringIO):
+    """Takes what is drawn."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def watched(desk: Desk, output: io.StringIO, **how: bool) -> tuple[int, int]:
+    """Watches a rollout that is completed at the second look; returns exit code and pauses."""
     desk.publish()
-    looks: list[float] = []
+    scope = Scope(ConfigFile(desk.config).parse(CloudConfig, {}), CHANNEL)
+    pauses: list[float] = []
 
     def pause(seconds: float) -> None:
-        looks.append(seconds)
-        if len(looks) == 2:
+        pauses.append(seconds)
+        if len(pauses) == 2:
             desk.rollout.write(completed(desk.record))
 
-    monkeypatch.setitem(watch.watch.__kwdefaults__, "pause", pause)
-    said = desk.output("status", "--channel", CHANNEL, "--watch")
-    assert len(looks) == 2
-    lines = said.splitlines()
-    assert len(lines) == 2  # what has not changed is not said again
-    assert "version 1 running" in lines[0]
-    assert "version 1 completed" in lines[1]
+    code = watch(lambda: statuses(scope), output, pause=pause, **how)
+    return code, len(pauses)
+
+
+def test_status_is_watched_until_the_rollout_has_ended_and_says_what_has_changed(
+    desk: Desk,
+) -> None:
+    output = io.StringIO()
+    assert watched(desk, output) == (0, 2)
+    first, second = output.getvalue().splitlines()
+    assert "version 1 running" in first
+    assert "version 1 completed" in second
+
+
+def test_a_watched_status_is_a_line_of_json_a_change_for_a_program(desk: Desk) -> None:
+    output = Terminal()
+    assert watched(desk, output, as_json=True) == (0, 2)
+    phases = [json.loads(line)[0]["phase"] for line in output.getvalue().splitlines()]
+    assert phases == ["running", "completed"]
+
+
+def test_on_a_terminal_the_table_is_drawn_in_its_place(desk: Desk) -> None:
+    desk.fleet("press-1")
+    output = Terminal()
+    assert watched(desk, output) == (0, 2)
+    assert output.getvalue().count("plant/press-1") >= 3
+    assert "\x1b[" in output.getvalue()
+
+
+def test_status_with_watch_ends_at_once_where_nothing_is_under_way(desk: Desk) -> None:
+    assert "no version yet" in desk.output("status", "--watch")
 
 
 def test_a_damaged_record_is_said_and_left_where_it_is(desk: Desk) -> None:
