@@ -47,7 +47,7 @@ class Child:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=ROOT,
-                env=os.environ | {"PYTHONUNBUFFERED": "1"},
+                env=os.environ | {"PYTHONUNBUFFERED": "1", "ORT_DISABLE_TELEMETRY": "1"},
             )
 
     def check(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from prometheus_client import CollectorRegistry
 
 from cloud.config import CloudConfig
@@ -13,10 +14,12 @@ from cloud.registry import Registry
 from cloud.releasing import Releaser
 from cloud.store import TelemetryStore
 from shared.entry import main
+from shared.errors import ConfigError
 from shared.files import read_file
 from shared.metrics import CloudMetrics, serve_metrics
 from shared.presence import Presence
-from shared.releases.signing import key_id, load_private_key
+from shared.releases.keys import load_private_key, public_hex
+from shared.releases.trust_store import TrustStore
 from shared.runtime import Loop, open_link
 from shared.workers.worker import Worker
 
@@ -35,9 +38,9 @@ def run(config: CloudConfig, worker: Worker) -> None:
     url = serve_metrics(config.metrics, metrics.registry)
     presence = Presence(config, config.role, url, metrics.conflicts)
     key = load_private_key(read_file(config.signing_key))
-    public = key.public_key()
-    registry = Registry(config.state_dir / "registry", {key_id(public): public})
-    releaser = Releaser(registry, key, config.chunk_bytes, config.release_days)
+    trust = open_trust(config, key)
+    registry = Registry(config.state_dir / "registry")
+    releaser = Releaser(registry, key, trust.current, config.chunk_bytes, config.release_days)
     store = TelemetryStore(_store_url(config))
     courses = {
         name: Course(
@@ -60,9 +63,29 @@ def run(config: CloudConfig, worker: Worker) -> None:
         courses=courses,
         metrics=metrics,
         presence=presence,
+        trust=trust,
     )
     node.start()
     Loop(node, metrics.drops).run()
+
+
+def open_trust(config: CloudConfig, key: Ed25519PrivateKey) -> TrustStore:
+    """Returns the trust document, which must name the key that signs.
+
+    Raises:
+        ConfigError: it cannot be used, or no node would trust what this cloud signs.
+        StorageError: it cannot be read.
+    """
+    trust = TrustStore(config.trust, config.state_dir)
+    trust.load()
+    role = trust.current.releases
+    if public_hex(key) not in role.keys or role.threshold > 1:
+        raise ConfigError(
+            f"no node would trust {config.signing_key}: it is not among the release keys of "
+            f"trust version {trust.current.version}, or more than one key must sign. "
+            "Fix: name the key that `escalon keys` made with this trust file"
+        )
+    return trust
 
 
 def _store_url(config: CloudConfig) -> str:

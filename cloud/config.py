@@ -6,7 +6,15 @@ from typing import Literal
 
 from pydantic import Field
 
-from shared.config import AnyPath, BrokerConfig, Name, NodeConfig, Section, ShapeConfig
+from shared.config import (
+    AnyPath,
+    BrokerConfig,
+    ExistingFile,
+    Name,
+    NodeConfig,
+    Section,
+    ShapeConfig,
+)
 
 
 class TrainingConfig(Section):
@@ -80,6 +88,9 @@ class CloudConfig(NodeConfig):
     """SQLAlchemy URL of the telemetry store; ``sqlite`` stands for a file in ``state_dir``."""
     signing_key: AnyPath
     """The release key: an Ed25519 private key, PEM."""
+    trust: ExistingFile
+    """The newest trust file, as ``escalon keys`` writes it. Every version that was ever named here
+    is handed down."""
     chunk_bytes: int = Field(default=64 * 2**10, ge=1024, le=64 * 2**10)
     """Size of the chunks in which artefacts travel."""
     release_days: float = Field(default=90.0, gt=0, le=3650)

@@ -13,7 +13,7 @@ import numpy as np
 from cloud.certify import Promise
 from cloud.config import CloudPipelineConfig
 from cloud.job import TrainingJob
-from cloud.registry import Registry, Release
+from cloud.registry import Entry, Registry
 from cloud.releasing import Draft, Releaser
 from cloud.retraining import EscalationMonitor
 from cloud.store import TelemetryStore
@@ -80,7 +80,7 @@ class Course:
         self._retrained_s: float | None = None
         self._first_due_s: float | None = None
 
-    def start(self, now_s: float) -> list[Release]:
+    def start(self, now_s: float) -> list[Entry]:
         """Returns the releases that stand, or begins to train the first ones.
 
         Raises:
@@ -104,7 +104,7 @@ class Course:
                     self._name, 100 * alarm.rate, alarm.samples, 100 * alarm.expected,
                 )  # fmt: skip
 
-    def poll(self, now_s: float) -> list[Release]:
+    def poll(self, now_s: float) -> list[Entry]:
         """Goes as far as it can; returns new releases to publish."""
         try:
             if self._job is not None:
@@ -180,7 +180,7 @@ class Course:
         job.start(now_s)
         self._job = job
 
-    def _judge(self, job: TrainingJob, now_s: float) -> list[Release]:
+    def _judge(self, job: TrainingJob, now_s: float) -> list[Entry]:
         report = job.poll(now_s)
         if report is None:
             return []
@@ -212,15 +212,16 @@ class Course:
         )  # fmt: skip
         return [full, small]
 
-    def _release(self, draft: Draft) -> Release:
+    def _release(self, draft: Draft) -> Entry:
         return self._releaser.release(draft, self._config, time.time())
 
-    def _watch(self, tier1: Release) -> None:
-        certificate = tier1.manifest.calibration.certificate
+    def _watch(self, tier1: Entry) -> None:
+        release = tier1.manifest.release
+        certificate = release.variants[0].calibration.certificate
         expected = 1 - certificate.coverage if certificate else 1.0
-        self._monitor.begin(tier1.manifest.version, expected)
+        self._monitor.begin(release.version, expected)
 
-    def _make_job(self, running: tuple[Release, Release] | None = None) -> Job:
+    def _make_job(self, running: tuple[Entry, Entry] | None = None) -> Job:
         config = self._config
         training, certificate = config.training, config.certificate
         job = Job(
@@ -234,7 +235,7 @@ class Course:
         )
         if running is None:
             return job
-        tier1, tier2 = (release.manifest for release in running)
+        tier1, tier2 = (entry.manifest.release.variants[0] for entry in running)
         blobs = self._registry.blobs
         return msgspec.structs.replace(
             job,

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from cloud.config import CloudConfig
 from cloud.course import Course
-from cloud.registry import Registry, Release
+from cloud.registry import Entry, Registry
 from cloud.store import TelemetryStore
 from shared.errors import PayloadError, StorageError
 from shared.messages import SCHEMA_VERSION, Telemetry, TelemetryAck, pack, unpack
@@ -18,6 +18,7 @@ from shared.mqtt.message import Message
 from shared.presence import Presence
 from shared.releases.blob_server import BlobServer
 from shared.releases.publication import Publication
+from shared.releases.trust_store import TrustStore
 from shared.runtime import BUSY_WAIT_S, IDLE_WAIT_S
 from shared.topics import CLOUD_SITE, Topics, site_of
 
@@ -35,6 +36,7 @@ class CloudNode:
         courses: by pipeline.
         metrics: what is counted.
         presence: birth and info.
+        trust: whom the fleet trusts.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class CloudNode:
         courses: Mapping[str, Course],
         metrics: CloudMetrics,
         presence: Presence,
+        trust: TrustStore,
     ) -> None:
         self._config = config
         self._link = link
@@ -55,6 +58,7 @@ class CloudNode:
         self._courses = courses
         self._metrics = metrics
         self._presence = presence
+        self._trust = trust
         self._topics = Topics(config.prefix, CLOUD_SITE)
         self._publications: dict[str, Publication] = {}
         self._server = BlobServer(link, self._topics, metrics.drops)
@@ -81,6 +85,8 @@ class CloudNode:
     def on_connected(self, link: Link) -> None:
         """Publishes birth and all releases again: a broker may have forgotten them."""
         self._announce()
+        for version, envelope in self._trust.envelopes.items():
+            link.publish(self._topics.trust(version), envelope, retain=True)
         for channel in self._publications:
             self._publish(channel)
 
@@ -138,18 +144,19 @@ class CloudNode:
         self._announced = self._activity()
         self._presence.announce(self._link, {}, self._announced)
 
-    def _stage(self, releases: Sequence[Release]) -> None:
+    def _stage(self, releases: Sequence[Entry]) -> None:
         for release in releases:
             manifest = release.manifest
-            self._server.offer(manifest.artefact, self._registry.blobs)
+            for artefact in manifest.release.artefacts:
+                self._server.offer(artefact, self._registry.blobs)
             before = self._publications.get(manifest.channel)
             if before is not None:
                 before.end()
             self._publications[manifest.channel] = Publication(
                 channel=manifest.channel,
-                name=f"seq {manifest.seq} (version {manifest.version})",
+                name=f"seq {manifest.seq} (version {manifest.release.version})",
                 envelope=release.envelope,
-                artefacts=(manifest.artefact,),
+                artefacts=manifest.release.artefacts,
                 blobs=self._registry.blobs,
                 link=self._link,
                 topics=self._topics,

@@ -1,5 +1,6 @@
 """``escalon`` and ``python -m escalon``."""
 
+import os
 import sys
 
 
@@ -10,6 +11,10 @@ def main() -> int:
         from escalon.cli import main as run  # noqa: PLC0415
 
         return run()
+    except BrokenPipeError:
+        # What we print to has ended, as `| head` does. Python would say so once more at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt:
         sys.stderr.write("escalon: stopped\n")
         return 130

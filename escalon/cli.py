@@ -11,6 +11,8 @@ from pathlib import Path
 
 import shared
 from escalon.demo.arguments import add_arguments
+from escalon.keys.arguments import EXAMPLES as KEYS_EXAMPLES
+from escalon.keys.arguments import add_arguments as add_keys_arguments
 from escalon.roles import check
 from shared.config_file import ConfigFileError
 from shared.entry import run_node
@@ -21,6 +23,7 @@ examples:
   escalon demo                                    a whole hierarchy on this machine, on real input
   escalon validate tier1.yaml tier2.yaml          look for mistakes before a node does
   escalon run tier1.yaml                          run one node; its YAML says which role it has
+  escalon keys init keys/                         keys that sign releases, and whom nodes trust
 
 exit codes: 0 all is well, 1 something is wrong and was said, 2 the command line is wrong
 """
@@ -52,6 +55,8 @@ def _run(arguments: argparse.Namespace) -> int:
         return _run_node(arguments.file)
     if arguments.command == "validate":
         return _validate(arguments.files)
+    if arguments.command == "keys":
+        return _keys(arguments)
     return _demo(arguments)
 
 
@@ -71,6 +76,13 @@ def _validate(paths: Sequence[Path]) -> int:
         else:
             print(f"{path}: ok ({config.node} on {config.site})")
     return 1 if wrong else 0
+
+
+def _keys(arguments: argparse.Namespace) -> int:
+    from escalon.keys.command import run_keys
+
+    print(run_keys(arguments))
+    return 0
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -96,6 +108,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("file", type=Path, help="the node's YAML")
     validate = commands.add_parser("validate", help="check configurations without running them")
     validate.add_argument("files", type=Path, nargs="+", metavar="FILE", help="a node's YAML")
+    keys = commands.add_parser(
+        "keys", help="the keys that sign releases", epilog=KEYS_EXAMPLES, formatter_class=raw
+    )
+    add_keys_arguments(keys)
     demo = commands.add_parser(
         "demo", help="a whole hierarchy on this machine", epilog=DEMO_EXAMPLES, formatter_class=raw
     )

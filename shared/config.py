@@ -23,6 +23,7 @@ from shared.config_section import (
 from shared.input_config import InputConfig, ShapeConfig, layout_of
 from shared.inputs import Inputs
 from shared.model_config import ModelConfig
+from shared.probation_config import ProbationConfig
 from shared.topics import Topics
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "Name",
     "NodeConfig",
     "PipelineConfig",
+    "ProbationConfig",
     "ReleasesConfig",
     "Section",
     "ShapeConfig",
@@ -125,9 +127,11 @@ class ReleasesConfig(Section):
     channel: Name
     """The channel whose manifests this node follows."""
     trust: ExistingFile
-    """The release key: an Ed25519 public key, PEM."""
+    """The trust file, as ``escalon keys`` writes it: whose signatures count."""
     probation_s: float = Field(default=10.0, gt=0, le=86_400)
     """How long a new model is watched before it is committed."""
+    probation: ProbationConfig = ProbationConfig()
+    """What it may do worse than the model before, until it is rolled back."""
     deadline_s: float = Field(default=600.0, gt=0, le=86_400)
     """How long fetching may take before the update is given up."""
     max_artifact_bytes: int = Field(default=128 * 2**20, ge=1, le=2**31)
@@ -162,6 +166,9 @@ class NodeConfig(Section):
     """Folder for what must outlive a restart: models, releases, spool."""
     metrics: MetricsConfig = MetricsConfig()
     """Prometheus metrics."""
+    hardware: Name | None = None
+    """Class of this machine, for staged releases: of each class one node goes first. The processor
+    architecture, unless it is said."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """What the log shows."""
 

@@ -20,12 +20,13 @@ _REMEDIES = {
 }
 
 
-def write_durably(path: Path, data: bytes) -> None:
+def write_durably(path: Path, data: bytes, mode: int | None = None) -> None:
     """Replaces a file's content: temporary file, fsync, rename, fsync of the folder.
 
     Args:
         path: the file; its folder is made where it is missing.
         data: the whole content.
+        mode: permissions of the file; None for the user's default.
 
     Raises:
         StorageError: the disk is full, read-only or broken; the old content then still stands.
@@ -34,6 +35,8 @@ def write_durably(path: Path, data: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -361,6 +361,7 @@ class NodeInfo(Public, frozen=True):
         started: seconds since 1970.
         models: what serves, by pipeline.
         activity: what the node is doing beside its work, in words.
+        hardware: class of the machine; of each class one node tries a release first.
     """
 
     node: str
@@ -371,6 +372,7 @@ class NodeInfo(Public, frozen=True):
     models: dict[str, ModelInfo]
     metrics_url: str | None = None
     activity: str = ""
+    hardware: str = ""
     schema_version: int = SCHEMA_VERSION
 
 
@@ -382,7 +384,22 @@ class Step(Public, frozen=True):
 
 
 class UpdateReport(Public, frozen=True):
-    """The course of an update on one node."""
+    """The course of an update on one node.
+
+    Attributes:
+        node: the node.
+        channel: the channel.
+        seq: of the manifest.
+        version: of the release.
+        state: where the update is, or how it ended.
+        reason: why, in words.
+        since: when the state began, seconds since 1970.
+        steps: the states that were left.
+        key_epoch: of the manifest.
+        rollout: id of the rollout that it belongs to.
+        sha256: of the file that was chosen to serve; empty before that.
+        bytes_fetched: over the network, for this update.
+    """
 
     node: str
     channel: str
@@ -392,6 +409,10 @@ class UpdateReport(Public, frozen=True):
     reason: str
     since: float
     steps: list[Step]
+    key_epoch: int = 1
+    rollout: str = ""
+    sha256: str = ""
+    bytes_fetched: int = 0
     schema_version: int = SCHEMA_VERSION
 
 

@@ -81,6 +81,10 @@ class NodeMetrics:
             "edge_updates_total", "States that updates went through", ["channel", "state"],
             registry=registry,
         )  # fmt: skip
+        self.release_stale = Gauge(
+            "edge_release_stale", "1 once the newest manifest of a channel has expired",
+            ["channel"], registry=registry,
+        )  # fmt: skip
         self._shown: dict[str, tuple[str, str]] = {}
 
     def show_model(self, pipeline: str, model: tuple[str, str] | None) -> None:

@@ -28,6 +28,8 @@ MAX_WARM_UP_BYTES = 2**26
 WARM_UP_RUNS = 5
 WARM_UP_MS = 250.0
 
+RUNTIME_VERSION: str = ort.__version__
+
 log = logging.getLogger(__name__)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import platform
 import socket
 import time
 import uuid
@@ -106,6 +107,7 @@ class Presence:
             },
             metrics_url=self._metrics_url,
             activity="; ".join(filter(None, (activity, self.remark))),
+            hardware=self._config.hardware or platform.machine(),
         )
         link.publish(topics.info(node), to_json(info), retain=True)
 

@@ -157,6 +157,7 @@ def open_link(
     *,
     persistent: bool,
     suffix: str = "",
+    has_will: bool | None = None,
     receive_maximum: int | None = None,
 ) -> Link:
     """Makes a node's link to a broker, with its last will.
@@ -166,15 +167,17 @@ def open_link(
         broker: the broker.
         role: the node's role.
         persistent: whether the broker keeps messages while the node is away.
-        suffix: tells the links of one node apart; only the one without has the last will.
+        suffix: tells the links of one node apart.
+        has_will: whether the broker tells when the node vanishes; None for the link without suffix.
         receive_maximum: how many unacknowledged messages the broker may send (MQTT 5 only).
     """
     gone = state_of(config, role, "offline")
+    tells = not suffix if has_will is None else has_will
     return Link(
         broker,
         f"{config.prefix}-{config.site}-{config.node}{suffix}",
         persistent=persistent,
-        will=None if suffix else Will(config.topics.state(config.node), to_json(gone)),
+        will=Will(config.topics.state(config.node), to_json(gone)) if tells else None,
         rng=random.Random(),  # noqa: S311 - jitter, not a secret
         receive_maximum=receive_maximum,
     )

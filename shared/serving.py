@@ -16,12 +16,10 @@ from shared.mqtt.link import Link
 from shared.mqtt.message import Message
 from shared.presence import Presence
 from shared.slot import Slot
-from shared.topics import Topics
 from shared.workers.worker import ALONE, Worker
 
 if TYPE_CHECKING:
-    from shared.releases.sources import Source
-    from shared.releases.updater import Updater
+    from shared.releases.sources import Sources
 
 
 class NodeModels:
@@ -38,8 +36,7 @@ class NodeModels:
             follow it.
 
     Raises:
-        ConfigError: a trust file holds no key, or two pipelines follow one channel.
-        StorageError: a trust file cannot be read.
+        ConfigError: two pipelines follow one channel, or name different trust files.
     """
 
     def __init__(
@@ -56,16 +53,14 @@ class NodeModels:
         self._pipelines = pipelines
         self._slots = slots
         self._link = link
-        self._topics: Topics = config.topics
         self._presence = presence
         self._threads = worker.threads(cpu_quota())
-        self._sources: dict[str, Source] = {}
-        self._by_topic: dict[str, Updater] = {}
+        self._sources: Sources | None = None
         if any(pipeline.releases is not None for pipeline in pipelines.values()):
             # Imported where there are releases: a node without them spares 8 MiB.
             from shared.releases.sources import open_sources  # noqa: PLC0415
 
-            self._sources, self._by_topic = open_sources(
+            self._sources = open_sources(
                 config, pipelines, link, metrics, leads=worker.leads, threads=self._threads
             )
 
@@ -74,12 +69,15 @@ class NodeModels:
 
         Raises:
             ArtefactError: there is no release and the file cannot serve.
+            ConfigError: the trust file cannot be used.
+            StorageError: it cannot be read, or the record of a channel.
         """
+        sources = {} if self._sources is None else self._sources.by_pipeline
+        if self._sources is not None:
+            self._sources.start()
         for name, pipeline in self._pipelines.items():
-            model, source = None, self._sources.get(name)
-            if source is not None:
-                source.start()
-                model = source.serving
+            source = sources.get(name)
+            model = None if source is None else source.serving
             if model is None and pipeline.model is not None:
                 model = load_local(name, pipeline.model, pipeline, self._threads)
                 if source is not None:
@@ -89,25 +87,18 @@ class NodeModels:
     def on_connected(self, now_s: float) -> None:
         """Says what serves, and reconciles with what is retained."""
         self.announce()
-        for updater in self._by_topic.values():
-            updater.on_connected(now_s)
+        if self._sources is not None:
+            self._sources.on_connected(now_s)
 
     def take(self, message: Message, now_s: float) -> bool:
-        """Takes a manifest or a chunk; returns False if the message is neither."""
-        updater = self._by_topic.get(message.topic)
-        if updater is not None:
-            updater.on_manifest(message.payload, now_s)
-            return True
-        chunk = self._topics.blob_chunk(message.topic)
-        if chunk is None:
-            return False
-        for updater in self._by_topic.values():
-            updater.on_chunk(*chunk, message.payload, now_s)
-        return True
+        """Takes what belongs to releases; returns False if the message does not."""
+        return self._sources is not None and self._sources.take(message, now_s)
 
     def poll(self, now_s: float) -> None:
         """Carries updates on; a model that is ready serves from the next batch on."""
-        for name, source in self._sources.items():
+        if self._sources is None:
+            return
+        for name, source in self._sources.by_pipeline.items():
             slot = self._slots[name]
             source.poll(slot.health, now_s)
             if source.serving is not slot.model:
@@ -124,12 +115,12 @@ class NodeModels:
     @property
     def busy(self) -> bool:
         """Whether an update is under way."""
-        return any(source.busy for source in self._sources.values())
+        return self._sources is not None and self._sources.busy
 
     def close(self) -> None:
         """Ends updates under way."""
-        for source in self._sources.values():
-            source.close()
+        if self._sources is not None:
+            self._sources.close()
 
 
 def load_local(

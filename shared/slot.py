@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any
 
 from numpy.typing import NDArray
@@ -11,7 +12,8 @@ from prometheus_client import Counter
 from shared.attempts import Attempt, Attempts
 from shared.metrics import NodeMetrics
 from shared.model import Model
-from shared.releases.health import Health
+from shared.model_spec import ModelSpec
+from shared.releases.health import Counts, Health
 from shared.scores import Scored
 
 log = logging.getLogger(__name__)
@@ -33,15 +35,16 @@ class Slot:
         self.pipeline = pipeline
         self._metrics = metrics
         self._attempts = Attempts(pipeline)
-        self._batches = 0
+        self._counts = Counts()
+        self._took_s = 0.0
         self._broken_batches = 0
         self._counted_version: str | None = None
         self._counters: tuple[Counter, Counter]
 
     @property
     def health(self) -> Health:
-        """What a probation looks at."""
-        return Health(self._batches, self._broken_batches)
+        """What a probation looks at, as it is now."""
+        return self._counts.snapshot()
 
     def put(self, model: Model | None) -> None:
         """Lets a model serve from the next batch on; None lets samples wait for one."""
@@ -62,7 +65,11 @@ class Slot:
             model: what ``model`` was when the batch began.
             rows: raw, of the pipeline's dtype, [N, *shape].
         """
-        return self._attempts.run(model, rows)
+        self._counts.begun += 1
+        began_s = time.perf_counter()
+        tried = self._attempts.run(model, rows)
+        self._took_s = time.perf_counter() - began_s
+        return tried
 
     def count(self, model: Model, tried: Attempt) -> Scored:
         """Counts a batch that went through a model. Only on the loop's thread.
@@ -72,7 +79,9 @@ class Slot:
         """
         total = len(tried.scored.certainty)
         broken = tried.scored.broken
-        self._batches += 1
+        self._counts.ended += 1
+        if model is self.model:
+            self._counts.batch(total, broken, self._took_s, failed=bool(tried.problem))
         ok, invalid = self._counters_of(model.spec.version)
         ok.inc(total - broken)
         if broken:
@@ -80,6 +89,24 @@ class Slot:
             invalid.inc(broken)
             self._say(model, broken, tried.problem)
         return tried.scored
+
+    def count_gate(self, model: Model, samples: int, unsure: int) -> None:
+        """Counts what the gate decided on a model's samples, and what of it it did not accept."""
+        if model is self.model:
+            self._counts.gate(samples, unsure)
+
+    def count_asked(self, spec: ModelSpec, questions: int) -> None:
+        """Counts questions of a model to the next tier."""
+        if self._serves(spec):
+            self._counts.asked += questions
+
+    def count_lost(self, spec: ModelSpec) -> None:
+        """Counts a question of a model that got no answer in time, or was not sent."""
+        if self._serves(spec):
+            self._counts.lost += 1
+
+    def _serves(self, spec: ModelSpec) -> bool:
+        return self.model is not None and self.model.spec is spec
 
     def _say(self, model: Model, broken: int, problem: str) -> None:
         # After 1, 2, 4, 8, ... such batches: one that fails all the time must not fill the disk.

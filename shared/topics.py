@@ -18,6 +18,7 @@ CLOUD_SITE = "cloud"
 ProbeKind = Literal["shared", "plain", "session"]
 
 SENSOR_LEVEL = "{sensor}"
+VERSION = re.compile(r"[1-9][0-9]{0,8}")
 TOPIC_LEVEL = re.compile(r"[^+#\x00/]{1,256}")
 
 
@@ -130,9 +131,32 @@ class Topics:
         """Where a node reports the course of an update, retained."""
         return f"{self.prefix}/{self.site}/nodes/{node}/updates/{channel}"
 
+    def news(self) -> tuple[str, ...]:
+        """What to subscribe to for all that nodes say of themselves."""
+        return (self.state(), self.info(), self.updates())
+
+    def is_news(self, topic: str) -> bool:
+        """Whether a node says something of itself on a topic."""
+        levels = topic.split("/")
+        if levels[:3] != [self.prefix, self.site, "nodes"] or not all(map(NAME.fullmatch, levels)):
+            return False
+        kind = levels[4:]
+        return kind in (["state"], ["info"]) or (len(kind) == 2 and kind[0] == "updates")
+
     def releases(self, channel: str = "+") -> str:
         """Signed manifest of a channel's current release, retained."""
         return f"{self.prefix}/{self.site}/releases/{channel}"
+
+    def trust(self, version: int) -> str:
+        """One version of the signed trust document, retained."""
+        return f"{self.prefix}/{self.site}/trust/{version}"
+
+    def trust_version(self, topic: str) -> int | None:
+        """Returns which version of the trust document a topic names, or None."""
+        head, _, version = topic.rpartition("/")
+        if head != f"{self.prefix}/{self.site}/trust" or not VERSION.fullmatch(version):
+            return None
+        return int(version)
 
     def blob(self, sha256: str, index: int | Literal["+"]) -> str:
         """One chunk of an artefact: retained, or sent because a node asked for it.

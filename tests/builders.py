@@ -18,9 +18,14 @@ from shared.inputs import Inputs
 from shared.messages import EscalatedSample, Reason, TelemetryRecord, Tensor
 from shared.model import Model
 from shared.model_spec import Calibration, Certificate, ModelSpec
+from shared.releases.artefact import Artefact
 from shared.releases.blobs import describe
-from shared.releases.manifest import Golden, Manifest
-from shared.releases.signing import key_id
+from shared.releases.envelope import Role
+from shared.releases.keys import public_hex
+from shared.releases.manifest import Manifest
+from shared.releases.release import Release, Variant
+from shared.releases.rollout import Rollout
+from shared.releases.trust import Trust
 from shared.scores import Floats, ScoreKind
 
 LABELS = ("zero", "one", "two")
@@ -97,36 +102,70 @@ def load_echo(folder: Path, *, threshold: float = 0.8, version: str = "1") -> Mo
     return Model.load(path, spec(threshold=threshold, version=version), Inputs.plain(SHAPE))
 
 
-def golden(gain: float, tolerance: float = 1e-3) -> Golden:
-    """Returns what ``diagonal_onnx(gain)`` answers to three inputs."""
-    inputs = np.eye(len(LABELS), dtype=np.float32)
-    scores = np.float32(gain) * inputs
-    return Golden(inputs=Tensor.of(inputs), scores=Tensor.of(scores), tolerance=tolerance)
+GOLDEN_INPUTS = np.eye(len(LABELS), dtype=np.float32)
 
 
-def manifest(data: bytes, *, gain: float = 1.0, **changes: Any) -> Manifest:
-    """Returns a sound manifest of an artefact, with changes."""
-    whole = Manifest(
-        channel=CHANNEL,
-        seq=1,
-        issued=EPOCH_S,
-        expires=FAR_FUTURE_S,
-        pipeline="meter",
-        version="1",
+def variant(data: bytes, *, gain: float = 1.0, **changes: Any) -> Variant:
+    """Returns what a release says of a file whose model is ``diagonal_onnx(gain)``."""
+    whole = Variant(
         artefact=describe(data, CHUNK_BYTES, "fp32"),
-        labels=LABELS,
-        input_shape=SHAPE,
-        scores="logits",
         calibration=Calibration(1.0, 0.8, CERTIFICATE),
-        golden=golden(gain),
+        scores=Tensor.of(np.float32(gain) * GOLDEN_INPUTS),
+        tolerance=1e-3,
     )
     return msgspec.structs.replace(whole, **changes)
 
 
-def trust_in(key: Ed25519PrivateKey) -> dict[bytes, Any]:
-    """Returns the trust in one release key."""
-    public = key.public_key()
-    return {key_id(public): public}
+def release(data: bytes, *, gain: float = 1.0, **changes: Any) -> Release:
+    """Returns a sound release of a file, with changes."""
+    whole = Release(
+        pipeline="meter",
+        version="1",
+        labels=LABELS,
+        input_shape=SHAPE,
+        scores="logits",
+        golden=Tensor.of(GOLDEN_INPUTS),
+        variants=(variant(data, gain=gain),),
+    )
+    return msgspec.structs.replace(whole, **changes)
+
+
+def manifest(data: bytes, *, gain: float = 1.0, **changes: Any) -> Manifest:
+    """Returns a sound manifest of a file, with changes of its own or of its release."""
+    of_release = {name: changes.pop(name) for name in RELEASE_FIELDS & changes.keys()}
+    whole = Manifest(
+        channel=CHANNEL,
+        key_epoch=1,
+        seq=1,
+        issued=EPOCH_S,
+        expires=FAR_FUTURE_S,
+        state="active",
+        release=release(data, gain=gain, **of_release),
+        rollout=Rollout(id="rollout-1", salt="salt", share=1.0),
+    )
+    return msgspec.structs.replace(whole, **changes)
+
+
+def file_of(described: Manifest) -> Artefact:
+    """Returns the first file of a manifest's release."""
+    return described.release.artefacts[0]
+
+
+RELEASE_FIELDS = set(Release.__struct_fields__)
+
+
+def trust_in(key: Ed25519PrivateKey, **changes: Any) -> Trust:
+    """Returns the trust in one key, for releases and for the next version."""
+    role = Role(keys=(public_hex(key),))
+    whole = Trust(version=1, key_epoch=1, issued=EPOCH_S, root=role, releases=role)
+    return msgspec.structs.replace(whole, **changes)
+
+
+class Trusted:
+    """A trust document in force, for what follows one."""
+
+    def __init__(self, key: Ed25519PrivateKey, **changes: Any) -> None:
+        self.current = trust_in(key, **changes)
 
 
 def sha256(data: bytes) -> str:

@@ -30,10 +30,10 @@ def test_every_example_says_whose_it_is() -> None:
 
 @pytest.mark.parametrize(("role", "text"), EXAMPLES, ids=range(len(EXAMPLES)))
 def test_every_example_is_a_valid_configuration(role: str, text: str, tmp_path: Path) -> None:
-    (tmp_path / "release.pub").touch()
+    (tmp_path / "trust.signed").touch()
     whole = {
         "input": {"shape": [3]},
-        "releases": {"channel": "meter", "trust": str(tmp_path / "release.pub")},
+        "releases": {"channel": "meter", "trust": str(tmp_path / "trust.signed")},
         **yaml.safe_load(text),
     }
     KINDS[role].model_validate(whole, strict=False)

@@ -38,7 +38,7 @@ def test_each_demo_configuration_is_valid_in_a_prepared_workspace(
     file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "keys").mkdir()
-    (tmp_path / "keys" / "release.pub").write_text("made by the demo")
+    (tmp_path / "keys" / "trust.signed").write_text("made by the demo")
     monkeypatch.setenv("ESCALON_STATE", str(tmp_path))
     assert main(["validate", str(ROOT / "configs" / "demo" / file)]) == 0
 

@@ -167,7 +167,9 @@ class Tier1Pipeline:
             )
             judged = Judged.of(batch, rows, model.spec, scored.probabilities, decisions)
             packs = self._answer_the_sure(judged, outcome, now_s)
-            self._questionnaire.count(len(rows), judged.unsure)
+            unsure = judged.unsure
+            self._questionnaire.count(len(rows), unsure)
+            self.slot.count_gate(model, len(rows), unsure)
             if judged.asked:
                 self._ask(list(judged.questions(packs)), outcome, now_s, reachable=reachable)
         return outcome
@@ -180,6 +182,7 @@ class Tier1Pipeline:
         withdrawn = self._escalator.withdraw(numbers)
         self._metrics.escalations.labels(outcome="withdrawn").inc(len(withdrawn))
         for question in withdrawn:
+            self.slot.count_lost(question.spec)
             outcome.answers += self._fall_back(question, "unreachable", now_s)
         if withdrawn:
             outcome.unasked.append(withdrawn)
@@ -227,6 +230,7 @@ class Tier1Pipeline:
         if denied:
             outcome.unasked.append(denied)
         self._metrics.escalations.labels(outcome="asked").inc(len(granted))
+        self.slot.count_asked(first.spec, len(granted))
         size = self._escalator.samples_a_message(sample_bytes)
         for start in range(0, len(granted), size):
             outcome.escalations.append(self._write(granted[start : start + size], now_s))
@@ -266,6 +270,7 @@ class Tier1Pipeline:
         self._metrics.escalations.labels(outcome="missed").inc(len(missed))
         answers: list[Answer] = []
         for question in missed:
+            self.slot.count_lost(question.spec)
             answers += self._fall_back(question, "deadline", now_s)
         return answers
 

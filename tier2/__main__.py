@@ -21,6 +21,8 @@ from shared.workers.worker import ALONE, Worker
 from tier2.config import Tier2Config
 from tier2.node import Tier2Node
 
+UP = "-up"
+
 
 def run(config: Tier2Config, worker: Worker = ALONE) -> None:
     """Runs the node, or one of its workers, until it is told to stop.
@@ -66,7 +68,7 @@ def open_links(config: Tier2Config, worker: Worker) -> dict[BrokerConfig, Link]:
     """
     suffixes = {config.broker: ""}
     if config.cloud is not None:
-        suffixes.setdefault(config.cloud, "-up")
+        suffixes.setdefault(config.cloud, UP)
     for name, pipeline in config.pipelines.items():
         if pipeline.upstream is not None:
             suffixes.setdefault(config.upstream_broker(pipeline.upstream), f"-up-{name}")
@@ -77,6 +79,7 @@ def open_links(config: Tier2Config, worker: Worker) -> dict[BrokerConfig, Link]:
             config.role,
             persistent=False,
             suffix=worker.client_suffix + suffix,
+            has_will=worker.leads and suffix in ("", UP),
         )
         for broker, suffix in suffixes.items()
     }

@@ -69,7 +69,7 @@ class RelayConfig(Section):
     channels: tuple[Name, ...] = Field(min_length=1)
     """The channels."""
     trust: ExistingFile
-    """The release key: an Ed25519 public key, PEM. Nothing unsigned is handed down."""
+    """The trust file, as ``escalon keys`` writes it. Nothing unsigned is handed down."""
 
 
 class TelemetryConfig(Section):

@@ -13,7 +13,6 @@ from shared.metrics import NodeMetrics
 from shared.mqtt.link import Link
 from shared.mqtt.message import Message
 from shared.presence import Presence
-from shared.releases.sources import read_trust
 from shared.runtime import BUSY_WAIT_S, IDLE_WAIT_S
 from shared.serving import NodeModels
 from shared.spool import Spool, SpoolLimits
@@ -23,8 +22,9 @@ from shared.workers.worker import ALONE, Worker
 from tier2.config import Tier2Config, Tier2PipelineConfig
 from tier2.lane import Lane, Region
 from tier2.pipeline import Tier2Pipeline
-from tier2.relay import ChannelRelay
+from tier2.relays import Relays, open_relays
 from tier2.shares import EscalationShares
+from tier2.site_news import SiteNews
 from tier2.telemetry import Uplink
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,8 @@ class Tier2Node:
         self._presence = presence
         self._worker = worker
         self._uplink = self._make_uplink()
-        self._relays = self._make_relays() if worker.leads else {}
+        self._relays = self._make_relays()
+        self._news = self._make_news()
         self._lanes = {
             name: self._make_lane(name, pipeline, rng, wake)
             for name, pipeline in config.pipelines.items()
@@ -97,8 +98,10 @@ class Tier2Node:
             StorageError: the spool cannot be opened.
         """
         self._uplink.start()
-        for relay in self._relays.values():
-            relay.start()
+        if self._relays is not None:
+            self._relays.start()
+        if self._news is not None:
+            self._news.start()
         self._models.start()
         self._presence.watch(self._site)
         for lane in self._lanes.values():
@@ -110,10 +113,12 @@ class Tier2Node:
         now_s = time.monotonic()
         if link is self._site:
             self._models.on_connected(now_s)
-            for relay in self._relays.values():
-                relay.on_site_connected(now_s)
+            if self._relays is not None:
+                self._relays.on_site_connected(now_s)
         if link is self._cloud:
             self._uplink.on_connected()
+            if self._news is not None:
+                self._news.on_cloud_connected()
 
     def on_message(self, link: Link, message: Message, now_s: float) -> None:
         """Hands a message to whom its topic names."""
@@ -136,8 +141,10 @@ class Tier2Node:
             link.flush()  # nobody's answer waits for what can wait: updates, the disk
         self._models.poll(now_s)
         self._uplink.poll(now_s)
-        for relay in self._relays.values():
-            relay.poll(now_s)
+        if self._relays is not None:
+            self._relays.poll(now_s)
+        if self._news is not None:
+            self._news.poll()
         self._metrics.ready.set(self._ready)
 
     def next_wake_s(self, now_s: float) -> float:
@@ -151,6 +158,8 @@ class Tier2Node:
     def farewell(self) -> None:
         """Says that the node leaves."""
         self._presence.farewell(self._site)
+        if self._news is not None:
+            self._presence.farewell(self._cloud)
 
     def close(self) -> None:
         """Ends updates and inference under way, puts what is left of the telemetry on the disk."""
@@ -174,6 +183,9 @@ class Tier2Node:
 
     def _dispatch(self, link: Link, message: Message, now_s: float) -> None:
         topic = message.topic
+        if self._news is not None and self._news.take(link, message):
+            self._presence.on_state(link, message, now_s)
+            return
         lane = self._by_head.get(_head(topic)) if link is self._site else None
         if lane is not None:
             escalation = lane.read(message)
@@ -195,20 +207,9 @@ class Tier2Node:
 
     def _release(self, message: Message, now_s: float) -> bool:
         """Takes a manifest or a chunk, from the site or from the cloud."""
-        return self._models.take(message, now_s) or self._relay(message, now_s)
-
-    def _relay(self, message: Message, now_s: float) -> bool:
-        """Hands a manifest or a chunk from the cloud on; returns False if it is neither."""
-        relay = self._relays.get(message.topic)
-        if relay is not None:
-            relay.on_manifest(message.payload, now_s)
+        if self._models.take(message, now_s):
             return True
-        chunk = self._cloud_topics.blob_chunk(message.topic)
-        if chunk is None:
-            return False
-        for relay in self._relays.values():
-            relay.on_chunk(*chunk, message.payload, now_s)
-        return True
+        return self._relays is not None and self._relays.take(message, now_s)
 
     # Parts
 
@@ -275,23 +276,23 @@ class Tier2Node:
         )
         return EscalationShares(groups, self._site, verdicts, self._worker)
 
-    def _make_relays(self) -> dict[str, ChannelRelay]:
+    def _make_relays(self) -> Relays | None:
         config = self._config.relay
-        if config is None:
-            return {}
-        trust = read_trust(config.trust)
-        relays = [
-            ChannelRelay(
-                channel=channel,
-                folder=self._config.state_dir / "relay",
-                trust=trust,
-                up=(self._cloud, self._cloud_topics),
-                down=(self._site, self._topics),
-                metrics=self._metrics,
-            )
-            for channel in config.channels
-        ]
-        return {relay.manifest_topic: relay for relay in relays}
+        if config is None or not self._worker.leads:
+            return None
+        return open_relays(
+            config,
+            self._config.state_dir,
+            up=(self._cloud, self._cloud_topics),
+            down=(self._site, self._topics),
+            metrics=self._metrics,
+        )
+
+    def _make_news(self) -> SiteNews | None:
+        """Returns what hands news up; None where nothing is above, or it is on the same broker."""
+        if self._site is self._cloud or not self._worker.leads:
+            return None
+        return SiteNews(self._site, self._cloud, self._topics, self._metrics)
 
 
 def _head(topic: str) -> str:

@@ -229,6 +229,8 @@ class Tier2Pipeline:
             own_threshold if upstream.threshold is None else upstream.threshold,
             self._audit.draw(len(batch)),
         )
+        unsure = len(batch) - int(np.count_nonzero(decisions.accepted))
+        self.slot.count_gate(model, len(batch), unsure)
         return {
             row: Asked(
                 batch[row],

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from cloud.registry import Registry, Release
+from cloud.registry import Entry, Registry
 from cloud.trainer import Report, read_report
 from escalon.demo.broker import BrokerProcess, open_broker
 from escalon.demo.observer import Observer
@@ -32,7 +32,6 @@ from shared.errors import EscalonError
 from shared.inputs import Inputs
 from shared.model import Model
 from shared.model_spec import Calibration, ModelSpec
-from shared.releases.signing import load_trust
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "demo"
 TIER1_NODES = ("tier1-a", "tier1-b", "tier1-c")
@@ -292,9 +291,9 @@ class Story:
             unacknowledged=read_unacknowledged(self._workspace.ledger),
         )
 
-    def _release_report(self, release: Release, sent: Sent, models: Models) -> ReleaseReport:
+    def _release_report(self, release: Entry, sent: Sent, models: Models) -> ReleaseReport:
         folder = self._workspace.run / "cloud" / "jobs" / f"{PIPELINE}-2" / "candidate"
-        report, calibration = _candidate(folder), release.manifest.calibration
+        report, calibration = _candidate(folder), release.manifest.release.variants[0].calibration
         certificate = calibration.certificate
         return ReleaseReport(
             old_version=models.old.spec.version,
@@ -320,11 +319,10 @@ class Story:
         )
 
     def _registry(self) -> Registry:
-        trust = load_trust((self._workspace.run / "keys" / "release.pub").read_bytes())
-        return Registry(self._workspace.run / "cloud" / "registry", trust)
+        return Registry(self._workspace.run / "cloud" / "registry")
 
     @staticmethod
-    def _release(registry: Registry, channel: str, seq: int) -> Release:
+    def _release(registry: Registry, channel: str, seq: int) -> Entry:
         release = registry.get(channel, seq)
         if release is None:
             raise StoryError(f"the registry has no release {seq} of {channel}")
@@ -350,10 +348,12 @@ def _broker_to_start(choice: str, folder: Path) -> BrokerProcess | None:
             return None
 
 
-def _load(registry: Registry, release: Release) -> Model:
+def _load(registry: Registry, release: Entry) -> Model:
     manifest = release.manifest
-    path = registry.blobs.path(manifest.artefact.sha256)
-    return Model.load(path, manifest.model_spec(), Inputs.plain(manifest.input_shape))
+    artefact = manifest.release.artefacts[0]
+    path = registry.blobs.path(artefact.sha256)
+    shape = manifest.release.input_shape
+    return Model.load(path, manifest.model_spec(artefact.sha256), Inputs.plain(shape))
 
 
 def _load_fp32(folder: Path, spec: ModelSpec) -> Model:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import shutil
+import time
 from pathlib import Path
 from typing import IO
 
@@ -12,7 +13,8 @@ import numpy as np
 from escalon.demo.digits import Scans, delivered, split
 from shared.durable import write_durably
 from shared.errors import EscalonError
-from shared.releases.signing import new_key_pem, public_pem
+from shared.releases.keys import load_private_key, new_key_pem
+from shared.releases.trust import found_trust
 
 LOCK = "escalon-demo.lock"
 
@@ -106,11 +108,8 @@ class Workspace:
             self._lock = None
 
     def prepare(self, seed: int) -> None:
-        """Writes the release key and the data set, split by the seed."""
-        private = new_key_pem()
-        write_durably(self.run / "keys" / "release.key", private)
-        (self.run / "keys" / "release.key").chmod(0o600)
-        write_durably(self.run / "keys" / "release.pub", public_pem(private))
+        """Writes the keys with their trust file and the data set, split by the seed."""
+        self._write_keys()
         scans = split(seed)
         calibration = delivered(scans.calibration.pixels, np.random.default_rng(seed))
         self.data.mkdir()
@@ -118,6 +117,15 @@ class Workspace:
         self._save("calibration", Scans(calibration, scans.calibration.digits))
         self._save("field", scans.field)
         self._save("fresh", scans.fresh)
+
+    def _write_keys(self) -> None:
+        folder = self.run / "keys"
+        pems = {name: new_key_pem() for name in ("root", "release")}
+        for name, pem in pems.items():
+            write_durably(folder / f"{name}.key", pem)
+            (folder / f"{name}.key").chmod(0o600)
+        root, release = (load_private_key(pem) for pem in pems.values())
+        write_durably(folder / "trust.signed", found_trust([root], [release], time.time()))
 
     def _save(self, name: str, scans: Scans) -> None:
         np.savez(self.data / f"{name}.npz", x=scans.pixels, y=scans.digits)

@@ -12,9 +12,8 @@ from shared.errors import ArtefactError, EscalonError
 from shared.model import Model
 from shared.releases.blobs import BlobStore
 from shared.releases.health import Health
-from shared.releases.manifest import Manifest
-from shared.releases.record import ChannelFile, ChannelRecord
-from shared.releases.signing import Trust, open_envelope
+from shared.releases.manifest import Manifest, read_manifest
+from shared.releases.record import Accepted, ChannelFile, ChannelRecord
 
 LOOK_S = 0.25
 RETRY_S = 10.0
@@ -34,22 +33,18 @@ class Follower:
     Args:
         config: the channel.
         state_dir: the node's folder.
-        trust: keys that may sign.
         load: loads an artefact that a manifest describes; raises ``ArtefactError``.
     """
 
-    def __init__(
-        self, *, config: ReleasesConfig, state_dir: Path, trust: Trust, load: Load
-    ) -> None:
+    def __init__(self, *, config: ReleasesConfig, state_dir: Path, load: Load) -> None:
         self._channel = config.channel
-        self._trust = trust
         self._load = load
-        self._file = ChannelFile(state_dir / "channels" / f"{config.channel}.json")
+        self._file = ChannelFile.of(state_dir, config.channel)
         self._blobs = BlobStore(state_dir / "models" / config.channel)
         self._serving: Model | None = None
-        self._envelope: bytes | None = None
+        self._accepted: Accepted | None = None
         self._stamp: tuple[int, int] | None = None
-        self._loading: tuple[bytes, Future[Model]] | None = None
+        self._loading: tuple[Accepted, Future[Model]] | None = None
         self._look_s = 0.0
         self._loader = ThreadPoolExecutor(1, thread_name_prefix=f"load-{config.channel}")
 
@@ -57,10 +52,10 @@ class Follower:
         """Loads the committed release, or the one before it where that one cannot serve."""
         self._stamp = self._file.stamp()
         record = self._file.peek() or ChannelRecord()
-        for envelope in (record.active, record.previous):
-            if envelope is not None and self._serving is None:
+        for accepted in record.standing:
+            if self._serving is None:
                 try:
-                    self._serving, self._envelope = self._read(envelope), envelope
+                    self._serving, self._accepted = self._read(accepted), accepted
                 except EscalonError as error:
                     log.error("%s: a committed release cannot serve: %s", self._channel, error)
 
@@ -86,10 +81,10 @@ class Follower:
             now_s: monotonic.
         """
         if self._loading is not None:
-            envelope, loading = self._loading
+            accepted, loading = self._loading
             if loading.done():
                 self._loading = None
-                self._take(envelope, loading, now_s)
+                self._take(accepted, loading, now_s)
         elif now_s >= self._look_s:
             self._look_s = now_s + LOOK_S
             self._look()
@@ -106,18 +101,19 @@ class Follower:
         if record is None:
             return
         self._stamp = stamp
-        if record.active is not None and record.active != self._envelope:
+        if record.active is not None and record.active != self._accepted:
             self._loading = record.active, self._loader.submit(self._read, record.active)
 
-    def _take(self, envelope: bytes, loading: Future[Model], now_s: float) -> None:
+    def _take(self, accepted: Accepted, loading: Future[Model], now_s: float) -> None:
         try:
-            self._serving, self._envelope = loading.result(), envelope
+            self._serving, self._accepted = loading.result(), accepted
         except EscalonError as error:
             log.error("%s: what worker 0 serves cannot serve here: %s", self._channel, error)
             self._stamp, self._look_s = None, now_s + RETRY_S
 
-    def _read(self, envelope: bytes) -> Model:
-        manifest = open_envelope(envelope, self._trust)
-        if not self._blobs.has(manifest.artefact):
-            raise ArtefactError(f"{manifest.artefact.sha256} is damaged or gone")
-        return self._load(self._blobs.path(manifest.artefact.sha256), manifest)
+    def _read(self, accepted: Accepted) -> Model:
+        manifest = read_manifest(accepted.envelope)
+        artefact = manifest.release.variant(accepted.sha256).artefact
+        if not self._blobs.has(artefact):
+            raise ArtefactError(f"{artefact.sha256} is damaged or gone")
+        return self._load(self._blobs.path(artefact.sha256), manifest)

@@ -12,10 +12,10 @@ from shared.releases.manifest import Manifest
 def load_release(
     path: Path, manifest: Manifest, pipeline: PipelineConfig, threads: int | None = None
 ) -> Model:
-    """Loads an artefact.
+    """Loads a file of a release.
 
     Args:
-        path: the artefact.
+        path: the file; its name is its digest.
         manifest: what it is.
         pipeline: what it must fit.
         threads: that it may run; None for all that are worth having.
@@ -24,4 +24,4 @@ def load_release(
         ArtefactError: it does not load or does not fit.
     """
     size = pipeline.batching.max_batch_size
-    return Model.load(path, manifest.model_spec(), pipeline.layout, size, threads)
+    return Model.load(path, manifest.model_spec(path.name), pipeline.layout, size, threads)

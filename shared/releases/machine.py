@@ -42,6 +42,7 @@ class Event(StrEnum):
     ACTIVATE = "activate"
     WATCH = "watch"
     COMMIT = "commit"
+    CONFIRM = "confirm"
     FAIL = "fail"
     TIME_OUT = "time out"
     SUPERSEDE = "supersede"
@@ -59,6 +60,8 @@ ENDS = tuple(state for state in State if state not in (*UNDER_WAY, State.IDLE))
 TRANSITIONS = MappingProxyType(
     {
         **{(state, Event.OFFER): State.OFFERED for state in (State.IDLE, *ENDS)},
+        # What a manifest wants runs already: a wave that comes again, a rollback to what stayed.
+        **{(state, Event.CONFIRM): State.COMMITTED for state in (State.IDLE, *ENDS)},
         (State.OFFERED, Event.REJECT): State.REJECTED,
         (State.OFFERED, Event.FETCH): State.FETCHING,
         (State.FETCHING, Event.TIME_OUT): State.TIMED_OUT,
@@ -85,3 +88,14 @@ def advance(state: State, event: Event) -> State:
         return TRANSITIONS[state, event]
     except KeyError:
         raise IllegalTransitionError(f"{event.value!r} is not possible in {state.value}") from None
+
+
+def diagram() -> str:
+    """Returns the table as a Mermaid state diagram. Events of one pair of states share an arrow."""
+    arrows: dict[tuple[State, State], list[str]] = {}
+    for (state, event), then in TRANSITIONS.items():
+        arrows.setdefault((state, then), []).append(event.value)
+    lines = [
+        f"    {state} --> {then}: {', '.join(names)}" for (state, then), names in arrows.items()
+    ]
+    return "\n".join(["stateDiagram-v2", "    [*] --> IDLE", *lines])

@@ -1,90 +1,118 @@
-"""What a release is. It is read only after its signature was verified (``signing.py``)."""
+"""What a channel is to run. It is read only after its signatures were verified."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Literal
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from shared.errors import ManifestError
-from shared.messages import SCHEMA_VERSION, UNREADABLE, Public, Tensor
-from shared.model_spec import Calibration, ModelSpec
-from shared.releases.artefact import MAX_CHUNK_BYTES, Artefact, problems
-from shared.scores import ScoreKind
+from shared.messages import SCHEMA_VERSION, UNREADABLE, Public
+from shared.model_spec import ModelSpec
+from shared.releases.envelope import Role, body_of, seal, unseal
+from shared.releases.release import Release
+from shared.releases.rollout import Rollout
 
-__all__ = ["MAX_CHUNK_BYTES", "Artefact", "Golden", "Manifest", "parse_manifest"]
-
+DOMAIN = b"escalon release manifest v2\0"
 MAX_MANIFEST_BYTES = 256 * 2**10
-MAX_LABELS = 10_000
-
-
-class Golden(Public, frozen=True):
-    """Inputs with the scores that the model must give on every CPU.
-
-    Attributes:
-        inputs: float32 [N, ...].
-        scores: float32 [N, labels], raw.
-        tolerance: largest difference allowed to a score.
-    """
-
-    inputs: Tensor
-    scores: Tensor
-    tolerance: float
 
 
 class Manifest(Public, frozen=True):
-    """A release of one channel.
+    """What a channel is to run.
 
     Attributes:
         channel: the channel.
-        seq: grows with each release of the channel; a rollback is a new one, too.
+        key_epoch: of the trust document whose keys sign it.
+        seq: grows with each manifest of the channel and epoch; a wave, a halt and a rollback are
+            new ones, too.
         issued: seconds since 1970.
         expires: from then on it may not be accepted; what runs goes on running.
-        pipeline: the pipeline that it is made for.
-        version: name of the model's version, for people.
-        artefact: the model's file.
-        labels: one for each output.
-        input_shape: of one sample.
-        scores: what the output holds.
-        calibration: temperature and threshold with its certificate; swaps with the model.
-        golden: what it must answer.
+        state: ``halted`` ends what is under way: nobody takes the release any more.
+        release: what is to run.
+        rollout: who is to run it by now.
+        retry_epoch: a node that has rolled the release back tries it again once this is raised.
     """
 
     channel: str
+    key_epoch: int
     seq: int
     issued: float
     expires: float
-    pipeline: str
-    version: str
-    artefact: Artefact
-    labels: tuple[str, ...]
-    input_shape: tuple[int, ...]
-    scores: ScoreKind
-    calibration: Calibration
-    golden: Golden
+    state: Literal["active", "halted"]
+    release: Release
+    rollout: Rollout
+    retry_epoch: int = 0
     schema_version: int = SCHEMA_VERSION
 
-    def model_spec(self) -> ModelSpec:
-        """Returns what a loaded model needs to know."""
+    @property
+    def order(self) -> tuple[int, int]:
+        """What a later manifest has more of: epoch and seq."""
+        return (self.key_epoch, self.seq)
+
+    def model_spec(self, sha256: str) -> ModelSpec:
+        """Returns what the model loaded from a file of the release needs to know.
+
+        Raises:
+            ManifestError: the release has no such file.
+        """
+        release = self.release
         return ModelSpec(
             self.channel,
-            self.version,
-            self.artefact.sha256,
-            self.labels,
-            self.scores,
-            self.calibration,
+            release.version,
+            sha256,
+            release.labels,
+            release.scores,
+            release.variant(sha256).calibration,
         )
 
 
-def parse_manifest(body: bytes) -> Manifest:
-    """Reads a manifest whose signature was verified.
-
-    Args:
-        body: the signed JSON.
+def sign_manifest(manifest: Manifest, keys: Sequence[Ed25519PrivateKey]) -> bytes:
+    """Returns the envelope of a manifest.
 
     Raises:
-        ManifestError: not a manifest, or one that contradicts itself.
+        ManifestError: it is larger than a node accepts, or contradicts itself.
     """
+    body = msgspec.json.encode(manifest)
+    _parse(body)
+    envelope = seal(DOMAIN, body, keys)
+    if len(envelope) > MAX_MANIFEST_BYTES:
+        raise ManifestError(
+            f"its manifest has {len(envelope)} bytes, a node accepts {MAX_MANIFEST_BYTES}. "
+            "Fix: fewer golden inputs, or a smaller model"
+        )
+    return envelope
+
+
+def open_manifest(envelope: bytes, releases: Role) -> Manifest:
+    """Returns the manifest in an envelope: size first, then signatures, then parsing.
+
+    Args:
+        envelope: bytes from anywhere.
+        releases: whose signatures count.
+
+    Raises:
+        SignatureError: no envelope, or too few signatures.
+        ManifestError: rightly signed, but no manifest that this node understands.
+    """
+    return _parse(unseal(envelope, DOMAIN, releases, MAX_MANIFEST_BYTES))
+
+
+def read_manifest(envelope: bytes) -> Manifest:
+    """Reads a manifest that was verified when it was accepted.
+
+    A key that was revoked since stops no model that runs: see ``docs/releases.md``.
+
+    Raises:
+        SignatureError: no envelope.
+        ManifestError: no manifest that this node understands.
+    """
+    return _parse(body_of(envelope))
+
+
+def _parse(body: bytes) -> Manifest:
     try:
         manifest = msgspec.json.decode(body, type=Manifest)
     except UNREADABLE as error:
@@ -95,20 +123,13 @@ def parse_manifest(body: bytes) -> Manifest:
 
 
 def _contradictions(manifest: Manifest) -> list[str]:
-    calibration = manifest.calibration
     checks = {
         "its schema is newer than this node": manifest.schema_version <= SCHEMA_VERSION,
+        "its key epoch is below 1": manifest.key_epoch >= 1,
         "seq is below 1": manifest.seq >= 1,
-        "the number of labels is not within 2 to 10,000": 2 <= len(manifest.labels) <= MAX_LABELS,
-        "the temperature is not above 0": 0 < calibration.temperature < math.inf,
-        "the threshold is negative": 0 <= calibration.threshold < math.inf
-        or (calibration.score == "energy" and math.isfinite(calibration.threshold)),
-        "energy needs logits": calibration.score != "energy" or manifest.scores == "logits",
-        "the golden tolerance is not above 0": 0 < manifest.golden.tolerance < math.inf,
-        "the golden inputs do not fit the input shape": manifest.golden.inputs.shape[1:]
-        == manifest.input_shape,
-        "the golden scores do not fit the labels": manifest.golden.scores.shape
-        == (*manifest.golden.inputs.shape[:1], len(manifest.labels)),
+        "its retry epoch is below 0": manifest.retry_epoch >= 0,
+        "it is issued or expires at no time": math.isfinite(manifest.issued)
+        and math.isfinite(manifest.expires),
     }
-    broken = [problem for problem, holds in checks.items() if not holds]
-    return broken + problems(manifest.artefact)
+    problems = [problem for problem, holds in checks.items() if not holds]
+    return [*problems, *manifest.release.problems(), *manifest.rollout.problems()]

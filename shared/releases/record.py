@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from pathlib import Path
 
@@ -15,29 +16,75 @@ from shared.releases.machine import State
 log = logging.getLogger(__name__)
 
 
+class Accepted(msgspec.Struct, frozen=True):
+    """A manifest that this node has accepted.
+
+    Attributes:
+        envelope: the signed manifest.
+        sha256: of the file of its release that serves here; empty while none is chosen.
+    """
+
+    envelope: bytes
+    sha256: str = ""
+
+
+class Quarantine(msgspec.Struct, frozen=True):
+    """A file that failed here after the swap.
+
+    Attributes:
+        sha256: of the file.
+        retry_epoch: of the manifest that brought it; a greater one lifts the quarantine.
+    """
+
+    sha256: str
+    retry_epoch: int
+
+
 class ChannelRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A channel's memory.
 
     Attributes:
-        seq: highest accepted; no older manifest is accepted again.
-        active: envelope of the release that serves.
-        previous: envelope of the one before.
-        pending: envelope of an update under way.
+        key_epoch: of the newest accepted manifest.
+        seq: of that manifest; no older one is accepted again.
+        issued: the latest of all accepted manifests: a clock that says less is wrong.
+        expires: of the newest accepted manifest: past it, something may withhold newer ones.
+        active: the release that serves.
+        previous: the one before.
+        pending: an update under way.
         state: where that update is, or how the last one ended.
-        quarantined: digests that failed after the swap, never tried again.
+        quarantined: what failed here after the swap.
         retry: the last update ended for a reason that lay not in the release (no chunks in time,
             the disk), so the same seq may be taken again.
         report: the last one published.
     """
 
+    key_epoch: int = 0
     seq: int = 0
-    active: bytes | None = None
-    previous: bytes | None = None
-    pending: bytes | None = None
+    issued: float = 0.0
+    expires: float | None = None
+    active: Accepted | None = None
+    previous: Accepted | None = None
+    pending: Accepted | None = None
     state: State = State.IDLE
-    quarantined: tuple[str, ...] = ()
+    quarantined: tuple[Quarantine, ...] = ()
     retry: bool = False
     report: UpdateReport | None = None
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Epoch and seq of the newest accepted manifest."""
+        return (self.key_epoch, self.seq)
+
+    @property
+    def standing(self) -> list[Accepted]:
+        """The releases that may have to serve: the active one, then the one before."""
+        return [each for each in (self.active, self.previous) if each is not None]
+
+    def knows(self, sha256: str, retry_epoch: int) -> bool:
+        """Whether a file has failed here, and no newer manifest has asked to try it again."""
+        return any(
+            each.sha256 == sha256 and retry_epoch <= each.retry_epoch for each in self.quarantined
+        )
 
 
 class ChannelFile:
@@ -50,6 +97,11 @@ class ChannelFile:
     def __init__(self, path: Path) -> None:
         self._path = path
 
+    @classmethod
+    def of(cls, state_dir: Path, channel: str) -> ChannelFile:
+        """Returns the file of a channel that a node follows."""
+        return cls(state_dir / "channels" / f"{channel}.record")
+
     def read(self) -> ChannelRecord:
         """Returns the record; an empty one if there is none. A broken file is put aside.
 
@@ -57,7 +109,7 @@ class ChannelFile:
             StorageError: the disk does not give it.
         """
         try:
-            return msgspec.json.decode(self._path.read_bytes(), type=ChannelRecord)
+            return _decode(self._path.read_bytes())
         except FileNotFoundError:
             return ChannelRecord()
         except OSError as error:
@@ -74,7 +126,7 @@ class ChannelFile:
         For who does not own the file: it is left where it is.
         """
         try:
-            return msgspec.json.decode(self._path.read_bytes(), type=ChannelRecord)
+            return _decode(self._path.read_bytes())
         except (OSError, *UNREADABLE):
             return None
 
@@ -92,4 +144,17 @@ class ChannelFile:
         Raises:
             StorageError: it cannot be written; the old one still stands.
         """
-        write_durably(self._path, msgspec.json.encode(record))
+        write_durably(self._path, _encode(record))
+
+
+def _encode(record: ChannelRecord) -> bytes:
+    """Returns the record as JSON behind its digest: a flipped bit must not pass for a threshold."""
+    body = msgspec.json.encode(record)
+    return hashlib.sha256(body).hexdigest().encode() + b"\n" + body
+
+
+def _decode(data: bytes) -> ChannelRecord:
+    digest, _, body = data.partition(b"\n")
+    if hashlib.sha256(body).hexdigest().encode() != digest:
+        raise msgspec.DecodeError("its bytes are not those that were written")
+    return msgspec.json.decode(body, type=ChannelRecord)

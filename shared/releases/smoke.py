@@ -1,166 +1,102 @@
-"""Proves a model in a child process before it comes near the one that serves.
+"""Proves a release on this node before it serves: each of its artefacts in a child of its own.
 
-The child (``python -m shared.releases.smoke``) loads the model with limits on its time and memory
-and answers the golden inputs on this CPU. The parent only waits and reads the verdict.
+What a model does to its child harms neither the node nor the trial of another model.
 """
 
 from __future__ import annotations
 
-import resource
-import subprocess
-import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-import numpy as np
-
-from shared.errors import ArtefactError, EscalonError, SmokeError, StorageError
-from shared.inputs import Inputs
-from shared.model import Model
-from shared.releases.manifest import Manifest, parse_manifest
-
-TIMEOUT_S = 60.0
-MAX_MEMORY_BYTES = 4 * 2**30
-MAX_REASON_CHARACTERS = 500
+from shared.errors import SmokeError
+from shared.releases.trial import Trial, TrialResult
+from shared.releases.trial_process import SmokeLimits, TrialProcess
 
 
-class SmokeReport(msgspec.Struct, frozen=True):
-    """What the child found.
+@dataclass(frozen=True)
+class SmokeReport:
+    """What came of the trials.
 
     Attributes:
-        difference: largest difference to a golden score.
-        latency_ms: median time of one sample.
+        results: one for each artefact of the release, in order; at least one of them passed.
+        running: of the model that was only measured; None without one.
     """
 
-    difference: float
-    latency_ms: float
+    results: tuple[TrialResult, ...]
+    running: TrialResult | None = None
 
 
 class SmokeTest:
-    """A child process that proves one model.
+    """Tries models one after the other, so that none slows another down.
 
     Args:
-        manifest: what the model must answer.
-        model_path: the artefact on disk.
-        folder: for the child's input and output.
+        trials: artefacts of a release, and at most one model without golden scores: the one that
+            runs, to compare with.
+        folder: for the children's input and output.
+        limits: what each trial may take.
     """
 
-    def __init__(self, manifest: Manifest, model_path: Path, folder: Path) -> None:
-        self._manifest = manifest
-        self._model_path = model_path
+    def __init__(
+        self, trials: Sequence[Trial], folder: Path, limits: SmokeLimits | None = None
+    ) -> None:
+        self._trials = tuple(trials)
         self._folder = folder
-        self._child: subprocess.Popen[bytes] | None = None
-        self._ends_s = 0.0
+        self._limits = limits or SmokeLimits()
+        self._results: list[TrialResult] = []
+        self._process: TrialProcess | None = None
 
     def start(self, now_s: float) -> None:
-        """Starts the child.
+        """Starts the first trial.
 
         Raises:
-            StorageError: its input cannot be written, or the child not be started.
+            SmokeError: there is nothing to try.
+            StorageError: the child cannot be started.
         """
-        try:
-            self._launch()
-        except OSError as error:
-            raise StorageError(f"cannot start the smoke test: {error}") from error
-        self._ends_s = now_s + TIMEOUT_S
+        if all(trial.golden_scores is None for trial in self._trials):
+            raise SmokeError("the release brings no artefact to try")
+        self._results.clear()
+        self._start_next(now_s)
 
-    def _launch(self) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        manifest_path = self._folder / "manifest.json"
-        manifest_path.write_bytes(msgspec.json.encode(self._manifest))
-        command = [sys.executable, "-m", "shared.releases.smoke"]
-        with self._output.open("wb") as output:
-            self._child = subprocess.Popen(
-                [*command, str(manifest_path), str(self._model_path)],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
+    def _start_next(self, now_s: float) -> None:
+        trial = self._trials[len(self._results)]
+        self._process = TrialProcess(trial, self._folder, self._limits)
+        self._process.start(now_s)
 
     def poll(self, now_s: float) -> SmokeReport | None:
-        """Returns the report once the child has ended well, None while it runs.
+        """Returns the report once every trial has ended, None until then.
 
         Raises:
-            SmokeError: the model failed, crashed the child, or took too long.
+            SmokeError: no artefact passed; it says why of each.
+            StorageError: the next child cannot be started.
         """
-        if self._child is None:
+        if self._process is None:
             raise SmokeError("the smoke test was not started")
-        code = self._child.poll()
-        if code is None:
-            if now_s >= self._ends_s:
-                self.stop()
-                raise SmokeError(f"the model did not answer within {TIMEOUT_S:g} s")
+        if len(self._results) < len(self._trials):
+            result = self._process.poll(now_s)
+            if result is None:
+                return None
+            self._results.append(result)
+        if len(self._results) < len(self._trials):
+            self._start_next(now_s)
             return None
-        output = self._output.read_bytes().decode(errors="replace").strip()
-        if code == 0:
-            try:
-                return msgspec.json.decode(output.splitlines()[-1], type=SmokeReport)
-            except (IndexError, msgspec.DecodeError) as error:
-                raise SmokeError("the child ended without a report") from error
-        if code < 0:
-            raise SmokeError(f"the model crashed the process that tried it (signal {-code})")
-        raise SmokeError(output[-MAX_REASON_CHARACTERS:] or f"the child ended with code {code}")
+        return self._report()
 
     def stop(self) -> None:
-        """Ends the child, if it runs."""
-        if self._child is not None and self._child.poll() is None:
-            self._child.kill()
-            self._child.wait()
+        """Ends the child, if one runs."""
+        if self._process is not None:
+            self._process.stop()
 
-    @property
-    def _output(self) -> Path:
-        return self._folder / "output.txt"
-
-
-def prove(manifest: Manifest, model_path: Path) -> SmokeReport:
-    """Loads a model and holds it against its golden scores.
-
-    Raises:
-        ArtefactError: it does not load or does not fit.
-        SmokeError: it answers otherwise than it should.
-    """
-    model = Model.load(model_path, manifest.model_spec(), Inputs.plain(manifest.input_shape))
-    inputs = manifest.golden.inputs.array()
-    scores = model.scores(inputs)
-    if not np.isfinite(scores).all():
-        raise SmokeError("the model answers NaN or infinity to a golden input")
-    difference = float(np.abs(scores - manifest.golden.scores.array()).max())
-    if difference > manifest.golden.tolerance:
-        raise SmokeError(
-            f"a score differs by {difference:.4g} from the golden one, "
-            f"more than {manifest.golden.tolerance:.4g}"
-        )
-    return SmokeReport(difference, model.latency_ms(inputs[:1]))
+    def _report(self) -> SmokeReport:
+        pairs = list(zip(self._trials, self._results, strict=True))
+        results = tuple(result for trial, result in pairs if trial.golden_scores is not None)
+        if not any(result.passed for result in results):
+            raise SmokeError(_why_none(results))
+        running = [result for trial, result in pairs if trial.golden_scores is None]
+        return SmokeReport(results, running[0] if running else None)
 
 
-def _limit() -> None:
-    """Limits this process. A system that lacks a limit (macOS: memory) goes without it."""
-    limits = {
-        resource.RLIMIT_CPU: int(TIMEOUT_S),
-        resource.RLIMIT_AS: MAX_MEMORY_BYTES,
-        resource.RLIMIT_CORE: 0,
-    }
-    for limit, value in limits.items():
-        try:
-            _, hard = resource.getrlimit(limit)
-            ceiling = value if hard == resource.RLIM_INFINITY else min(value, hard)
-            resource.setrlimit(limit, (ceiling, hard))
-        except (ValueError, OSError):
-            continue
-
-
-def main(arguments: list[str]) -> int:
-    """Entry of the child: MANIFEST.json MODEL.onnx. Returns 0, or 1 with the reason printed."""
-    manifest_path, model_path = map(Path, arguments)
-    _limit()
-    try:
-        report = prove(parse_manifest(manifest_path.read_bytes()), model_path)
-    except (EscalonError, ArtefactError, MemoryError) as error:
-        sys.stdout.write(str(error) or type(error).__name__)
-        return 1
-    sys.stdout.write(msgspec.json.encode(report).decode())
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+def _why_none(results: Sequence[TrialResult]) -> str:
+    if len(results) == 1:
+        return results[0].reason
+    return "; ".join(f"{each.precision} ({each.sha256[:8]}): {each.reason}" for each in results)

@@ -3,34 +3,89 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from shared.config import NodeConfig, PipelineConfig, ReleasesConfig
 from shared.errors import ConfigError
-from shared.files import read_file
 from shared.metrics import NodeMetrics
 from shared.mqtt.link import Link
+from shared.mqtt.message import Message
 from shared.releases.follower import Follower
 from shared.releases.loading import load_release
-from shared.releases.signing import Trust, load_trust
-from shared.releases.updater import Updater
+from shared.releases.trust_follower import TrustFollower
+from shared.releases.trust_store import TrustStore
+from shared.releases.updater import Place, Updater
+from shared.topics import Topics
 
 Source = Updater | Follower
 
 
-class Sources(NamedTuple):
+class Sources:
     """What carries the updates of a node.
 
-    Attributes:
+    Args:
+        topics: of the node's site.
         by_pipeline: for each pipeline that follows a channel.
         by_topic: those that take the channel's messages, by the manifest's topic.
+        trust: follows the trust document; None where another process does.
     """
 
-    by_pipeline: dict[str, Source]
-    by_topic: dict[str, Updater]
+    def __init__(
+        self,
+        topics: Topics,
+        by_pipeline: Mapping[str, Source],
+        by_topic: Mapping[str, Updater],
+        trust: TrustFollower | None,
+    ) -> None:
+        self.by_pipeline = by_pipeline
+        self._topics = topics
+        self._by_topic = by_topic
+        self._trust = trust
+
+    def start(self) -> None:
+        """Reads whom to trust, and loads what was committed.
+
+        Raises:
+            ConfigError: the trust file cannot be used.
+            StorageError: it cannot be read, or a record.
+        """
+        if self._trust is not None:
+            self._trust.start()
+        for source in self.by_pipeline.values():
+            source.start()
+
+    def on_connected(self, now_s: float) -> None:
+        """Reconciles with what is retained."""
+        for updater in self._by_topic.values():
+            updater.on_connected(now_s)
+
+    def take(self, message: Message, now_s: float) -> bool:
+        """Takes a manifest, a chunk or a trust document; returns whether it is one of them."""
+        if self._trust is not None and self._trust.on_message(message.topic, message.payload):
+            return True
+        updater = self._by_topic.get(message.topic)
+        if updater is not None:
+            updater.on_manifest(message.payload, now_s)
+            return True
+        chunk = self._topics.blob_chunk(message.topic)
+        if chunk is None:
+            return False
+        for updater in self._by_topic.values():
+            updater.on_chunk(*chunk, message.payload, now_s)
+        return True
+
+    @property
+    def busy(self) -> bool:
+        """Whether an update is under way."""
+        return any(source.busy for source in self.by_pipeline.values())
+
+    def close(self) -> None:
+        """Ends updates under way."""
+        for source in self.by_pipeline.values():
+            source.close()
 
 
 def open_sources(
@@ -53,37 +108,47 @@ def open_sources(
         threads: that a model may run.
 
     Raises:
-        ConfigError: a trust file holds no key, or two pipelines follow one channel.
-        StorageError: a trust file cannot be read.
+        ConfigError: two pipelines follow one channel, or name different trust files.
     """
-    _check_channels(pipelines)
-    sources = Sources({}, {})
-    for name, pipeline in pipelines.items():
-        releases = pipeline.releases
-        if releases is None:
-            continue
-        if not leads:
-            sources.by_pipeline[name] = _follower(config, pipeline, releases, threads)
-            continue
-        updater = Updater(
+    followed = {
+        name: (pipeline, pipeline.releases)
+        for name, pipeline in pipelines.items()
+        if pipeline.releases is not None
+    }
+    _check_channels([releases for _, releases in followed.values()])
+    if not leads:
+        followers = {
+            name: _follower(config, pipeline, releases, threads)
+            for name, (pipeline, releases) in followed.items()
+        }
+        return Sources(config.topics, followers, {}, None)
+    updaters: dict[str, Updater] = {}
+
+    def look_again() -> None:
+        for updater in updaters.values():
+            updater.reconcile(time.monotonic())
+
+    store = TrustStore(_trust_file(releases for _, releases in followed.values()), config.state_dir)
+    trust = TrustFollower(store, link, config.topics, metrics, look_again)
+    for name, (pipeline, releases) in followed.items():
+        place = Place(config.node, name, config.state_dir, link, config.topics, threads)
+        updaters[name] = Updater(
             config=releases,
             pipeline=pipeline,
-            node=config.node,
-            state_dir=config.state_dir,
-            link=link,
-            topics=config.topics,
-            trust=read_trust(releases.trust),
+            place=place,
+            trusts=trust,
             metrics=metrics,
             rng=random.Random(),  # noqa: S311 - jitter, not a secret
-            threads=threads,
         )
-        sources.by_pipeline[name] = updater
-        sources.by_topic[config.topics.releases(releases.channel)] = updater
-    return sources
+    by_topic = {
+        config.topics.releases(releases.channel): updaters[name]
+        for name, (_, releases) in followed.items()
+    }
+    return Sources(config.topics, updaters, by_topic, trust)
 
 
-def _check_channels(pipelines: Mapping[str, PipelineConfig]) -> None:
-    channels = [each.releases.channel for each in pipelines.values() if each.releases is not None]
+def _check_channels(followed: Iterable[ReleasesConfig]) -> None:
+    channels = [each.channel for each in followed]
     for channel in channels:
         if channels.count(channel) > 1:
             raise ConfigError(
@@ -92,22 +157,22 @@ def _check_channels(pipelines: Mapping[str, PipelineConfig]) -> None:
             )
 
 
+def _trust_file(followed: Iterable[ReleasesConfig]) -> Path:
+    first, *others = [each.trust for each in followed]
+    for other in others:
+        if other != first:
+            raise ConfigError(
+                f"two pipelines name different trust files, {first} and {other}. "
+                "Fix: a node has one owner; name one file"
+            )
+    return first
+
+
 def _follower(
     config: NodeConfig, pipeline: PipelineConfig, releases: ReleasesConfig, threads: int
 ) -> Follower:
     return Follower(
         config=releases,
         state_dir=config.state_dir,
-        trust=read_trust(releases.trust),
         load=partial(load_release, pipeline=pipeline, threads=threads),
     )
-
-
-def read_trust(path: Path) -> Trust:
-    """Returns the keys in a trust file.
-
-    Raises:
-        ConfigError: it holds none.
-        StorageError: it cannot be read.
-    """
-    return load_trust(read_file(path))

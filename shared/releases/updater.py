@@ -1,4 +1,8 @@
-"""Carries a node's channel from one release to the next. The rules are in ``machine.py``."""
+"""Carries a node's channel from one release to the next.
+
+The rules are elsewhere: ``ruling.py`` says what a manifest does, ``machine.py`` which step follows
+which, ``course.py`` takes the steps, ``journal.py`` keeps the order of disk, memory and report.
+"""
 
 from __future__ import annotations
 
@@ -6,71 +10,68 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Protocol
 
 import msgspec
 
 from shared.config import PipelineConfig, ReleasesConfig
-from shared.errors import (
-    ArtefactError,
-    EscalonError,
-    ManifestError,
-    SignatureError,
-    StorageError,
-)
-from shared.messages import Step, UpdateReport, to_json
+from shared.errors import ArtefactError, EscalonError, SmokeError, StorageError
+from shared.messages import UpdateReport, to_json
 from shared.metrics import NodeMetrics
-from shared.model import Model
+from shared.model import RUNTIME_VERSION, Model
 from shared.mqtt.link import Link
 from shared.releases.blobs import BlobStore
+from shared.releases.clock import not_before
+from shared.releases.course import Course, End
 from shared.releases.fetch import Fetch
 from shared.releases.health import Health
-from shared.releases.loading import load_release
-from shared.releases.machine import (
-    AFTER_THE_SWAP,
-    UNDER_WAY,
-    Event,
-    State,
-    advance,
-)
-from shared.releases.manifest import Manifest
-from shared.releases.record import ChannelFile, ChannelRecord
-from shared.releases.signing import Trust, open_envelope
-from shared.releases.smoke import SmokeTest
+from shared.releases.journal import Journal, Subject
+from shared.releases.machine import AFTER_THE_SWAP, Event, State
+from shared.releases.manifest import Manifest, open_manifest, read_manifest
+from shared.releases.memory import available_bytes
+from shared.releases.record import Accepted, ChannelFile, Quarantine
+from shared.releases.release import Release
+from shared.releases.ruling import Host, Ruling, check_order, rule
+from shared.releases.trust import Trust
+from shared.releases.update import Update
 from shared.topics import Topics
 
-MAX_BROKEN_SHARE = 0.05
 RECONCILE_S = 300.0
 JITTER_S = 0.2  # spreads a site's nodes over the broker when a manifest reaches them all at once
+MAX_QUARANTINED = 256
 
 log = logging.getLogger(__name__)
 
 
-@dataclass
-class Update:
-    """An update under way.
+class Trusts(Protocol):
+    """Tells whom the node trusts."""
+
+    @property
+    def current(self) -> Trust:
+        """The trust document in force."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an updater works.
 
     Attributes:
-        envelope: the signed manifest.
-        manifest: the same, read.
-        fetch: brings the artefact.
-        steps: states it has left, and how long it was in each.
-        since_s: when the present state began, monotonic.
+        node: this node's name.
+        pipeline: name of the pipeline that its channel serves.
+        state_dir: the node's folder.
+        link: the broker that releases come from.
+        topics: of this node's site.
+        threads: that a model may run; None for all that are worth having.
     """
 
-    envelope: bytes
-    manifest: Manifest
-    fetch: Fetch
-    begins_s: float
-    ends_s: float
-    steps: list[Step] = field(default_factory=list)
-    since_s: float = 0.0
-    smoke: SmokeTest | None = None
-    loading: Future[Model] | None = None
-    model: Model | None = None
-    health: Health | None = None
+    node: str
+    pipeline: str
+    state_dir: Path
+    link: Link
+    topics: Topics
+    threads: int | None = None
 
 
 class Updater:
@@ -79,16 +80,13 @@ class Updater:
     The node calls ``poll`` each turn; what ``serving`` is then serves from the next batch on.
 
     Args:
-        config: the channel and its trust.
+        config: the channel.
         pipeline: what the model must fit.
-        node: this node's name.
-        state_dir: the node's folder.
-        link: from where releases come.
-        topics: of this node's site.
-        trust: keys that may sign.
+        place: where it works.
+        trusts: whose signatures count.
         metrics: what is counted.
         rng: jitter.
-        threads: that a model may run; None for all that are worth having.
+        clock: seconds since 1970, as far as the machine knows.
     """
 
     def __init__(
@@ -96,34 +94,52 @@ class Updater:
         *,
         config: ReleasesConfig,
         pipeline: PipelineConfig,
-        node: str,
-        state_dir: Path,
-        link: Link,
-        topics: Topics,
-        trust: Trust,
+        place: Place,
+        trusts: Trusts,
         metrics: NodeMetrics,
         rng: random.Random,
-        threads: int | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._config = config
         self._pipeline = pipeline
-        self._node = node
-        self._link = link
-        self._topics = topics
-        self._trust = trust
+        self._place = place
+        self._trusts = trusts
         self._metrics = metrics
         self._rng = rng
-        self._threads = threads
-        self._work = state_dir / "work" / config.channel
-        self._file = ChannelFile(state_dir / "channels" / f"{config.channel}.json")
-        self._blobs = BlobStore(state_dir / "models" / config.channel)
-        self._record = ChannelRecord()
-        self._interrupted: bytes | None = None
+        self._clock = clock
+        self._blobs = BlobStore(place.state_dir / "models" / config.channel)
+        self._journal = Journal(
+            ChannelFile.of(place.state_dir, config.channel),
+            node=place.node,
+            channel=config.channel,
+            metrics=metrics,
+            publish=self._publish,
+        )
+        self._host = Host(
+            site=place.topics.site,
+            node=place.node,
+            channel=config.channel,
+            pipeline=place.pipeline,
+            input_shape=pipeline.layout.shape,
+            max_artifact_bytes=config.max_artifact_bytes,
+            runtime=RUNTIME_VERSION,
+            memory_bytes=None,
+        )
+        self._interrupted: Accepted | None = None
         self._committed: Model | None = None
+        self._active: Release | None = None
         self._update: Update | None = None
         self._reconcile_due_s = 0.0
         self._said = ""
-        self._loader = ThreadPoolExecutor(1, thread_name_prefix=f"load-{config.channel}")
+        self._course = Course(
+            config=config,
+            pipeline=pipeline,
+            journal=self._journal,
+            blobs=self._blobs,
+            work=place.state_dir / "work" / config.channel,
+            threads=place.threads,
+            utc_s=self._utc_s,
+        )
 
     # What the node calls
 
@@ -132,18 +148,22 @@ class Updater:
 
         An update that was cut off after its swap is rolled back: it may be what killed the node.
         One that was cut off before begins anew, with the chunks that are on disk.
+
+        Raises:
+            StorageError: the disk does not give the record.
         """
-        self._record = record = self._file.read()
+        self._journal.load()
+        record = self._journal.record
         if record.pending is not None and record.state in AFTER_THE_SWAP:
             self._settle_crash(record.pending)
         elif record.pending is not None:
             self._interrupted = record.pending
-            self._record = msgspec.structs.replace(record, pending=None, state=State.IDLE)
-        for envelope in (self._record.active, self._record.previous):
-            if envelope is not None and self._committed is None:
-                self._committed = self._reload(envelope)
-                if self._committed is None and envelope == self._record.active:
-                    self._interrupted = self._interrupted or envelope  # fetched anew
+            self._journal.assume(pending=None, state=State.IDLE)
+        for accepted in record.standing:
+            if self._committed is None:
+                self._committed = self._reload(accepted)
+                if self._committed is None and accepted == record.active:
+                    self._interrupted = self._interrupted or accepted  # fetched anew
 
     def begin_with(self, model: Model) -> None:
         """Lets a model serve until the first release, and again should that be rolled back."""
@@ -153,30 +173,29 @@ class Updater:
     def serving(self) -> Model | None:
         """The model that is to serve from the next batch on; None while there is none."""
         update = self._update
-        if update is not None and self._record.state in AFTER_THE_SWAP:
+        if update is not None and self._journal.record.state in AFTER_THE_SWAP:
             return update.model
         return self._committed
 
     def on_connected(self, now_s: float) -> None:
         """Subscribes, and publishes the last report again: the broker may have lost it."""
         if self._interrupted is not None:
-            envelope, self._interrupted = self._interrupted, None
-            self._guarded(lambda: self._take(envelope, now_s, again=True), now_s)
-        self._reconcile(now_s)
-        if self._record.report is not None:
-            self._publish(self._record.report)
+            accepted, self._interrupted = self._interrupted, None
+            self._guarded(lambda: self._resume(accepted, now_s), now_s)
+        self.reconcile(now_s)
+        self._journal.say()
 
     def on_manifest(self, envelope: bytes, now_s: float) -> None:
-        """Takes a manifest: verifies it, then accepts or rejects it with a reason."""
+        """Takes a manifest: verifies it, then does what the rules say."""
         # An emptied retained message is not an uninstall.
         if envelope:
-            self._guarded(lambda: self._take(envelope, now_s, again=False), now_s)
+            self._guarded(lambda: self._take(envelope, now_s), now_s)
 
     def on_chunk(self, sha256: str, index: int, data: bytes, now_s: float) -> None:
         """Takes a chunk, if it belongs to the update under way."""
-        update = self._update
-        if update is not None and update.manifest.artefact.sha256 == sha256:
-            self._guarded(lambda: update.fetch.on_chunk(index, data, now_s), now_s)
+        fetch = None if self._update is None else self._update.fetch_of(sha256)
+        if fetch is not None:
+            self._guarded(lambda: fetch.on_chunk(index, data, now_s), now_s)
 
     def poll(self, health: Health, now_s: float) -> None:
         """Goes as far as it can.
@@ -187,13 +206,25 @@ class Updater:
         """
         if self._update is not None:
             self._guarded(lambda: self._advance(health, now_s), now_s)
-        elif self._link.connected and now_s >= self._reconcile_due_s:
-            self._reconcile(now_s)
+            return
+        self._course.note(health, now_s)
+        if self._place.link.connected and now_s >= self._reconcile_due_s:
+            self.reconcile(now_s)
+
+    def reconcile(self, now_s: float) -> None:
+        """Has the broker deliver the retained manifest once more.
+
+        At QoS 0: a QoS 1 message would have to be acknowledged behind the samples that still wait
+        for their answers. What QoS 0 may lose, the next time brings.
+        """
+        self._reconcile_due_s = now_s + RECONCILE_S
+        self._say_if_stale()
+        self._place.link.subscribe(self._place.topics.releases(self._config.channel), 0)
 
     @property
     def busy(self) -> bool:
         """Whether something goes on that wakes no socket: a child process, a thread, a jitter."""
-        return self._update is not None and self._record.state is not State.FETCHING
+        return self._update is not None and self._journal.record.state is not State.FETCHING
 
     def close(self) -> None:
         """Ends child and thread. An update in its probation begins anew at the next start.
@@ -201,124 +232,128 @@ class Updater:
         Only a crash speaks against the model; a stop on purpose does not.
         """
         if self._update is not None:
-            if self._update.smoke is not None:
-                self._update.smoke.stop()
-            if self._record.state in AFTER_THE_SWAP:
+            self._update.stop()
+            if self._journal.record.state in AFTER_THE_SWAP:
                 try:
-                    self._file.write(msgspec.structs.replace(self._record, state=State.SMOKE))
+                    self._journal.write(state=State.SMOKE)
                 except StorageError as error:
                     log.error("%s: %s", self._config.channel, error)
-        self._loader.shutdown(wait=False, cancel_futures=True)
+        self._course.close()
 
-    # The course of an update
+    # What a manifest does
 
-    def _take(self, envelope: bytes, now_s: float, *, again: bool) -> None:
+    def _take(self, envelope: bytes, now_s: float) -> None:
+        trust, record = self._trusts.current, self._journal.record
         try:
-            manifest = open_envelope(envelope, self._trust)
-            if not again and not self._is_news(manifest):
-                return
-        except (SignatureError, ManifestError) as error:
-            log.error("%s: release refused: %s", self._config.channel, error)
+            manifest = open_manifest(envelope, trust.releases)
+            check_order(manifest, trust, record, self._config.channel)
+        except ArtefactError as error:
+            self._say_once(f"{self._config.channel}: release refused: {error}")
             self._metrics.drops.labels(reason="release_refused").inc()
             return
-        if self._update is not None and self._record.state in AFTER_THE_SWAP:
-            return  # it is retained and comes again when probation is over: see _end
-        problem = self._unfit(manifest)
-        if self._update is not None:
-            self._end(Event.SUPERSEDE, f"seq {manifest.seq} is newer", now_s)
-        self._offer(envelope, manifest, now_s)
-        if problem:
-            self._end(Event.REJECT, problem, now_s)
-
-    def _offer(self, envelope: bytes, manifest: Manifest, now_s: float) -> None:
-        fetch = Fetch(manifest.artefact, self._blobs, self._link, self._topics, self._metrics)
-        begins_s = now_s + self._rng.uniform(0, JITTER_S)
-        self._update = Update(
-            envelope, manifest, fetch, begins_s, begins_s + self._config.deadline_s, since_s=now_s
+        update = self._update
+        ruling = rule(
+            manifest,
+            record,
+            None if update is None else update.release,
+            self._active,
+            replace(self._host, memory_bytes=available_bytes()),
+            serves=self.serving is not None,
+            now_s=self._utc_s(),
         )
-        before = self._record
-        self._record = msgspec.structs.replace(before, seq=manifest.seq, pending=envelope)
+        self._carry_out(ruling, Accepted(envelope), manifest, now_s)
+
+    def _carry_out(
+        self, ruling: Ruling, accepted: Accepted, manifest: Manifest, now_s: float
+    ) -> None:
+        if ruling.act in ("ignore", "hold"):
+            return  # what is held is retained, and comes again when probation is over: see _end
+        if ruling.ends is not None:
+            self._end(End(*ruling.ends), now_s)
+        match ruling.act:
+            case "note":
+                self._journal.write(**_memory(manifest, self._journal.record.issued))
+            case "adopt":
+                self._adopt(accepted, manifest)
+            case "confirm":
+                self._confirm(manifest, now_s)
+            case "offer":
+                self._offer(accepted, manifest, now_s)
+                if ruling.refusal:
+                    self._end(End(Event.REJECT, ruling.refusal), now_s)
+
+    def _adopt(self, accepted: Accepted, manifest: Manifest) -> None:
+        """Goes on with what is under way, in the name of a newer manifest of the same release."""
+        update = self._update
+        if update is None:
+            return
+        renewed = msgspec.structs.replace(accepted, sha256=update.accepted.sha256)
+        memory = _memory(manifest, self._journal.record.issued)
+        self._journal.write(pending=renewed, **memory)
+        update.accepted, update.manifest = renewed, manifest
+
+    def _confirm(self, manifest: Manifest, now_s: float) -> None:
+        active = self._journal.record.active
+        subject = Subject(manifest, active.sha256 if active is not None else "")
+        memory = _memory(manifest, self._journal.record.issued)
+        self._journal.go(Event.CONFIRM, subject, now_s, "it runs already", retry=False, **memory)
+
+    def _resume(self, accepted: Accepted, now_s: float) -> None:
+        """Begins an update anew that the last life has begun, or a release that was damaged."""
+        manifest = read_manifest(accepted.envelope)
+        self._offer(Accepted(accepted.envelope), manifest, now_s)
+        if manifest.expires <= self._utc_s():
+            self._end(End(Event.REJECT, "it has expired"), now_s)
+
+    def _offer(self, accepted: Accepted, manifest: Manifest, now_s: float) -> None:
+        place = self._place
+        fetches = [
+            Fetch(artefact, self._blobs, place.link, place.topics, self._metrics)
+            for artefact in manifest.release.artefacts
+        ]
+        begins_s = now_s + self._rng.uniform(0, JITTER_S)
+        ends_s = begins_s + self._config.deadline_s
+        self._update = Update(accepted, manifest, fetches, begins_s, ends_s)
+        memory = _memory(manifest, self._journal.record.issued)
         try:
-            self._go(Event.OFFER, "", now_s)
+            self._journal.go(
+                Event.OFFER, self._update.subject, now_s, pending=accepted, retry=False, **memory
+            )
         except StorageError as error:
             log.error("%s: the offer is not on disk: %s", self._config.channel, error)
-            self._record, self._update = before, None
+            self._update = None
+
+    # The course of an update
 
     def _advance(self, health: Health, now_s: float) -> None:
         update = self._update
         if update is None:
             return
-        match self._record.state:
-            case State.OFFERED if now_s >= update.begins_s:
-                self._go(Event.FETCH, "", now_s)
-                update.fetch.begin(now_s)
-            case State.FETCHING:
-                self._fetch(update, now_s)
-            case State.VERIFIED:
-                self._blobs.assemble(update.manifest.artefact)
-                self._go(Event.STAGE, "", now_s)
-            case State.STAGED:
-                self._go(Event.PROVE, "", now_s)
-                path = self._blobs.path(update.manifest.artefact.sha256)
-                update.smoke = SmokeTest(update.manifest, path, self._work)
-                update.smoke.start(now_s)
-            case State.SMOKE:
-                self._prove(update, now_s)
-            case State.ACTIVATING:
-                # The node has put the model in place since the last turn.
-                update.health = health
-                self._go(Event.WATCH, "", now_s)
-            case State.PROBATION:
-                self._watch(update, health, now_s)
+        end = self._course.advance(update, health, self._committed, now_s)
+        if end is not None and end.event is Event.COMMIT:
+            self._commit(update, end.reason, now_s)
+        elif end is not None:
+            self._end(end, now_s)
 
-    def _fetch(self, update: Update, now_s: float) -> None:
-        if update.fetch.complete:
-            self._go(Event.VERIFY, "", now_s)
-        elif now_s >= update.ends_s:
-            reason = f"not complete after {self._config.deadline_s:g} s"
-            self._end(Event.TIME_OUT, reason, now_s, retry=True)
-        else:
-            update.fetch.poll(now_s)
-
-    def _prove(self, update: Update, now_s: float) -> None:
-        if update.smoke is not None:
-            if update.smoke.poll(now_s) is None:
-                return
-            update.smoke = None
-            update.loading = self._loader.submit(self._load, update.manifest)
-        if update.loading is not None and update.loading.done():
-            update.model = update.loading.result()
-            self._go(Event.ACTIVATE, "", now_s)
-
-    def _watch(self, update: Update, health: Health, now_s: float) -> None:
-        before = update.health or health
-        batches = health.batches - before.batches
-        broken = health.broken_batches - before.broken_batches
-        if broken > MAX_BROKEN_SHARE * batches:
-            self._quarantine(update.manifest)
-            reason = f"{broken} of {batches} batches without sound scores"
-            self._end(Event.FAIL, reason, now_s)
-            return
-        if now_s - update.since_s >= self._config.probation_s:
-            self._commit(update, now_s)
-
-    def _commit(self, update: Update, now_s: float) -> None:
+    def _commit(self, update: Update, reason: str, now_s: float) -> None:
         """Makes the release the active one, on disk first; a disk that is full is asked again."""
-        record = msgspec.structs.replace(
-            self._after(update, Event.COMMIT, "", now_s),
-            active=update.envelope,
-            previous=self._record.active,
-            pending=None,
-            retry=False,
-        )
         try:
-            self._file.write(record)
+            self._journal.go(
+                Event.COMMIT,
+                update.subject,
+                now_s,
+                reason,
+                active=update.accepted,
+                previous=self._journal.record.active,
+                pending=None,
+                retry=False,
+            )
         except StorageError as error:
             self._say_once(f"{self._config.channel}: not committed yet: {error}")
             return
-        self._committed = update.model
-        self._finish(update, record, now_s)
-        self._reconcile(now_s)  # a newer manifest may have come in the meantime
+        self._committed, self._active = update.model, update.release
+        self._finish()
+        self.reconcile(now_s)  # a newer manifest may have come in the meantime
         self._prune()
 
     def _guarded(self, act: Callable[[], None], now_s: float) -> None:
@@ -327,38 +362,27 @@ class Updater:
             act()
         except EscalonError as error:
             log.error("%s: update failed: %s", self._config.channel, error)
-            self._end(Event.FAIL, str(error), now_s, retry=isinstance(error, StorageError))
+            retry = isinstance(error, StorageError)
+            quarantine = isinstance(error, SmokeError)
+            self._end(End(Event.FAIL, str(error), retry, quarantine), now_s)
 
-    def _go(self, event: Event, reason: str, now_s: float) -> None:
-        """Moves to the next state: on disk first, then here and in the report."""
-        if self._update is not None:
-            record = self._after(self._update, event, reason, now_s)
-            self._file.write(record)
-            self._enter(self._update, record, now_s)
-
-    def _end(self, event: Event, reason: str, now_s: float, *, retry: bool = False) -> None:
+    def _end(self, end: End, now_s: float) -> None:
         """Ends the update. A disk that does not take the end finds it again at the next start."""
         update = self._update
         if update is None:
             return
-        record = msgspec.structs.replace(
-            self._after(update, event, reason, now_s), pending=None, retry=retry
-        )
-        try:
-            self._file.write(record)
-        except StorageError as error:
-            log.error("%s: the end of the update is not on disk: %s", self._config.channel, error)
-        self._finish(update, record, now_s)
-        if retry:
+        if end.quarantine:
+            self._quarantine(update.manifest)
+        self._journal.end(end.event, update.subject, now_s, end.reason, retry=end.retry)
+        self._finish()
+        if end.retry:
             self._reconcile_due_s = now_s + RECONCILE_S  # not at once: it has just failed
         else:
-            self._reconcile(now_s)  # a newer manifest may have come in the meantime
+            self.reconcile(now_s)  # a newer manifest may have come in the meantime
 
-    def _finish(self, update: Update, record: ChannelRecord, now_s: float) -> None:
-        update.fetch.end()
-        if update.smoke is not None:
-            update.smoke.stop()
-        self._enter(update, record, now_s)
+    def _finish(self) -> None:
+        if self._update is not None:
+            self._update.stop()
         self._update = None
 
     def _say_once(self, text: str) -> None:
@@ -366,115 +390,70 @@ class Updater:
             self._said = text
             log.error("%s", text)
 
-    def _after(self, update: Update, event: Event, reason: str, now_s: float) -> ChannelRecord:
-        """Returns the record after an event."""
-        left = self._record.state
-        steps = list(update.steps)
-        if left in UNDER_WAY:
-            steps.append(Step(state=left.value, seconds=round(now_s - update.since_s, 3)))
-        state = advance(left, event)
-        report = UpdateReport(
-            node=self._node,
-            channel=self._config.channel,
-            seq=update.manifest.seq,
-            version=update.manifest.version,
-            state=state.value,
-            reason=reason,
-            since=time.time(),
-            steps=steps,
-        )
-        return msgspec.structs.replace(self._record, state=state, report=report)
+    def _say_if_stale(self) -> None:
+        """Says that nothing new was signed for too long: something may withhold it."""
+        record = self._journal.record
+        stale = record.expires is not None and record.expires <= self._utc_s()
+        self._metrics.release_stale.labels(channel=self._config.channel).set(stale)
+        if stale:
+            self._say_once(
+                f"{self._config.channel}: the newest manifest that came has expired: nothing newer "
+                "was published, or something withholds it. What runs goes on running"
+            )
 
-    def _enter(self, update: Update, record: ChannelRecord, now_s: float) -> None:
-        """Makes a record the present one, and says so."""
-        self._record = record
-        report = record.report
-        if report is None:
-            return
-        update.steps, update.since_s = report.steps, now_s
-        self._metrics.updates.labels(channel=report.channel, state=report.state).inc()
-        log.info("%s seq %d: %s %s", report.channel, report.seq, report.state, report.reason)
-        self._publish(report)
+    def _utc_s(self) -> float:
+        """Returns seconds since 1970, never earlier than is known for sure."""
+        return not_before(self._clock(), self._journal.record.issued)
 
-    # What may be accepted, and what a restart finds
+    # What a restart finds
 
-    def _is_news(self, manifest: Manifest) -> bool:
-        """Whether it is later than what was accepted; the present one comes at each connect."""
-        if manifest.channel != self._config.channel:
-            raise ManifestError(f"it is for channel {manifest.channel}")
-        if manifest.seq == self._record.seq:
-            return self._record.retry and self._update is None
-        if manifest.seq < self._record.seq:
-            raise ManifestError(f"seq {manifest.seq} is older than {self._record.seq}")
-        return True
-
-    def _unfit(self, manifest: Manifest) -> str:
-        """Returns why a release is not for this node; empty if it is."""
-        shape, artefact = self._pipeline.layout.shape, manifest.artefact
-        if manifest.expires <= time.time():
-            return "it has expired"
-        if manifest.input_shape != shape:
-            return f"it takes inputs of shape {manifest.input_shape}, this pipeline has {shape}"
-        if artefact.size > self._config.max_artifact_bytes:
-            return f"{artefact.size} bytes are more than this node takes"
-        if artefact.sha256 in self._record.quarantined:
-            return f"{artefact.sha256} has failed on this node before"
-        return ""
-
-    def _settle_crash(self, envelope: bytes) -> None:
-        record = self._record
+    def _settle_crash(self, pending: Accepted) -> None:
         try:
-            self._quarantine(open_envelope(envelope, self._trust))
+            self._quarantine(read_manifest(pending.envelope))
         except ArtefactError as error:
             log.error(
                 "%s: the update that was cut off is unreadable: %s", self._config.channel, error
             )
-        report = record.report and msgspec.structs.replace(
-            record.report, state=State.ROLLED_BACK.value, reason="the node died while it was new"
-        )
-        self._record = msgspec.structs.replace(
-            self._record, pending=None, state=advance(record.state, Event.FAIL), report=report
-        )
-        try:
-            self._file.write(self._record)
-        except StorageError as error:
-            log.error("%s: the rollback is not on disk: %s", self._config.channel, error)
+        self._journal.settle(Event.FAIL, "the node died while it was new")
 
     def _quarantine(self, manifest: Manifest) -> None:
-        digests = (*self._record.quarantined, manifest.artefact.sha256)
-        self._record = msgspec.structs.replace(self._record, quarantined=digests)
+        """Remembers, with the next write, that the files of a release have failed here."""
+        known = [
+            each
+            for each in self._journal.record.quarantined
+            if each.sha256 not in manifest.release.digests
+        ]
+        known += [Quarantine(each, manifest.retry_epoch) for each in manifest.release.digests]
+        self._journal.assume(quarantined=tuple(known[-MAX_QUARANTINED:]))
 
-    def _reload(self, envelope: bytes) -> Model | None:
+    def _reload(self, accepted: Accepted) -> Model | None:
         try:
-            manifest = open_envelope(envelope, self._trust)
-            if not self._blobs.has(manifest.artefact):
-                raise ArtefactError(f"{manifest.artefact.sha256} is damaged or gone")
-            return self._load(manifest)
+            manifest = read_manifest(accepted.envelope)
+            artefact = manifest.release.variant(accepted.sha256).artefact
+            if not self._blobs.has(artefact):
+                raise ArtefactError(f"{artefact.sha256} is damaged or gone")
+            model = self._course.load(accepted, manifest)
         except ArtefactError as error:
             log.error("%s: a committed release cannot serve: %s", self._config.channel, error)
             return None
-
-    def _load(self, manifest: Manifest) -> Model:
-        path = self._blobs.path(manifest.artefact.sha256)
-        return load_release(path, manifest, self._pipeline, self._threads)
+        self._active = manifest.release
+        return model
 
     def _prune(self) -> None:
-        """Deletes artefacts that are neither active nor previous."""
-        keep = set()
-        for envelope in (self._record.active, self._record.previous):
-            if envelope is not None:
-                keep.add(open_envelope(envelope, self._trust).artefact.sha256)
-        self._blobs.prune(keep)
-
-    def _reconcile(self, now_s: float) -> None:
-        """Has the broker deliver the retained manifest once more.
-
-        At QoS 0: a QoS 1 message would have to be acknowledged behind the samples that still wait
-        for their answers. What QoS 0 may lose, the next time brings.
-        """
-        self._reconcile_due_s = now_s + RECONCILE_S
-        self._link.subscribe(self._topics.releases(self._config.channel), 0)
+        """Deletes files that are neither active nor previous."""
+        standing = self._journal.record.standing
+        self._blobs.prune({each.sha256 for each in standing})
 
     def _publish(self, report: UpdateReport) -> None:
-        topic = self._topics.updates(self._node, self._config.channel)
-        self._link.publish(topic, to_json(report), retain=True)
+        topic = self._place.topics.updates(self._place.node, self._config.channel)
+        self._place.link.publish(topic, to_json(report), retain=True)
+
+
+def _memory(manifest: Manifest, issued: float) -> dict[str, Any]:
+    """Returns what is remembered of a manifest, so that no older one is accepted again."""
+    return {
+        "key_epoch": manifest.key_epoch,
+        "seq": manifest.seq,
+        "issued": max(issued, manifest.issued),
+        "expires": manifest.expires,
+    }

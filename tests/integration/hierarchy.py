@@ -382,7 +382,7 @@ class Hierarchy:
         RUNNING.append(self)
         files = {
             "release.key": self.key.private_pem,
-            "release.pub": self.key.public_pem,
+            "trust.signed": self.key.trust_file,
             "tier1.onnx": model_bytes(TIER1_TURN),
             "tier2.onnx": model_bytes(TIER2_TURN, fragile=False),
         }
@@ -498,7 +498,7 @@ class Hierarchy:
         """A ``releases:`` section."""
         return {
             "channel": channel,
-            "trust": str(self.folder / "release.pub"),
+            "trust": str(self.folder / "trust.signed"),
             "probation_s": 0.3,
             **changes,
         }
@@ -556,13 +556,13 @@ def publish_manifest(observer: Observer, release: SignedRelease, site: str = "cl
 
 def chunks(release: SignedRelease) -> list[bytes]:
     """Cuts an artefact as its manifest says, independently of the product's own code."""
-    size, data = release.manifest.artefact.chunk_bytes, release.artefact
+    size, data = release.file.chunk_bytes, release.artefact
     return [data[start : start + size] for start in range(0, len(data), size)]
 
 
 def chunk_topic(release: SignedRelease, index: int, site: str = "cloud") -> str:
     """Where a chunk is published."""
-    return f"{PREFIX}/{site}/blobs/{release.manifest.artefact.sha256}/{index}"
+    return f"{PREFIX}/{site}/blobs/{release.file.sha256}/{index}"
 
 
 def samples_topic(sensor: str, pipeline: str = "meter") -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +14,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from shared.messages import Tensor
 from shared.model_spec import Calibration
+from shared.releases.artefact import Artefact
 from shared.releases.blobs import describe
-from shared.releases.manifest import Golden, Manifest
-from shared.releases.signing import load_private_key, new_key_pem, public_pem, sign
+from shared.releases.keys import load_private_key, new_key_pem
+from shared.releases.manifest import Manifest, sign_manifest
+from shared.releases.release import Release, Variant
+from shared.releases.rollout import Rollout
+from shared.releases.trust import found_trust
 from shared.scores import Floats
 
 LABELS = ("north", "east", "south")
@@ -96,18 +101,28 @@ class SignedRelease:
     manifest: Manifest
     artefact: bytes
 
+    @property
+    def version(self) -> str:
+        """Name of the model's version."""
+        return self.manifest.release.version
+
+    @property
+    def file(self) -> Artefact:
+        """What the manifest says of the artefact."""
+        return self.manifest.release.artefacts[0]
+
 
 class ReleaseKey:
     """Signs releases.
 
     Attributes:
         private_pem: for the cloud's ``signing_key``.
-        public_pem: for the nodes' ``trust``.
+        trust_file: for the nodes' ``trust``; the same key may sign its next version.
     """
 
     def __init__(self) -> None:
         self.private_pem = new_key_pem()
-        self.public_pem = public_pem(self.private_pem)
+        self.trust_file = found_trust([self.private], [self.private], time.time())
 
     @property
     def private(self) -> Ed25519PrivateKey:
@@ -115,7 +130,14 @@ class ReleaseKey:
         return load_private_key(self.private_pem)
 
     def release(
-        self, channel: str, seq: int, turn: int, *, artefact: bytes | None = None, **changes: Any
+        self,
+        channel: str,
+        seq: int,
+        turn: int,
+        *,
+        artefact: bytes | None = None,
+        of_variant: Mapping[str, Any] | None = None,
+        **changes: Any,
     ) -> SignedRelease:
         """Makes a release.
 
@@ -124,27 +146,39 @@ class ReleaseKey:
             seq: its number; the version is ``v{seq}``.
             turn: which answers the model gives, and its golden scores.
             artefact: other bytes than the right model's.
-            changes: fields of the manifest to set otherwise.
+            of_variant: fields of its variant to set otherwise.
+            changes: fields of the manifest or of its release to set otherwise.
         """
         data = artefact or model_bytes(turn, name=f"{channel}-{seq}")
         now = time.time()
-        manifest = Manifest(
-            channel=channel,
-            seq=seq,
-            issued=now,
-            expires=now + 3600,
+        variant = Variant(
+            artefact=describe(data, CHUNK_BYTES, "fp32"),
+            calibration=Calibration(1.0, THRESHOLD),
+            scores=Tensor.of(GOLDEN_INPUTS @ weights(turn)),
+            tolerance=1e-3,
+        )
+        release = Release(
             pipeline="meter",
             version=f"v{seq}",
-            artefact=describe(data, CHUNK_BYTES, "fp32"),
             labels=LABELS,
             input_shape=SHAPE,
             scores="logits",
-            calibration=Calibration(1.0, THRESHOLD),
-            golden=Golden(
-                inputs=Tensor.of(GOLDEN_INPUTS),
-                scores=Tensor.of(GOLDEN_INPUTS @ weights(turn)),
-                tolerance=1e-3,
-            ),
+            golden=Tensor.of(GOLDEN_INPUTS),
+            variants=(msgspec.structs.replace(variant, **(of_variant or {})),),
+        )
+        of_release = {name: changes.pop(name) for name in RELEASE_FIELDS & changes.keys()}
+        manifest = Manifest(
+            channel=channel,
+            key_epoch=1,
+            seq=seq,
+            issued=now,
+            expires=now + 3600,
+            state="active",
+            release=msgspec.structs.replace(release, **of_release),
+            rollout=Rollout(id=f"{channel}-{seq}", salt="salt", share=1.0),
         )
         manifest = msgspec.structs.replace(manifest, **changes)
-        return SignedRelease(sign(manifest, self.private), manifest, data)
+        return SignedRelease(sign_manifest(manifest, [self.private]), manifest, data)
+
+
+RELEASE_FIELDS = set(Release.__struct_fields__)

@@ -16,7 +16,6 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from cloud.registry import Registry
-from shared.releases.signing import load_trust
 from tests.integration.hierarchy import (
     PREFIX,
     SITE,
@@ -227,10 +226,10 @@ def whole(kind: BrokerKind, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def start_whole(hierarchy: Hierarchy) -> Whole:
     """Starts cloud, tier-2 and tier-1, and waits until all releases are committed."""
     folder, key = hierarchy.folder, hierarchy.key
-    registry = Registry(folder / "cloud" / "registry", load_trust(key.public_pem))
+    registry = Registry(folder / "cloud" / "registry")
     releases = [key.release(FULL, 1, TIER2_TURN), key.release(SMALL, 1, TIER1_TURN)]
     for release in releases:
-        registry.add(release.envelope, release.artefact)
+        registry.add(release.envelope, [release.artefact])
     cloud = hierarchy.start("cloud", "cloud", cloud_config(folder))
     tier2 = hierarchy.start(
         "tier2",
@@ -239,7 +238,7 @@ def start_whole(hierarchy: Hierarchy) -> Whole:
             "pipelines": {
                 "meter": {"input": {"shape": list(SHAPE)}, "releases": hierarchy.releases(FULL)}
             },
-            "relay": {"channels": [SMALL, FULL], "trust": str(folder / "release.pub")},
+            "relay": {"channels": [SMALL, FULL], "trust": str(folder / "trust.signed")},
             "telemetry": {"max_delay_s": 0.1, "retry_s": 0.5},
         },
     )
@@ -270,6 +269,7 @@ def cloud_config(folder: Path) -> Json:
     return {
         "site": "cloud",
         "signing_key": str(folder / "release.key"),
+        "trust": str(folder / "trust.signed"),
         "pipelines": {
             "meter": {
                 "input": {"shape": list(SHAPE)},

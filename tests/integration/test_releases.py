@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 
 from shared.messages import Tensor
-from shared.releases.manifest import Golden
 from tests.integration.hierarchy import (
     SITE,
     BrokerKind,
@@ -72,6 +71,7 @@ class Site:
 
     def release(self, channel: str, turn: int = NEW_TURN, **changes: Any) -> SignedRelease:
         """Makes a release that is newer than any before."""
+        changes = {"pipeline": channel.partition("-")[0], **changes}
         return self.hierarchy.key.release(channel, next(self.numbers), turn, **changes)
 
     def serving(self, pipeline: str = "meter") -> tuple[str, str]:
@@ -119,7 +119,7 @@ def site(kind: BrokerKind, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         tier2 = {
             "cloud": {"url": hierarchy.cloud_broker.url},
             "pipelines": {"meter": hierarchy.tier2_pipeline()},
-            "relay": {"channels": [METER, GAUGE], "trust": str(folder / "release.pub")},
+            "relay": {"channels": [METER, GAUGE], "trust": str(folder / "trust.signed")},
         }
         tier2_node = hierarchy.start("tier2", "full-1", tier2)
         meter = hierarchy.releases(METER, max_artifact_bytes=MAX_ARTIFACT_BYTES)
@@ -139,7 +139,7 @@ def site(kind: BrokerKind, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 def test_release_goes_through_all_states_and_serves(site: Site) -> None:
     release = site.release(METER)
-    version = release.manifest.version
+    version = release.version
     site.commit(release)
     assert [report["state"] for report in site.reports(release)] == ALL_STATES
     assert site.serving() == (label(0, NEW_TURN), version)
@@ -151,7 +151,7 @@ def test_release_goes_through_all_states_and_serves(site: Site) -> None:
     assert (report["state"], report["version"]) == ("COMMITTED", version)
     assert [step["state"] for step in report["steps"]] == ALL_STATES[:-1]
     assert info["models"]["meter"]["version"] == version
-    assert info["models"]["meter"]["sha256"] == release.manifest.artefact.sha256
+    assert info["models"]["meter"]["sha256"] == release.file.sha256
 
 
 def test_relay_hands_the_signed_bytes_down_as_they_came(site: Site) -> None:
@@ -187,7 +187,7 @@ def test_no_sample_is_lost_or_answered_twice_while_the_model_is_swapped(site: Si
     versions = [answer["model_version"] for answer in answers]
     assert [version for version, _ in itertools.groupby(versions)] == [
         old,
-        release.manifest.version,
+        release.version,
     ]
 
 
@@ -196,7 +196,7 @@ def test_killed_after_the_commit_tier1_serves_the_new_version_again(site: Site) 
     site.commit(release)
     site.tier1.kill()
     site.hierarchy.restart(site.tier1)
-    assert site.serving() == (label(0, NEW_TURN), release.manifest.version)
+    assert site.serving() == (label(0, NEW_TURN), release.version)
 
 
 def test_killed_while_fetching_tier1_goes_on_where_it_was(site: Site) -> None:
@@ -210,7 +210,7 @@ def test_killed_while_fetching_tier1_goes_on_where_it_was(site: Site) -> None:
     site.hierarchy.restart(site.tier1)
     site.observer.publish(chunk_topic(release, last, SITE), chunks(release)[last], retain=True)
     site.wait_for(release, "COMMITTED")
-    assert site.serving()[1] == release.manifest.version
+    assert site.serving()[1] == release.version
 
 
 def test_newer_release_supersedes_one_that_is_still_fetched(site: Site) -> None:
@@ -221,7 +221,7 @@ def test_newer_release_supersedes_one_that_is_still_fetched(site: Site) -> None:
     site.wait_for(newer, "COMMITTED")
     assert site.reports(stuck)[-1]["state"] == "SUPERSEDED"
     assert str(newer.manifest.seq) in site.reports(stuck)[-1]["reason"]
-    assert site.serving()[1] == newer.manifest.version
+    assert site.serving()[1] == newer.version
 
 
 def test_relay_that_lost_its_artefacts_starts_and_fetches_them_again(site: Site) -> None:
@@ -263,8 +263,8 @@ FORGERIES: dict[str, Forgery] = {
         STRANGER.release(channel, next(site.numbers), NEW_TURN).envelope
     ),
     "stranger-with-our-key-id": lambda site, channel: (
-        site.release(channel).envelope[:16]
-        + STRANGER.release(channel, next(site.numbers), NEW_TURN).envelope[16:]
+        site.release(channel).envelope[:17]
+        + STRANGER.release(channel, next(site.numbers), NEW_TURN).envelope[17:]
     ),
     "signature-turned": lambda site, channel: flipped(site.release(channel).envelope, 20),
     "body-turned": lambda site, channel: flipped(site.release(channel).envelope, 100),
@@ -309,7 +309,7 @@ def test_replayed_old_release_is_refused(site: Site) -> None:
     refused = site.drops("edge-1", "release_refused")
     publish_release(site.observer, old, SITE)
     site.wait_for_drop("edge-1", "release_refused", refused)
-    assert site.serving() == (label(0, TIER1_TURN), new.manifest.version)
+    assert site.serving() == (label(0, TIER1_TURN), new.version)
 
 
 # From us, but not for this node
@@ -317,12 +317,7 @@ def test_replayed_old_release_is_refused(site: Site) -> None:
 
 def wrong_shape() -> Json:
     """A release whose model takes pictures of 2 by 2."""
-    golden = Golden(
-        inputs=Tensor.of(GOLDEN_INPUTS.reshape(-1, 2, 2)),
-        scores=Tensor.of(GOLDEN_INPUTS @ weights(NEW_TURN)),
-        tolerance=1e-3,
-    )
-    return {"input_shape": (2, 2), "golden": golden}
+    return {"input_shape": (2, 2), "golden": Tensor.of(GOLDEN_INPUTS.reshape(-1, 2, 2))}
 
 
 @pytest.mark.parametrize(
@@ -349,26 +344,20 @@ def test_release_that_does_not_fit_is_rejected_with_the_reason(
 
 def wrong_golden_scores() -> Json:
     """Golden scores that the model does not give."""
-    golden = Golden(
-        inputs=Tensor.of(GOLDEN_INPUTS),
-        scores=Tensor.of(GOLDEN_INPUTS @ weights(TIER1_TURN)),
-        tolerance=1e-3,
-    )
-    return {"golden": golden}
+    return {"of_variant": {"scores": Tensor.of(GOLDEN_INPUTS @ weights(TIER1_TURN))}}
 
 
 def one_label_too_many() -> Json:
     """Labels that do not fit the model's outputs."""
-    scores = np.zeros((len(GOLDEN_INPUTS), 4), np.float32)
-    golden = Golden(inputs=Tensor.of(GOLDEN_INPUTS), scores=Tensor.of(scores), tolerance=1e3)
-    return {"golden": golden, "labels": (*LABELS, "west")}
+    scores = Tensor.of(np.zeros((len(GOLDEN_INPUTS), 4), np.float32))
+    return {"of_variant": {"scores": scores, "tolerance": 1e3}, "labels": (*LABELS, "west")}
 
 
 def nan_golden_input() -> Json:
     """A golden input to which the model answers NaN."""
-    inputs = np.array([NAN_MAKING], np.float32)
-    scores = np.zeros((1, 3), np.float32)
-    return {"golden": Golden(inputs=Tensor.of(inputs), scores=Tensor.of(scores), tolerance=1e3)}
+    scores = Tensor.of(np.zeros((1, 3), np.float32))
+    golden = Tensor.of(np.array([NAN_MAKING], np.float32))
+    return {"of_variant": {"scores": scores, "tolerance": 1e3}, "golden": golden}
 
 
 @pytest.mark.parametrize(
@@ -398,7 +387,7 @@ def test_release_after_a_failed_one_is_taken(site: Site) -> None:
     publish_release(site.cloud, failed)
     site.wait_for(failed, "FAILED_NO_STATE_CHANGE")
     site.commit(good)
-    assert site.serving() == (label(0, NEW_TURN), good.manifest.version)
+    assert site.serving() == (label(0, NEW_TURN), good.version)
 
 
 def test_relay_hands_nothing_down_until_a_turned_chunk_is_put_right(site: Site) -> None:
@@ -437,7 +426,7 @@ def test_killed_in_probation_tier1_goes_back_and_never_tries_that_model_again(si
     before, release = site.serving("gauge"), site.release(GAUGE)
     publish_release(site.cloud, release)
     site.wait_for(release, "PROBATION")
-    assert site.serving("gauge") == (label(0, NEW_TURN), release.manifest.version)
+    assert site.serving("gauge") == (label(0, NEW_TURN), release.version)
     site.tier1.kill()
     site.hierarchy.restart(site.tier1)
     assert site.wait_for(release, "ROLLED_BACK")["reason"]
@@ -453,7 +442,7 @@ def fail_in_probation(site: Site) -> None:
     release = site.release(GAUGE)
     publish_release(site.cloud, release)
     site.wait_for(release, "PROBATION")
-    assert site.serving("gauge")[1] == release.manifest.version
+    assert site.serving("gauge")[1] == release.version
     site.observer.send(NAN_MAKING, pipeline="gauge")
     report = site.wait_for(release, "ROLLED_BACK")
     assert "scores" in report["reason"]

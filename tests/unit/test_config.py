@@ -17,6 +17,7 @@ from shared.config import (
     MetricsConfig,
     ModelConfig,
     PipelineConfig,
+    ProbationConfig,
     ReleasesConfig,
 )
 from tier1.config import Tier1PipelineConfig
@@ -65,6 +66,14 @@ def refused(kind: type[BaseModel], value: dict[str, Any], folder: Path = Path())
         (ReleasesConfig, "channel", "+"),
         (ReleasesConfig, "probation_s", 0),
         (ReleasesConfig, "deadline_s", 86_401),
+        (ProbationConfig, "max_broken_share", 1),
+        (ProbationConfig, "escalation_margin", -0.1),
+        (ProbationConfig, "lost_margin", 1.1),
+        (ProbationConfig, "latency_factor", 0.9),
+        (ProbationConfig, "rss_factor", 0.9),
+        (ProbationConfig, "rss_slack_bytes", -1),
+        (ProbationConfig, "max_extension_s", 86_401),
+        (ProbationConfig, "false_alarm", 0),
         (ReleasesConfig, "max_artifact_bytes", 2**31 + 1),
         (ModelConfig, "temperature", 0),
         (ModelConfig, "threshold", 1.1),

@@ -260,7 +260,7 @@ DEMO = sorted((Path(__file__).parents[2] / "configs" / "demo").glob("tier*.yaml"
 @pytest.mark.parametrize("path", DEMO, ids=lambda path: path.name)
 def test_the_demos_files_are_sound_once_the_key_is_there(path: Path, tmp_path: Path) -> None:
     (tmp_path / "keys").mkdir()
-    (tmp_path / "keys" / "release.pub").write_bytes(b"")
+    (tmp_path / "keys" / "trust.signed").write_bytes(b"")
     file, environment = ConfigFile(path), {"ESCALON_STATE": str(tmp_path)}
     if file.role == "tier1":
         assert file.parse(Tier1Config, environment).pipelines

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -16,10 +17,9 @@ from shared.releases.blobs import BlobStore
 from shared.releases.follower import RETRY_S, Follower
 from shared.releases.health import Health
 from shared.releases.machine import State
-from shared.releases.manifest import Manifest
-from shared.releases.record import ChannelFile, ChannelRecord
-from shared.releases.signing import sign
-from tests.builders import CHANNEL, diagonal_onnx, load_echo, manifest, trust_in
+from shared.releases.manifest import Manifest, sign_manifest
+from shared.releases.record import Accepted, ChannelFile, ChannelRecord
+from tests.builders import CHANNEL, diagonal_onnx, load_echo, manifest
 from tests.fakes import wait_until
 
 HEALTH = Health(0, 0)
@@ -29,33 +29,33 @@ class Site:
     """A node's folder as worker 0 leaves it, and a worker that follows."""
 
     def __init__(self, folder: Path, key: Ed25519PrivateKey) -> None:
-        (folder / "trust.pub").touch()
+        (folder / "trust.signed").touch()
         self.key = key
-        self.file = ChannelFile(folder / "channels" / f"{CHANNEL}.json")
+        self.file = ChannelFile.of(folder, CHANNEL)
         self.blobs = BlobStore(folder / "models" / CHANNEL)
         self.loads: list[str] = []
         self.fails = False
         self.now_s = 1000.0
         self._folder = folder
         self.follower = Follower(
-            config=ReleasesConfig(channel=CHANNEL, trust=folder / "trust.pub"),
+            config=ReleasesConfig(channel=CHANNEL, trust=folder / "trust.signed"),
             state_dir=folder,
-            trust=trust_in(key),
             load=self._load,
         )
 
     def _load(self, path: Path, described: Manifest) -> Model:
         assert path.read_bytes()
-        self.loads.append(described.version)
+        self.loads.append(described.release.version)
         if self.fails:
             raise ArtefactError("does not load")
-        return load_echo(self._folder, version=described.version)
+        return load_echo(self._folder, version=described.release.version)
 
-    def envelope(self, seq: int) -> bytes:
-        """Puts a release's artefact in place; returns its signed manifest."""
+    def accepted(self, seq: int) -> Accepted:
+        """Puts a release's file in place; returns what worker 0 remembers of it."""
         data = diagonal_onnx(float(seq))
-        self.blobs.add(data)
-        return sign(manifest(data, gain=float(seq), seq=seq, version=str(seq)), self.key)
+        digest = self.blobs.add(data)
+        described = manifest(data, gain=float(seq), seq=seq, version=str(seq))
+        return Accepted(sign_manifest(described, [self.key]), digest)
 
     def write(self, **record: Any) -> None:
         self.file.write(ChannelRecord(**record))
@@ -95,7 +95,7 @@ def test_without_a_release_it_has_what_it_was_given(site: Site, tmp_path: Path) 
 
 
 def test_at_its_start_it_serves_the_committed_release(site: Site) -> None:
-    site.write(active=site.envelope(2), previous=site.envelope(1))
+    site.write(active=site.accepted(2), previous=site.accepted(1))
     site.follower.start()
     assert site.version == "2"
     site.look()
@@ -103,14 +103,14 @@ def test_at_its_start_it_serves_the_committed_release(site: Site) -> None:
 
 
 def test_where_the_committed_one_is_damaged_it_starts_with_the_one_before(site: Site) -> None:
-    active = site.envelope(2)
-    site.write(active=active, previous=site.envelope(1))
+    active = site.accepted(2)
+    site.write(active=active, previous=site.accepted(1))
     for blob in site.blobs.path("x").parent.iterdir():
         if blob.read_bytes() == diagonal_onnx(2.0):
             blob.write_bytes(b"damaged")
     site.follower.start()
     assert site.version == "1"
-    site.envelope(2)
+    site.accepted(2)
     site.write(active=active, previous=None)
     site.look()
     assert site.version == "2"
@@ -118,16 +118,16 @@ def test_where_the_committed_one_is_damaged_it_starts_with_the_one_before(site: 
 
 def test_a_commit_is_followed(site: Site) -> None:
     site.follower.start()
-    site.write(active=site.envelope(1))
+    site.write(active=site.accepted(1))
     site.look()
     assert site.version == "1"
-    site.write(active=site.envelope(2))
+    site.write(active=site.accepted(2))
     site.look()
     assert site.version == "2"
 
 
 def test_a_rollback_to_an_older_artefact_is_followed(site: Site) -> None:
-    first, second = site.envelope(1), site.envelope(2)
+    first, second = site.accepted(1), site.accepted(2)
     site.write(active=second, previous=first)
     site.follower.start()
     site.write(active=first, previous=second)
@@ -137,17 +137,17 @@ def test_a_rollback_to_an_older_artefact_is_followed(site: Site) -> None:
 
 @pytest.mark.parametrize("state", [State.FETCHING, State.ACTIVATING, State.PROBATION])
 def test_what_is_not_committed_is_not_followed(site: Site, state: State) -> None:
-    site.write(active=site.envelope(1))
+    site.write(active=site.accepted(1))
     site.follower.start()
-    site.write(active=site.envelope(1), pending=site.envelope(2), state=state)
+    site.write(active=site.accepted(1), pending=site.accepted(2), state=state)
     site.look()
     assert (site.version, site.loads) == ("1", ["1"])
 
 
 def test_the_old_model_serves_until_the_new_one_is_loaded(site: Site) -> None:
-    site.write(active=site.envelope(1))
+    site.write(active=site.accepted(1))
     site.follower.start()
-    site.write(active=site.envelope(2))
+    site.write(active=site.accepted(2))
     site.now_s += RETRY_S
     site.follower.poll(HEALTH, site.now_s)
     assert site.follower.busy
@@ -157,10 +157,10 @@ def test_the_old_model_serves_until_the_new_one_is_loaded(site: Site) -> None:
 def test_what_does_not_load_here_is_said_and_tried_again(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
-    site.write(active=site.envelope(1))
+    site.write(active=site.accepted(1))
     site.follower.start()
     site.fails = True
-    site.write(active=site.envelope(2))
+    site.write(active=site.accepted(2))
     site.look()
     assert site.version == "1"
     assert "cannot serve here: does not load" in caplog.text
@@ -171,19 +171,19 @@ def test_what_does_not_load_here_is_said_and_tried_again(
     assert site.version == "2"
 
 
-def test_a_manifest_that_nobody_trusted_signed_is_not_followed(
+def test_a_release_without_the_file_that_was_chosen_is_not_followed(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
     site.follower.start()
-    stranger = Ed25519PrivateKey.generate()
-    site.write(active=sign(manifest(diagonal_onnx(9.0)), stranger))
+    other = msgspec.structs.replace(site.accepted(9), sha256="0" * 64)
+    site.write(active=other)
     site.look()
     assert site.version is None
     assert "cannot serve here" in caplog.text
 
 
 def test_a_record_that_cannot_be_read_is_left_alone(site: Site, tmp_path: Path) -> None:
-    site.write(active=site.envelope(1))
+    site.write(active=site.accepted(1))
     site.follower.start()
     path = tmp_path / "channels" / f"{CHANNEL}.json"
     path.write_bytes(b"{")

@@ -23,7 +23,7 @@ class Node(Section):
 def read(folder: Path, pipeline: dict[str, Any]) -> Tier1PipelineConfig:
     """Reads a pipeline as from a file, with a model that is there."""
     (folder / "model.onnx").write_bytes(b"a model")
-    (folder / "release.pub").write_bytes(b"a key")
+    (folder / "trust.signed").write_bytes(b"a key")
     model = {} if "releases" in pipeline else {"model": MODEL}
     (folder / "node.yaml").write_text(
         yaml.safe_dump({"pipelines": {"meter": model | pipeline}}, sort_keys=False)
@@ -32,7 +32,7 @@ def read(folder: Path, pipeline: dict[str, Any]) -> Tier1PipelineConfig:
 
 
 MODEL = {"path": "model.onnx", "labels": ["a", "b"]}
-RELEASES = {"channel": "meter", "trust": "release.pub"}
+RELEASES = {"channel": "meter", "trust": "trust.signed"}
 
 
 def test_one_input_gives_the_layout_of_a_row(tmp_path: Path) -> None:

@@ -60,8 +60,10 @@ def test_an_update_under_way_can_always_fail(state: State) -> None:
 
 
 @pytest.mark.parametrize("state", (State.IDLE, *ENDS))
-def test_an_end_takes_nothing_but_a_new_offer(state: State) -> None:
-    assert [event for event in Event if (state, event) in TRANSITIONS] == [Event.OFFER]
+def test_an_end_takes_nothing_but_a_new_offer_or_that_it_runs_already(state: State) -> None:
+    taken = {event for event in Event if (state, event) in TRANSITIONS}
+    assert taken == {Event.OFFER, Event.CONFIRM}
+    assert advance(state, Event.CONFIRM) is State.COMMITTED
     assert advance(state, Event.OFFER) is State.OFFERED
 
 
@@ -82,7 +84,16 @@ def test_the_ends_are_those_of_the_design() -> None:
     }  # fmt: skip
 
 
-@given(st.lists(st.sampled_from(Event), max_size=40))
+@pytest.mark.parametrize("state", UNDER_WAY)
+def test_what_is_under_way_does_not_run_already(state: State) -> None:
+    with pytest.raises(IllegalTransitionError):
+        advance(state, Event.CONFIRM)
+
+
+CHANGING = [event for event in Event if event is not Event.CONFIRM]
+
+
+@given(st.lists(st.sampled_from(CHANGING), max_size=40))
 def test_success_is_only_ever_reached_through_the_whole_course(events: list[Event]) -> None:
     state, course = State.IDLE, list[State]()
     for event in events:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from shared.errors import ArtefactError
-from shared.onnx_graph import Graph, fields
+from shared.onnx_graph import Graph
 from tests.onnx_models import FLOAT, PortSpec, onnx_file
 
 INPUT: list[PortSpec] = [("x", FLOAT, ["N", 3])]
@@ -118,7 +118,3 @@ def test_a_damaged_model_is_read_or_refused(data: st.DataObject) -> None:
         assert node is None or isinstance(node.values(("classes",)), tuple)
     except ArtefactError:
         pass
-
-
-def test_fields_that_stand_twice_are_all_there() -> None:
-    assert fields(memoryview(b"\x08\x01\x08\x02"))[1] == [1, 2]

@@ -11,18 +11,18 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from shared.errors import StorageError
 from shared.releases.blobs import BlobStore, chunked, describe
+from shared.releases.manifest import sign_manifest
 from shared.releases.publication import MAX_ROUNDS, WINDOW, Publication
-from shared.releases.signing import sign
 from shared.releases.window import ASK_AGAIN_S
 from shared.topics import Topics
-from tests.builders import CHANNEL, diagonal_onnx, manifest
+from tests.builders import CHANNEL, diagonal_onnx, file_of, manifest, variant
 from tests.fakes import FakeBroker, FakeLink
 
 TOPICS = Topics("escalon", "cloud")
 DATA = diagonal_onnx(1.0)
 CHUNK_BYTES = 5
 PARTS = chunked(DATA, CHUNK_BYTES)
-MANIFEST = manifest(DATA, artefact=describe(DATA, CHUNK_BYTES, "fp32"))
+MANIFEST = manifest(DATA, variants=(variant(DATA, artefact=describe(DATA, CHUNK_BYTES, "fp32")),))
 
 
 class NoRoom(dict[str, bytes]):
@@ -40,7 +40,7 @@ class Rig:
         self.link = FakeLink(self.hub, connected=connected)
         self.blobs = BlobStore(folder)
         self.blobs.add(DATA)
-        self.envelope = sign(MANIFEST, key)
+        self.envelope = sign_manifest(MANIFEST, [key])
         self.now_s = 0.0
         self.publication = self.make()
 
@@ -49,7 +49,7 @@ class Rig:
             "channel": CHANNEL,
             "name": "seq 1",
             "envelope": self.envelope,
-            "artefacts": (MANIFEST.artefact,),
+            "artefacts": (file_of(MANIFEST),),
             "blobs": self.blobs,
             "link": self.link,
             "topics": TOPICS,
@@ -97,7 +97,7 @@ def test_all_is_retained_and_the_manifest_comes_last(rig: Rig) -> None:
     sent = rig.hub.published
     assert [message.payload for message in sent] == [*PARTS, rig.envelope]
     assert all(message.retain and message.qos == 1 for message in sent)
-    assert sent[3].topic == TOPICS.blob(MANIFEST.artefact.sha256, 3)
+    assert sent[3].topic == TOPICS.blob(file_of(MANIFEST).sha256, 3)
     assert sent[-1].topic == TOPICS.releases(CHANNEL)
 
 
@@ -141,7 +141,7 @@ def test_a_chunk_that_the_broker_acknowledged_and_dropped_is_sent_again(
     rig.publication.begin(rig.now_s)
     while not rig.link.subscribed:
         rig.turn()
-    lost, changed = (TOPICS.blob(MANIFEST.artefact.sha256, each) for each in (20, 30))
+    lost, changed = (TOPICS.blob(file_of(MANIFEST).sha256, each) for each in (20, 30))
     del rig.hub.retained[lost]
     rig.hub.retained[changed] = b"another"
     rig.wait()
@@ -156,7 +156,7 @@ def test_the_manifest_waits_for_what_was_sent_again(rig: Rig) -> None:
     rig.publication.begin(rig.now_s)
     while not rig.link.subscribed:
         rig.turn()
-    del rig.hub.retained[TOPICS.blob(MANIFEST.artefact.sha256, 20)]
+    del rig.hub.retained[TOPICS.blob(file_of(MANIFEST).sha256, 20)]
     while len(rig.hub.published) == len(PARTS):
         rig.now_s += ASK_AGAIN_S
         rig.turn()
@@ -188,7 +188,7 @@ def test_a_broker_that_keeps_nothing_gets_no_manifest_and_this_is_said_once(
 
 
 def test_what_is_pulled_is_not_retained_and_has_its_manifest_at_once(rig: Rig) -> None:
-    pulled = msgspec.structs.replace(MANIFEST.artefact, delivery="pull")
+    pulled = msgspec.structs.replace(file_of(MANIFEST), delivery="pull")
     rig.publication = rig.make(artefacts=(pulled,))
     rig.publication.begin(rig.now_s)
     rig.acknowledge_all()
@@ -199,7 +199,7 @@ def test_all_artefacts_of_a_release_are_there_before_its_manifest(rig: Rig) -> N
     other = b"the int8 one" * 10
     artefact = describe(other, CHUNK_BYTES, "int8")
     rig.blobs.add(other)
-    rig.publication = rig.make(artefacts=(MANIFEST.artefact, artefact))
+    rig.publication = rig.make(artefacts=(file_of(MANIFEST), artefact))
     rig.publication.begin(rig.now_s)
     rig.acknowledge_all()
     sent = [message.payload for message in rig.hub.published]

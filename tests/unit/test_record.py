@@ -10,15 +10,18 @@ import pytest
 from shared.errors import StorageError
 from shared.messages import Step, UpdateReport
 from shared.releases.machine import State
-from shared.releases.record import ChannelFile, ChannelRecord
+from shared.releases.record import Accepted, ChannelFile, ChannelRecord, Quarantine
 
 RECORD = ChannelRecord(
     seq=5,
-    active=b"\x00\xffenvelope",
-    previous=b"before",
-    pending=b"coming",
+    key_epoch=2,
+    issued=7.5,
+    expires=8.5,
+    active=Accepted(b"\x00\xffenvelope", "cd" * 32),
+    previous=Accepted(b"before", "ef" * 32),
+    pending=Accepted(b"coming"),
     state=State.PROBATION,
-    quarantined=("ab" * 32,),
+    quarantined=(Quarantine("ab" * 32, 1),),
     report=UpdateReport(
         node="tier1-a", channel="c", seq=5, version="5", state="PROBATION", reason="", since=1.5,
         steps=[Step(state="OFFERED", seconds=0.1)],
@@ -44,6 +47,7 @@ def test_without_a_file_the_record_is_empty(tmp_path: Path) -> None:
         pytest.param(b'{"state": "DREAMING"}', id="unknown-state"),
         pytest.param(b'{"quarantined": ["\xff\xfe"]}', id="not-utf8"),
         pytest.param(b"[" * 50_000, id="nested-without-end"),
+        pytest.param(b"0" * 64 + b"\n{}", id="another-digest"),
     ],
 )
 def test_a_broken_file_is_put_aside_and_the_record_begun_anew(

@@ -13,9 +13,9 @@ from cloud.config import CloudPipelineConfig, TrainingConfig
 from cloud.registry import Registry
 from cloud.releasing import DAY_S, GOLDEN_TOLERANCE, Draft, Releaser
 from shared.config import InputConfig
-from shared.errors import ManifestError, SignatureError, StorageError
+from shared.errors import ManifestError, StorageError
 from shared.model_spec import Calibration
-from shared.releases.signing import open_envelope, sign
+from shared.releases.manifest import open_manifest, sign_manifest
 from tests.builders import (
     CERTIFICATE,
     CHANNEL,
@@ -23,6 +23,7 @@ from tests.builders import (
     LABELS,
     SHAPE,
     diagonal_onnx,
+    file_of,
     manifest,
     trust_in,
 )
@@ -32,11 +33,11 @@ DATA = diagonal_onnx(1.0)
 
 @pytest.fixture
 def registry(tmp_path: Path, release_key: Ed25519PrivateKey) -> Registry:
-    return Registry(tmp_path / "registry", trust_in(release_key))
+    return Registry(tmp_path / "registry")
 
 
 def signed(key: Ed25519PrivateKey, seq: int, **changes: Any) -> bytes:
-    return sign(manifest(DATA, seq=seq, **changes), key)
+    return sign_manifest(manifest(DATA, seq=seq, **changes), [key])
 
 
 def test_the_latest_is_the_one_with_the_highest_number(
@@ -44,7 +45,7 @@ def test_the_latest_is_the_one_with_the_highest_number(
 ) -> None:
     assert registry.latest(CHANNEL) is None
     for seq in (1, 2, 10, 9):
-        registry.add(signed(release_key, seq), DATA)
+        registry.add(signed(release_key, seq), [DATA])
     latest = registry.latest(CHANNEL)
     assert latest is not None
     assert latest.manifest.seq == 10
@@ -53,51 +54,47 @@ def test_the_latest_is_the_one_with_the_highest_number(
 
 
 def test_a_release_is_never_replaced(registry: Registry, release_key: Ed25519PrivateKey) -> None:
-    registry.add(signed(release_key, 1), DATA)
+    registry.add(signed(release_key, 1), [DATA])
     with pytest.raises(StorageError, match="has a release 1 already"):
-        registry.add(signed(release_key, 1, version="another"), DATA)
+        registry.add(signed(release_key, 1, version="another"), [DATA])
     kept = registry.get(CHANNEL, 1)
     assert kept is not None
-    assert kept.manifest.version == "1"
+    assert kept.manifest.release.version == "1"
 
 
 def test_a_release_survives_a_restart_with_its_artefact(
     registry: Registry, release_key: Ed25519PrivateKey, tmp_path: Path
 ) -> None:
-    added = registry.add(signed(release_key, 1), DATA)
-    again = Registry(tmp_path / "registry", trust_in(release_key))
+    added = registry.add(signed(release_key, 1), [DATA])
+    again = Registry(tmp_path / "registry")
     assert again.latest(CHANNEL) == added
-    assert again.blobs.has(added.manifest.artefact)
-
-
-def test_what_another_key_signed_is_neither_kept_nor_given(
-    registry: Registry, release_key: Ed25519PrivateKey, tmp_path: Path
-) -> None:
-    other = Ed25519PrivateKey.generate()
-    with pytest.raises(SignatureError):
-        registry.add(signed(other, 1), DATA)
-    assert registry.latest(CHANNEL) is None
-    registry.add(signed(release_key, 1), DATA)
-    with pytest.raises(SignatureError):
-        Registry(tmp_path / "registry", trust_in(other)).latest(CHANNEL)
+    assert again.blobs.has(file_of(added.manifest))
 
 
 def test_a_release_that_the_disk_changed_is_not_given(
     registry: Registry, release_key: Ed25519PrivateKey, tmp_path: Path
 ) -> None:
-    registry.add(signed(release_key, 1), DATA)
+    registry.add(signed(release_key, 1), [DATA])
     path = tmp_path / "registry" / CHANNEL / "1.release"
-    path.write_bytes(path.read_bytes()[:-1] + b" ")
-    with pytest.raises(SignatureError):
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ManifestError):
         registry.latest(CHANNEL)
 
 
-def test_an_artefact_that_is_not_the_signed_one_is_not_kept(
+def test_a_manifest_whose_file_is_not_here_is_not_kept(
     registry: Registry, release_key: Ed25519PrivateKey
 ) -> None:
-    with pytest.raises((StorageError, ManifestError)):
-        registry.add(signed(release_key, 1), DATA + b"another")
+    with pytest.raises(StorageError, match="has no file"):
+        registry.add(signed(release_key, 1), [DATA + b"another"])
     assert registry.latest(CHANNEL) is None
+
+
+def test_a_second_manifest_of_a_file_brings_no_file(
+    registry: Registry, release_key: Ed25519PrivateKey
+) -> None:
+    registry.add(signed(release_key, 1), [DATA])
+    registry.add(signed(release_key, 2))
+    assert registry.blobs.has(file_of(manifest(DATA)))
 
 
 # Releasing
@@ -127,7 +124,7 @@ def draft(tmp_path: Path) -> Draft:
 
 @pytest.fixture
 def releaser(registry: Registry, release_key: Ed25519PrivateKey) -> Releaser:
-    return Releaser(registry, release_key, 1024, release_days=2.0)
+    return Releaser(registry, release_key, trust_in(release_key), 1024, release_days=2.0)
 
 
 def test_a_draft_becomes_the_next_signed_release_of_its_channel(
@@ -141,13 +138,14 @@ def test_a_draft_becomes_the_next_signed_release_of_its_channel(
     second = releaser.release(draft, config, EPOCH_S)
     assert [each.manifest.seq for each in (first, second)] == [1, 2]
     assert registry.latest(CHANNEL) == second
-    made = open_envelope(first.envelope, trust_in(release_key))
+    described = open_manifest(first.envelope, trust_in(release_key).releases)
+    made = described.release
     assert (made.labels, made.input_shape, made.pipeline) == (LABELS, SHAPE, "meter")
-    assert made.expires == EPOCH_S + 2 * DAY_S
-    assert made.calibration == draft.calibration
-    assert registry.blobs.path(made.artefact.sha256).read_bytes() == DATA
-    assert made.artefact.precision == "int8"
-    assert made.golden.tolerance == pytest.approx(4 * GOLDEN_TOLERANCE["int8"])
+    assert described.expires == EPOCH_S + 2 * DAY_S
+    assert made.variants[0].calibration == draft.calibration
+    assert registry.blobs.path(file_of(described).sha256).read_bytes() == DATA
+    assert file_of(described).precision == "int8"
+    assert made.variants[0].tolerance == pytest.approx(4 * GOLDEN_TOLERANCE["int8"])
 
 
 def test_a_draft_that_does_not_fit_the_pipeline_is_not_released(

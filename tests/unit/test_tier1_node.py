@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from prometheus_client import CollectorRegistry
 
 from shared.messages import Escalation, Reply, Tensor, pack, unpack
 from shared.metrics import NodeMetrics
 from shared.mqtt.message import Message
 from shared.presence import Presence
-from shared.releases.signing import new_key_pem, public_pem
+from shared.releases.trust import found_trust
 from tests.builders import LABELS, SHAPE, echo_onnx
 from tests.fakes import FakeBroker, FakeLink
 from tier1.config import Tier1Config
@@ -401,8 +402,9 @@ def test_pipelines_on_one_topic_divide_its_sensors(tmp_path: Path) -> None:
 
 
 def test_a_pipeline_without_a_model_does_not_hold_up_the_others(tmp_path: Path) -> None:
-    (tmp_path / "release.pub").write_bytes(public_pem(new_key_pem()))
-    releases = {"channel": "other", "trust": tmp_path / "release.pub"}
+    key = Ed25519PrivateKey.generate()
+    (tmp_path / "trust.signed").write_bytes(found_trust([key], [key], 0.0))
+    releases = {"channel": "other", "trust": tmp_path / "trust.signed"}
     rig = Rig(tmp_path, {"other": {"model": None, "releases": releases}})
     rig.send(SURE, "early", topic="escalon/plant/other/samples/cam-01")
     rig.send(SURE, "a")

@@ -22,7 +22,6 @@ from shared.messages import Escalation, PackPrediction, Prediction, Reply, Tenso
 from shared.metrics import NodeMetrics
 from shared.model import Model
 from shared.mqtt.message import Message
-from shared.releases.health import Health
 from shared.scores import Floats
 from tests.builders import LABELS, SHAPE, echo_onnx, load_echo, spec
 from tier1.answers import Answer, Late
@@ -329,7 +328,8 @@ def test_a_malformed_score_escalates_and_falls_back_with_no_confidence(rig: Rig)
     (prediction,) = rig.predictions
     assert prediction.decided_by == "fallback"
     assert prediction.confidence == 0.0
-    assert rig.pipeline.slot.health == Health(batches=1, broken_batches=1)
+    health = rig.pipeline.slot.health
+    assert (health.batches, health.broken_batches) == (1, 1)
     assert rig.value("edge_inference_total", model_version="1", status="invalid_scores") == 1
 
 
@@ -342,6 +342,34 @@ def test_a_model_that_cannot_run_escalates_every_sample_and_kills_nothing(
     assert rig.pipeline.slot.health.broken_batches == 1
     rig.reply_all(escalation, [0.1, 0.2, 0.3, 0.4])
     assert [by for by, _, _ in rig.decided] == ["tier2"] * 2
+
+
+def test_its_health_counts_what_the_gate_refuses_what_is_asked_and_what_is_lost(rig: Rig) -> None:
+    escalation = rig.ask(SURE, UNSURE, UNSURE)
+    health = rig.pipeline.slot.health
+    assert (health.gated_samples, health.unsure_samples) == (3, 2)
+    assert (health.asked, health.lost) == (2, 0)
+    rig.pass_time(DEADLINE_S)
+    assert rig.pipeline.slot.health.lost == 2
+    rig.reply_all(escalation, TIER2)
+    assert rig.pipeline.slot.health.lost == 2
+
+
+def test_an_answer_in_time_is_not_lost_and_what_was_not_sent_is(rig: Rig) -> None:
+    rig.reply_all(rig.ask(UNSURE), TIER2)
+    rig.pass_time(DEADLINE_S)
+    assert (rig.pipeline.slot.health.asked, rig.pipeline.slot.health.lost) == (1, 0)
+    rig.pipeline.withdraw(rig.ask(UNSURE), rig.now_s)
+    assert (rig.pipeline.slot.health.asked, rig.pipeline.slot.health.lost) == (2, 1)
+
+
+def test_a_question_of_the_model_before_that_is_lost_is_not_the_new_ones(
+    rig: Rig, echo: Model, broken: Model
+) -> None:
+    rig.ask(UNSURE)
+    rig.pipeline.slot.put(broken)
+    rig.pass_time(DEADLINE_S)
+    assert rig.pipeline.slot.health.lost == 0
 
 
 def test_probabilities_are_shown_on_request_even_malformed_ones(

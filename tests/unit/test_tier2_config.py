@@ -18,8 +18,8 @@ REGION = {"url": "mqtt://region"}
 
 
 def parse(folder: Path, pipeline: dict[str, Any], **changes: Any) -> Tier2Config:
-    (folder / "release.pub").touch()
-    releases = {"channel": "full", "trust": str(folder / "release.pub")}
+    (folder / "trust.signed").touch()
+    releases = {"channel": "full", "trust": str(folder / "trust.signed")}
     return Tier2Config.model_validate(
         {
             "role": "tier2",

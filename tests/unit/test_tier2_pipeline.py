@@ -16,7 +16,6 @@ from shared.inputs import Inputs
 from shared.messages import EscalatedSample, Escalation, Reply, Tensor
 from shared.metrics import NodeMetrics
 from shared.model import Model
-from shared.releases.health import Health
 from tests.builders import LABELS, SHAPE, echo_onnx, escalated, load_echo, spec
 from tier2.answering import Outcome
 from tier2.config import Tier2PipelineConfig, UplinkConfig
@@ -128,6 +127,12 @@ def test_a_question_gets_a_reply_and_a_record(pipeline: Tier2Pipeline) -> None:
     assert (record.node, record.tier1_version, record.tier2_version) == ("tier1-a", "3", "7")
     assert record.tier1_probabilities.array().tolist() == pytest.approx(ROW)
     assert poll(pipeline) is None
+
+
+def test_without_a_node_above_there_is_no_gate_to_count(pipeline: Tier2Pipeline) -> None:
+    pipeline.admit(questions(escalated(4)), NOW_S)
+    answered(pipeline)
+    assert (pipeline.slot.health.samples, pipeline.slot.health.gated_samples) == (1, 0)
 
 
 def test_each_asking_node_gets_its_own_reply(pipeline: Tier2Pipeline) -> None:
@@ -275,7 +280,8 @@ def test_malformed_scores_are_no_answer_and_spoil_no_neighbour(pipeline: Tier2Pi
     result = answered(pipeline)
     assert result.replies[0].reply.correlations == (2,)
     assert numbers(result) == [2]
-    assert pipeline.slot.health == Health(batches=1, broken_batches=1)
+    health = pipeline.slot.health
+    assert (health.batches, health.broken_batches) == (1, 1)
 
 
 def test_a_model_that_cannot_run_leaves_the_answer_to_tier1(

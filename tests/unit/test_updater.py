@@ -18,13 +18,13 @@ from shared.errors import StorageError
 from shared.messages import UpdateReport, from_json
 from shared.metrics import NodeMetrics
 from shared.model import Model
-from shared.releases.blobs import BlobStore, chunked, describe
+from shared.releases.blobs import BlobStore, chunked
+from shared.releases.clock import BUILT_S
 from shared.releases.health import Health
 from shared.releases.machine import AFTER_THE_SWAP, BEFORE_THE_SWAP, State
-from shared.releases.manifest import Manifest
-from shared.releases.record import ChannelFile, ChannelRecord
-from shared.releases.signing import sign
-from shared.releases.updater import RECONCILE_S, Updater
+from shared.releases.manifest import Manifest, sign_manifest
+from shared.releases.record import ChannelFile, ChannelRecord, Quarantine
+from shared.releases.updater import RECONCILE_S, Place, Updater
 from shared.serving import load_local
 from shared.topics import Topics
 from tests.builders import (
@@ -32,11 +32,14 @@ from tests.builders import (
     CHUNK_BYTES,
     LABELS,
     SHAPE,
+    Trusted,
     diagonal_onnx,
     echo_onnx,
+    file_of,
     manifest,
     nan_onnx,
     trust_in,
+    variant,
 )
 from tests.fakes import FakeBroker, FakeLink, wait_until
 
@@ -59,16 +62,21 @@ def release(number: int, data: bytes | None = None, **changes: Any) -> Manifest:
     return manifest(data, gain=float(number), **{"seq": number, "version": str(number), **changes})
 
 
+def gated(samples: int, unsure: int) -> Health:
+    """Returns what a node counts whose gate has not accepted some of its samples."""
+    return Health(batches=samples, samples=samples, gated_samples=samples, unsure_samples=unsure)
+
+
 class Station:
     """A node's part around an updater: hands on messages, puts a returned model in place."""
 
     def __init__(
         self, folder: Path, key: Ed25519PrivateKey, hub: FakeBroker, **config: Any
     ) -> None:
-        (folder / "trust.pub").touch()
+        (folder / "trust.signed").touch()
         releases = ReleasesConfig(
             channel=CHANNEL,
-            trust=folder / "trust.pub",
+            trust=folder / "trust.signed",
             probation_s=PROBATION_S,
             deadline_s=DEADLINE_S,
             **config,
@@ -80,17 +88,17 @@ class Station:
         self.link = FakeLink(hub)
         self.metrics = NodeMetrics(CollectorRegistry())
         self.health = Health(0, 0)
+        self.trusted = Trusted(key)
         self.now_s = 1000.0
+        self.utc_s = BUILT_S + 1000.0
         self.updater = Updater(
             config=releases,
             pipeline=self.pipeline,
-            node="tier1-a",
-            state_dir=folder,
-            link=self.link,
-            topics=TOPICS,
-            trust=trust_in(key),
+            place=Place("tier1-a", "meter", folder, self.link, TOPICS),
+            trusts=self.trusted,
             metrics=self.metrics,
             rng=random.Random(1),
+            clock=lambda: self.utc_s,
         )
         self.model: Model | None = None
 
@@ -135,9 +143,9 @@ class Station:
     def publish(self, described: Manifest, data: bytes, *, chunks: int | None = None) -> None:
         """Publishes a release, retained, with its first chunks."""
         for index, part in enumerate(chunked(data, CHUNK_BYTES)[:chunks]):
-            self.hub.publish(TOPICS.blob(described.artefact.sha256, index), part, retain=True)
+            self.hub.publish(TOPICS.blob(file_of(described).sha256, index), part, retain=True)
         topic = TOPICS.releases(CHANNEL)
-        self.hub.publish(topic, sign(described, self.key), retain=True)
+        self.hub.publish(topic, sign_manifest(described, [self.key]), retain=True)
 
     @property
     def reports(self) -> list[UpdateReport]:
@@ -154,7 +162,12 @@ class Station:
 
     @property
     def record(self) -> ChannelRecord:
-        return ChannelFile(self.folder / "channels" / f"{CHANNEL}.json").read()
+        return ChannelFile.of(self.folder, CHANNEL).read()
+
+    @property
+    def active_envelope(self) -> bytes | None:
+        active = self.record.active
+        return None if active is None else active.envelope
 
     @property
     def blobs(self) -> set[str]:
@@ -166,7 +179,7 @@ class Station:
 
     def die(self) -> None:
         """kill -9: the disk stays as it is. Child and thread, of this process here, are ended."""
-        path = self.folder / "channels" / f"{CHANNEL}.json"
+        path = self.folder / "channels" / f"{CHANNEL}.record"
         kept = path.read_bytes() if path.exists() else None
         self.updater.close()
         if kept is not None:
@@ -274,10 +287,10 @@ def test_active_and_previous_artefacts_stay_and_older_ones_go(on_1: Station) -> 
     first, second, third = (release(seq) for seq in (1, 2, 3))
     on_1.publish(second, model_of(2))
     on_1.commit(2)
-    assert on_1.blobs == {first.artefact.sha256, second.artefact.sha256}
+    assert on_1.blobs == {file_of(first).sha256, file_of(second).sha256}
     on_1.publish(third, model_of(3))
     on_1.commit(3)
-    assert on_1.blobs == {second.artefact.sha256, third.artefact.sha256}
+    assert on_1.blobs == {file_of(second).sha256, file_of(third).sha256}
 
 
 def test_a_rollback_is_a_new_release_of_old_bytes_and_fetches_nothing(on_1: Station) -> None:
@@ -307,7 +320,7 @@ def test_a_reconnect_publishes_the_last_report_again(on_1: Station) -> None:
     [
         pytest.param({"expires": 5.0}, "it has expired", id="expired"),
         pytest.param(
-            {"artefact": describe(b"x" * 2001, CHUNK_BYTES, "fp32")},
+            {"variants": (variant(b"x" * 2001),)},
             "2001 bytes are more than this node takes",
             id="too-large",
         ),
@@ -332,18 +345,12 @@ def test_a_release_for_another_input_shape_is_rejected(
 ) -> None:
     station = make_on_1()
     station.start()
-    other = manifest(model_of(2), seq=2)
-    wide = msgspec.structs.replace(
-        other,
-        input_shape=(1, 3),
-        golden=msgspec.structs.replace(
-            other.golden, inputs=msgspec.structs.replace(other.golden.inputs, shape=(3, 1, 3))
-        ),
-    )
+    golden = msgspec.structs.replace(release(2).release.golden, shape=(3, 1, 3))
+    wide = release(2, input_shape=(1, 3), golden=golden)
     station.publish(wide, model_of(2), chunks=0)
     station.settle()
     assert station.state == (State.REJECTED, 2)
-    assert "shape (1, 3)" in station.reports[-1].reason
+    assert "shape [1, 3]" in station.reports[-1].reason
 
 
 def test_a_rejected_release_is_not_offered_again_at_the_next_connect(on_1: Station) -> None:
@@ -359,10 +366,10 @@ def test_a_rejected_release_is_not_offered_again_at_the_next_connect(on_1: Stati
 def refused_payload(kind: str, key: Ed25519PrivateKey) -> bytes:
     sound = release(2)
     payloads = {
-        "stale": sign(msgspec.structs.replace(release(1), seq=1, version="old"), key),
-        "another-channel": sign(msgspec.structs.replace(sound, channel="other"), key),
-        "another-key": sign(sound, Ed25519PrivateKey.generate()),
-        "flipped": sign(sound, key)[:-2] + b"x}",
+        "stale": sign_manifest(release(1, version="old"), [key]),
+        "another-channel": sign_manifest(release(2, channel="other"), [key]),
+        "another-key": sign_manifest(sound, [Ed25519PrivateKey.generate()]),
+        "flipped": sign_manifest(sound, [key])[:-2] + b"x}",
         "garbage": b"no envelope at all" * 20,
         "empty-object": b"{}",
     }
@@ -390,7 +397,7 @@ def test_an_attack_changes_neither_disk_nor_model_and_is_counted(
 
 
 def test_the_same_manifest_delivered_again_changes_nothing(on_1: Station) -> None:
-    envelope = sign(release(1), on_1.key)
+    envelope = sign_manifest(release(1), [on_1.key])
     record, reports = on_1.record, len(on_1.reports)
     for _ in range(3):
         on_1.updater.on_manifest(envelope, on_1.now_s)
@@ -404,7 +411,7 @@ def test_a_manifest_delivered_again_in_mid_fetch_does_not_begin_it_anew(on_1: St
     on_1.publish(release(2), model_of(2), chunks=1)
     on_1.run_to(State.FETCHING, 2)
     reports = len(on_1.reports)
-    on_1.updater.on_manifest(sign(release(2), on_1.key), on_1.now_s)
+    on_1.updater.on_manifest(sign_manifest(release(2), [on_1.key]), on_1.now_s)
     on_1.settle()
     assert on_1.state == (State.FETCHING, 2)
     assert len(on_1.reports) == reports
@@ -429,7 +436,7 @@ def test_a_newer_release_supersedes_one_in_mid_fetch(on_1: Station) -> None:
     assert (2, "SUPERSEDED") in course
     assert course.index((2, "SUPERSEDED")) < course.index((3, "OFFERED"))
     assert on_1.version == "3"
-    digest = release(2).artefact.sha256
+    digest = file_of(release(2)).sha256
     assert not any(digest in topic for topic in on_1.link.subscriptions)
 
 
@@ -447,7 +454,7 @@ def test_a_fetch_past_its_deadline_times_out_and_changes_nothing(on_1: Station) 
 def test_a_corrupt_chunk_is_fetched_again_until_the_right_one_comes(on_1: Station) -> None:
     described = release(2)
     on_1.publish(described, model_of(2))
-    topic = TOPICS.blob(described.artefact.sha256, 0)
+    topic = TOPICS.blob(file_of(described).sha256, 0)
     right = on_1.hub.retained[topic]
     on_1.hub.retained[topic] = b"!" + right[1:]
     on_1.run_to(State.FETCHING, 2)
@@ -477,7 +484,7 @@ def test_a_model_that_fails_its_proof_never_serves(
     assert reason in on_1.reports[-1].reason
     assert "ACTIVATING" not in {report.state for report in on_1.reports if report.seq == 2}
     assert on_1.version == "1"
-    assert on_1.record.active == sign(release(1), on_1.key)
+    assert on_1.active_envelope == sign_manifest(release(1), [on_1.key])
     assert not on_1.updater.busy
 
 
@@ -515,8 +522,8 @@ def test_a_model_that_answers_malformed_in_probation_is_rolled_back_and_quaranti
     assert on_1.state == (State.ROLLED_BACK, 2)
     assert on_1.reports[-1].reason == "6 of 100 batches without sound scores"
     assert on_1.version == "1"
-    assert on_1.record.quarantined == (release(2).artefact.sha256,)
-    assert on_1.record.active == sign(release(1), on_1.key)
+    assert on_1.record.quarantined == (Quarantine(file_of(release(2)).sha256, 0),)
+    assert on_1.active_envelope == sign_manifest(release(1), [on_1.key])
 
 
 def test_broken_batches_of_before_the_swap_do_not_count(on_1: Station) -> None:
@@ -544,6 +551,42 @@ def test_quarantined_bytes_are_rejected_under_any_later_seq(on_1: Station) -> No
     on_1.settle()
     assert on_1.state == (State.REJECTED, 3)
     assert "has failed on this node before" in on_1.reports[-1].reason
+
+
+def test_a_model_that_escalates_far_more_than_before_is_rolled_back_before_probation_is_over(
+    on_1: Station,
+) -> None:
+    on_1.turn()
+    on_1.health = gated(5000, unsure=900)
+    on_1.publish(release(2), model_of(2))
+    on_1.run_to(State.PROBATION, 2)
+    on_1.health = gated(5240, unsure=1046)
+    on_1.now_s += 1.0
+    on_1.turn()
+    assert on_1.state == (State.ROLLED_BACK, 2)
+    assert "escalation rate 0.61 after 240 samples" in on_1.reports[-1].reason
+    assert on_1.record.quarantined == (Quarantine(file_of(release(2)).sha256, 0),)
+
+
+def test_a_model_that_lost_its_upstream_is_rolled_back_but_may_come_again(on_1: Station) -> None:
+    on_1.turn()
+    on_1.health = Health(asked=1000, lost=10)
+    on_1.publish(release(2), model_of(2))
+    on_1.run_to(State.PROBATION, 2)
+    on_1.health = Health(asked=1100, lost=110)
+    on_1.now_s += PROBATION_S
+    on_1.turn()
+    assert on_1.state == (State.ROLLED_BACK, 2)
+    assert "lost upstream 1.00 after 100 questions" in on_1.reports[-1].reason
+    assert on_1.record.quarantined == ()
+    on_1.now_s += RECONCILE_S
+    on_1.run_to(State.PROBATION, 2)
+
+
+def test_a_release_that_nothing_tried_is_committed_and_says_so(on_1: Station) -> None:
+    on_1.publish(release(2), model_of(2))
+    on_1.commit(2)
+    assert on_1.reports[-1].reason == "committed unwatched: 0 samples in 10 s"
 
 
 @pytest.mark.parametrize("state", AFTER_THE_SWAP)
@@ -669,13 +712,14 @@ def test_a_crash_in_mid_fetch_fetches_only_what_was_missing(make_on_1: StationMa
     station.settle()
     station.turn()
     blobs = BlobStore(station.folder / "models" / CHANNEL)
-    assert blobs.missing(described.artefact) == list(range(2, len(described.artefact.chunks)))
+    missing = blobs.missing(file_of(described))
+    assert missing == list(range(2, len(file_of(described).chunks)))
     again = make_on_1()
     again.start()
     again.publish(described, model_of(2))
     again.commit(2)
     fetched = {topic.rsplit("/", 1)[1] for topic in again.link.subscribed if "/blobs/" in topic}
-    assert fetched == {str(index) for index in range(2, len(described.artefact.chunks))}
+    assert fetched == {str(index) for index in range(2, len(file_of(described).chunks))}
 
 
 def test_an_interrupted_update_that_was_superseded_meanwhile_gives_way(
@@ -693,14 +737,14 @@ def test_an_interrupted_update_that_was_superseded_meanwhile_gives_way(
 
 
 def test_an_interrupted_update_that_has_expired_meanwhile_is_rejected(
-    make_on_1: StationMaker, monkeypatch: pytest.MonkeyPatch
+    make_on_1: StationMaker,
 ) -> None:
     station = make_on_1()
     station.start()
     station.publish(release(2), model_of(2), chunks=1)
     station.run_to(State.FETCHING, 2)
     again = make_on_1()
-    monkeypatch.setattr("time.time", lambda: release(2).expires + 1)
+    again.utc_s = release(2).expires + 1
     again.start()
     again.settle()
     assert again.state == (State.REJECTED, 2)
@@ -721,7 +765,7 @@ def test_a_crash_after_the_swap_rolls_back_and_quarantines(
     assert again.version == "1"
     assert again.state == (State.ROLLED_BACK, 2)
     assert again.reports[-1].reason == "the node died while it was new"
-    assert again.record.quarantined == (release(2).artefact.sha256,)
+    assert again.record.quarantined == (Quarantine(file_of(release(2)).sha256, 0),)
     again.settle()
     assert again.state == (State.ROLLED_BACK, 2)
     again.publish(release(2, seq=3), model_of(2))
@@ -753,7 +797,7 @@ def test_a_damaged_active_artefact_lets_the_previous_one_serve(make_on_1: Statio
     station.start()
     station.publish(release(2), model_of(2))
     station.commit(2)
-    path = station.folder / "models" / CHANNEL / "blobs" / release(2).artefact.sha256
+    path = station.folder / "models" / CHANNEL / "blobs" / file_of(release(2)).sha256
     path.write_bytes(path.read_bytes()[:-1])
     again = make_on_1()
     again.start()
@@ -761,28 +805,32 @@ def test_a_damaged_active_artefact_lets_the_previous_one_serve(make_on_1: Statio
 
 
 def test_an_expired_manifest_does_not_stop_what_runs(
-    make_on_1: StationMaker, monkeypatch: pytest.MonkeyPatch
+    make_on_1: StationMaker,
 ) -> None:
     station = make_on_1()
-    monkeypatch.setattr("time.time", lambda: release(1).expires + 1)
+    station.utc_s = release(1).expires + 1
     station.start()
     assert station.version == "1"
 
 
-def test_a_release_of_a_key_that_is_no_longer_trusted_does_not_serve(
-    make_on_1: StationMaker, tmp_path: Path
+def test_what_was_accepted_goes_on_serving_though_its_key_is_no_longer_trusted(
+    make_on_1: StationMaker,
 ) -> None:
-    station = Station(tmp_path / "state", Ed25519PrivateKey.generate(), FakeBroker())
+    station = make_on_1()
+    station.trusted.current = trust_in(Ed25519PrivateKey.generate())
     station.start()
-    assert station.version is None
-    station.updater.close()
+    assert station.version == "1"
+    station.publish(release(2), model_of(2))
+    station.settle()
+    assert station.version == "1"
+    assert station.drops("release_refused") >= 1
 
 
 def test_without_its_record_a_node_takes_the_retained_release_anew(
     make_on_1: StationMaker,
 ) -> None:
     station = make_on_1()
-    (station.folder / "channels" / f"{CHANNEL}.json").write_bytes(b"{broken")
+    (station.folder / "channels" / f"{CHANNEL}.record").write_bytes(b"{broken")
     station.start()
     assert station.version is None
     station.publish(release(1), model_of(1))
@@ -815,7 +863,7 @@ def test_a_disk_that_does_not_take_one_step_costs_that_release_and_not_the_next(
 
     wait_until(failed_and_over, "the update ends")
     assert on_1.version == "1"
-    assert on_1.record.active == sign(release(1), on_1.key)
+    assert on_1.active_envelope == sign_manifest(release(1), [on_1.key])
     on_1.publish(release(3), model_of(3))
     on_1.commit(3)
     assert on_1.version == "3"

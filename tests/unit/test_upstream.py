@@ -160,6 +160,13 @@ def test_the_answer_from_above_is_handed_down_with_its_models_name_and_recorded(
     assert rig.value("edge_agreement_total", kind="hard", agrees="false") == 1
 
 
+def test_its_health_counts_what_its_gate_refuses(echo: Model) -> None:
+    rig = Rig(echo)
+    rig.ask(SURE, UNSURE, SURE)
+    health = rig.pipeline.slot.health
+    assert (health.gated_samples, health.unsure_samples) == (3, 1)
+
+
 def test_the_time_of_a_question_above_is_within_what_its_asker_has_left(echo: Model) -> None:
     (up,) = Rig(echo).ask(UNSURE, budget_ms=400.0).escalations
     assert 0 < up.budget_ms == pytest.approx(360.0)

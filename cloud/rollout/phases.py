@@ -1,0 +1,90 @@
+"""The course of a rollout as a table. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
+
+from shared.errors import EscalonError
+
+
+class Phase(StrEnum):
+    """Where a rollout is."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    HALTED = "halted"
+    ABORTED = "aborted"
+    COMPLETED = "completed"
+    ROLLED_BACK = "rolled back"
+
+
+class Event(StrEnum):
+    """What may happen to a rollout."""
+
+    ADVANCE = "advance"
+    COMPLETE = "complete"
+    ABORT = "abort"
+    PROMOTE = "promote"
+    PAUSE = "pause"
+    RESUME = "resume"
+    HALT = "halt"
+    ROLL_BACK = "roll back"
+
+
+COMMANDS = (Event.PROMOTE, Event.PAUSE, Event.RESUME, Event.HALT, Event.ROLL_BACK)
+"""What people do; the rest the rollout does by itself."""
+
+WATCHED = (Phase.RUNNING, Phase.PAUSED)
+"""Here the release is on offer and its failures are counted against it."""
+
+
+class IllegalCommandError(EscalonError):
+    """The rollout is in no phase for it."""
+
+
+TRANSITIONS: Mapping[tuple[Phase, Event], Phase] = MappingProxyType(
+    {
+        (Phase.RUNNING, Event.ADVANCE): Phase.RUNNING,
+        (Phase.RUNNING, Event.PROMOTE): Phase.RUNNING,
+        (Phase.RUNNING, Event.COMPLETE): Phase.COMPLETED,
+        (Phase.RUNNING, Event.PAUSE): Phase.PAUSED,
+        (Phase.PAUSED, Event.RESUME): Phase.RUNNING,
+        **{(phase, Event.ABORT): Phase.ABORTED for phase in WATCHED},
+        **{(phase, Event.HALT): Phase.HALTED for phase in (*WATCHED, Phase.COMPLETED)},
+        (Phase.HALTED, Event.RESUME): Phase.RUNNING,
+        **{
+            (phase, Event.ROLL_BACK): Phase.ROLLED_BACK
+            for phase in Phase
+            if phase is not Phase.ROLLED_BACK
+        },
+    }
+)
+
+
+def after(phase: Phase, event: Event) -> Phase:
+    """Returns the phase after an event.
+
+    Raises:
+        IllegalCommandError: the table does not know the event for this phase.
+    """
+    try:
+        return TRANSITIONS[phase, event]
+    except KeyError:
+        possible = [each.value for each in COMMANDS if (phase, each) in TRANSITIONS]
+        raise IllegalCommandError(
+            f"{event.value!r} is not possible: the rollout is {phase.value}; "
+            f"possible: {', '.join(possible) or 'nothing, publish a new release'}"
+        ) from None
+
+
+def diagram() -> str:
+    """Returns the table as a Mermaid state diagram."""
+    ids = {phase: phase.value.replace(" ", "_") for phase in Phase}
+    lines = ["stateDiagram-v2", f"    [*] --> {ids[Phase.RUNNING]}"]
+    lines += [
+        f"    {ids[phase]} --> {ids[then]}: {event.value}"
+        for (phase, event), then in TRANSITIONS.items()
+    ]
+    return "\n".join(lines)

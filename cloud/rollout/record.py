@@ -1,0 +1,150 @@
+"""What the cloud must not forget of a rollout: one file, replaced whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from cloud.rollout.phases import Phase
+from shared.durable import write_durably
+from shared.errors import StorageError
+from shared.messages import UNREADABLE
+from shared.releases.machine import State
+from shared.releases.rollout import Rollout
+
+MAX_REASON = 200
+
+
+class NodeCourse(msgspec.Struct, frozen=True, kw_only=True):
+    """One node that the release was offered to.
+
+    Attributes:
+        wave: in which that was, from 0.
+        offered_s: when; a node that is away is offered it when it comes back.
+        outcome: how it ended; None while it has not.
+        reason: why it ended so.
+        ended_s: when the cloud saw that.
+        superseded: it says SUPERSEDED: it let go of one manifest and has yet to take the next.
+    """
+
+    wave: int
+    offered_s: float
+    outcome: State | None = None
+    reason: str = ""
+    ended_s: float | None = None
+    superseded: bool = False
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What the newest manifest of the channel has to say.
+
+    Attributes:
+        rollout: who takes part; None for everybody, under no rollout.
+        halted: whether the release is halted.
+        previous: whether it is the release from before the rollout, under a new seq.
+    """
+
+    rollout: Rollout | None
+    halted: bool = False
+    previous: bool = False
+
+
+class RolloutRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A rollout's memory. All times are seconds since 1970 by the cloud's clock.
+
+    Attributes:
+        id: of the rollout.
+        channel: the channel.
+        salt: decides which nodes come first.
+        phase: where the rollout is.
+        wave: the present one, from 0.
+        share: of the present wave.
+        canaries: nodes that take part whatever the share, as ``site/node``.
+        seq: of the manifest that carries the present offer; 0 while none does yet.
+        since_s: when the wave's manifest was published; None while it is not.
+        passed_s: since when enough of the wave's nodes have committed; None while they have not.
+        nodes: who was offered the release, by ``site/node``.
+        reason: why the rollout is where it is, in words.
+    """
+
+    id: str
+    channel: str
+    salt: str
+    share: float
+    canaries: tuple[str, ...]
+    wave: int = 0
+    phase: Phase = Phase.RUNNING
+    seq: int = 0
+    since_s: float | None = None
+    passed_s: float | None = None
+    nodes: dict[str, NodeCourse] = {}
+    reason: str = ""
+
+    @property
+    def rollout(self) -> Rollout:
+        """What its manifests say of who takes part."""
+        return Rollout(id=self.id, salt=self.salt, share=self.share, nodes=self.canaries)
+
+    @property
+    def offer(self) -> Offer:
+        """What the newest manifest has to say; if it says something else, a new seq is due."""
+        if self.phase is Phase.ROLLED_BACK:
+            return Offer(None, previous=True)
+        return Offer(self.rollout, halted=self.phase in (Phase.HALTED, Phase.ABORTED))
+
+
+def published(record: RolloutRecord, seq: int, now_s: float) -> RolloutRecord:
+    """Returns the record once a manifest with its present offer is at the broker.
+
+    The clocks of the wave start here. Said again, of the same seq, it changes nothing.
+
+    Args:
+        record: the rollout.
+        seq: the manifest's.
+        now_s: seconds since 1970.
+    """
+    if record.seq == seq:
+        return record
+    since_s = now_s if record.since_s is None else record.since_s
+    return msgspec.structs.replace(record, seq=seq, since_s=since_s)
+
+
+class RolloutFile:
+    """The file of a rollout's record.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self) -> RolloutRecord | None:
+        """Returns the record, None if there is none.
+
+        Raises:
+            StorageError: it cannot be read. Guessing where a rollout was could offer a release
+                that was aborted, so nothing is begun in its place.
+        """
+        try:
+            return msgspec.json.decode(self._path.read_bytes(), type=RolloutRecord)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StorageError(f"cannot read {self._path}: {error.strerror}") from error
+        except UNREADABLE as error:
+            raise StorageError(
+                f"{self._path} is no record of a rollout: {error}. Nodes go on as the last "
+                "manifest says; move the file away and begin a new rollout"
+            ) from error
+
+    def write(self, record: RolloutRecord) -> None:
+        """Replaces the record.
+
+        Raises:
+            StorageError: it cannot be written; the old one still stands.
+        """
+        write_durably(self._path, msgspec.json.encode(record))

@@ -1,0 +1,114 @@
+"""What a gateway hands down from the cloud: the trust document and its channels' releases."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from shared.metrics import NodeMetrics
+from shared.mqtt.link import Link
+from shared.mqtt.message import Message
+from shared.releases.trust_follower import TrustFollower
+from shared.releases.trust_store import TrustStore
+from shared.topics import Topics
+from tier2.config import RelayConfig
+from tier2.relay import ChannelRelay
+
+
+class Relays:
+    """Hands down.
+
+    Args:
+        trust: follows the trust document on the cloud's broker.
+        channels: by the topic of their manifest.
+        up_topics: of the cloud's side.
+        down: the site's broker and its topics.
+    """
+
+    def __init__(
+        self,
+        trust: TrustFollower,
+        channels: Mapping[str, ChannelRelay],
+        up_topics: Topics,
+        down: tuple[Link, Topics],
+    ) -> None:
+        self._trust = trust
+        self._channels = channels
+        self._up_topics = up_topics
+        self._down, self._down_topics = down
+
+    def start(self) -> None:
+        """Reads what was handed down last, and subscribes.
+
+        Raises:
+            ConfigError: the trust file cannot be used.
+            StorageError: it cannot be read, or the record of a channel.
+        """
+        self._trust.start()
+        for channel in self._channels.values():
+            channel.start()
+
+    def on_site_connected(self, now_s: float) -> None:
+        """Publishes again: a broker may have forgotten what it acknowledged."""
+        self._trust.hand_down(self._down, self._down_topics)
+        for channel in self._channels.values():
+            channel.on_site_connected(now_s)
+
+    def take(self, message: Message, now_s: float) -> bool:
+        """Takes what the cloud hands down; returns whether the message is that."""
+        if self._trust.on_message(message.topic, message.payload):
+            return True
+        channel = self._channels.get(message.topic)
+        if channel is not None:
+            channel.on_manifest(message.payload, now_s)
+            return True
+        chunk = self._up_topics.blob_chunk(message.topic)
+        if chunk is None:
+            return False
+        for channel in self._channels.values():
+            channel.on_chunk(*chunk, message.payload, now_s)
+        return True
+
+    def poll(self, now_s: float) -> None:
+        """Goes as far as it can."""
+        for channel in self._channels.values():
+            channel.poll(now_s)
+
+
+def open_relays(
+    config: RelayConfig,
+    state_dir: Path,
+    *,
+    up: tuple[Link, Topics],
+    down: tuple[Link, Topics],
+    metrics: NodeMetrics,
+) -> Relays:
+    """Returns what a gateway hands down with.
+
+    Args:
+        config: which channels, and whom to trust.
+        state_dir: the node's folder.
+        up: the cloud's broker and its topics.
+        down: the site's broker and its topics.
+        metrics: what is counted.
+    """
+    channels: dict[str, ChannelRelay] = {}
+
+    def trust_changed() -> None:
+        trust.hand_down(*down)
+        for channel in channels.values():
+            channel.reconcile(time.monotonic())
+
+    trust = TrustFollower(TrustStore(config.trust, state_dir), *up, metrics, trust_changed)
+    for name in config.channels:
+        relay = ChannelRelay(
+            channel=name,
+            folder=state_dir / "relay",
+            trusts=trust,
+            up=up,
+            down=down,
+            metrics=metrics,
+        )
+        channels[relay.manifest_topic] = relay
+    return Relays(trust, channels, up[1], down)
