@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,8 +71,9 @@ class Registry:
         path = self._path(manifest.channel, manifest.seq)
         if path.exists():
             raise StorageError(f"{manifest.channel} has a release {manifest.seq} already")
+        described = {artefact.sha256: artefact for artefact in manifest.release.artefacts}
         for data in artefacts:
-            self.blobs.add(data)
+            self.blobs.add(data, described.get(hashlib.sha256(data).hexdigest()))
         for artefact in manifest.release.artefacts:
             if not self.blobs.has(artefact):
                 raise StorageError(f"the registry has no file {artefact.sha256} of this release")

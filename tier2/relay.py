@@ -159,6 +159,11 @@ class ChannelRelay:
                 except StorageError as error:
                     self._say_once(f"{self.channel}: {error}")
 
+    def on_read_back(self, sha256: str, index: int, data: bytes, now_s: float) -> None:
+        """Takes what the site's broker has retained of a chunk that was published."""
+        if self._publication is not None:
+            self._publication.on_chunk(sha256, index, data, now_s)
+
     def poll(self, now_s: float) -> None:
         """Goes as far as it can; now and then looks whether it has missed a manifest."""
         if self._up.connected and now_s >= self._reconcile_due_s:
@@ -218,6 +223,8 @@ class ChannelRelay:
             log.error("%s seq %d not handed down: %s", self.channel, manifest.seq, error)
             return
         before, self._record = self._handed_down, record
+        if self._publication is not None:
+            self._publication.end()
         self._stage(coming.envelope, manifest)
         self._forget_all_but(before, manifest.release.artefacts)
         self.on_site_connected(now_s)
@@ -242,7 +249,6 @@ class ChannelRelay:
             blobs=self._blobs,
             link=self._down,
             topics=self._down_topics,
-            reads_back=False,
         )
 
     def _say_once(self, text: str) -> None:

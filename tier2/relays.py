@@ -60,8 +60,17 @@ class Relays:
         for channel in self._channels.values():
             channel.on_site_connected(now_s)
 
-    def take(self, message: Message, now_s: float) -> bool:
-        """Takes what the cloud hands down; returns whether the message is that."""
+    def take(self, link: Link, message: Message, now_s: float) -> bool:
+        """Takes what the cloud hands down, and what the site asks for.
+
+        Args:
+            link: whence the message came.
+            message: it.
+            now_s: monotonic.
+
+        Returns:
+            Whether it is one of those.
+        """
         if self._trust.on_message(message.topic, message.payload):
             return True
         if self._server.on_request(message.topic, message.payload):
@@ -70,12 +79,18 @@ class Relays:
         if channel is not None:
             channel.on_manifest(message.payload, now_s)
             return True
-        chunk = self._up_topics.blob_chunk(message.topic)
-        if chunk is None:
-            return False
-        for channel in self._channels.values():
-            channel.on_chunk(*chunk, message.payload, now_s)
-        return True
+        return self._take_chunk(link, message, now_s)
+
+    def _take_chunk(self, link: Link, message: Message, now_s: float) -> bool:
+        coming = self._up_topics.blob_chunk(message.topic)
+        if coming is not None:
+            for channel in self._channels.values():
+                channel.on_chunk(*coming, message.payload, now_s)
+        published = self._down_topics.blob_chunk(message.topic) if link is self._down else None
+        if published is not None:
+            for channel in self._channels.values():
+                channel.on_read_back(*published, message.payload, now_s)
+        return coming is not None or published is not None
 
     def poll(self, now_s: float) -> None:
         """Goes as far as it can."""

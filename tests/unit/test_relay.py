@@ -59,8 +59,8 @@ class Rig:
 
     def run(self, now_s: float = 0.0) -> None:
         """Takes turns until both brokers are quiet."""
-        busy = True
-        while busy:
+        idle_turns = 0
+        while idle_turns < 2:  # what is subscribed in one turn comes in the next
             before = len(self.site.published)
             messages = self.up.receive()
             for message in messages:
@@ -69,9 +69,14 @@ class Rig:
                     self.relay.on_chunk(*chunk, message.payload, now_s)
                 else:
                     self.relay.on_manifest(message.payload, now_s)
-            self.down.receive()
+            back = self.down.receive()
+            for message in back:
+                published = DOWN.blob_chunk(message.topic)
+                if published is not None:
+                    self.relay.on_read_back(*published, message.payload, now_s)
             self.relay.poll(now_s)
-            busy = bool(messages) or len(self.site.published) > before
+            is_busy = messages or back or len(self.site.published) > before
+            idle_turns = 0 if is_busy else idle_turns + 1
 
     @property
     def handed_down(self) -> list[bytes]:
