@@ -10,11 +10,13 @@ from shared.metrics import NodeMetrics
 from shared.mqtt.link import Link
 from shared.mqtt.message import Message
 from shared.releases.blob_server import BlobServer
+from shared.releases.clearance import Clearance
 from shared.releases.trust_follower import TrustFollower
 from shared.releases.trust_store import TrustStore
 from shared.topics import Topics
 from tier2.config import RelayConfig
 from tier2.relay import ChannelRelay
+from tier2.shelf import Shelf
 
 
 class Relays:
@@ -26,21 +28,25 @@ class Relays:
         up_topics: of the cloud's side.
         down: the site's broker and its topics.
         server: answers the site's nodes that ask for chunks.
+        shelf: the same, with what goes off the site's broker.
     """
 
     def __init__(
         self,
+        *,
         trust: TrustFollower,
         channels: Mapping[str, ChannelRelay],
         up_topics: Topics,
         down: tuple[Link, Topics],
         server: BlobServer,
+        shelf: Shelf,
     ) -> None:
         self._trust = trust
         self._channels = channels
         self._up_topics = up_topics
         self._down, self._down_topics = down
         self._server = server
+        self._shelf = shelf
 
     def start(self) -> None:
         """Reads what was handed down last, and subscribes.
@@ -96,7 +102,7 @@ class Relays:
         """Goes as far as it can."""
         for channel in self._channels.values():
             channel.poll(now_s)
-        self._server.poll()
+        self._shelf.poll()
 
 
 def open_relays(
@@ -125,6 +131,7 @@ def open_relays(
 
     trust = TrustFollower(TrustStore(config.trust, state_dir), *up, metrics, trust_changed)
     server = BlobServer(*down, metrics.drops)
+    shelf = Shelf(server, Clearance(*down))
     for name in config.channels:
         relay = ChannelRelay(
             channel=name,
@@ -133,7 +140,9 @@ def open_relays(
             up=up,
             down=down,
             metrics=metrics,
-            server=server,
+            shelf=shelf,
         )
         channels[relay.manifest_topic] = relay
-    return Relays(trust, channels, up[1], down, server)
+    return Relays(
+        trust=trust, channels=channels, up_topics=up[1], down=down, server=server, shelf=shelf
+    )
