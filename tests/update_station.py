@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from prometheus_client import CollectorRegistry
 
@@ -19,11 +20,14 @@ from shared.releases.health import Health
 from shared.releases.machine import State
 from shared.releases.manifest import Manifest, sign_manifest
 from shared.releases.record import ChannelFile, ChannelRecord
-from shared.releases.updater import Place, Trusts, Updater
+from shared.releases.trust_follower import TrustFollower
+from shared.releases.trust_store import TrustStore
+from shared.releases.updater import Place, Updater
 from shared.topics import Topics
 from tests.builders import (
     CHANNEL,
     CHUNK_BYTES,
+    GOLDEN_INPUTS,
     SHAPE,
     Trusted,
     diagonal_onnx,
@@ -63,7 +67,7 @@ class Station:
         folder: the node's; it exists.
         key: signs what ``publish`` publishes.
         hub: the broker.
-        trusts: whose signatures count; by default ``key``'s.
+        trust: the signed document that is followed; empty for a fixed trust in ``key``.
         config: of the channel.
     """
 
@@ -73,10 +77,10 @@ class Station:
         key: Ed25519PrivateKey,
         hub: FakeBroker,
         *,
-        trusts: Trusts | None = None,
+        trust: bytes = b"",
         **config: Any,
     ) -> None:
-        (folder / "trust.signed").touch()
+        (folder / "trust.signed").write_bytes(trust)
         releases = ReleasesConfig(
             channel=CHANNEL,
             trust=folder / "trust.signed",
@@ -92,13 +96,21 @@ class Station:
         self.metrics = NodeMetrics(CollectorRegistry())
         self.health = Health(0, 0)
         self.trusted = Trusted(key)
+        self._follows = bool(trust)
         self.now_s = 1000.0
         self.utc_s = BUILT_S + 1000.0
+        self.follower = TrustFollower(
+            TrustStore(folder / "trust.signed", folder),
+            self.link,
+            TOPICS,
+            self.metrics,
+            lambda: self.updater.reconcile(self.now_s),
+        )
         self.updater = Updater(
             config=releases,
             pipeline=self.pipeline,
             place=Place("tier1-a", "meter", folder, self.link, TOPICS),
-            trusts=trusts or self.trusted,
+            trusts=self.follower if trust else self.trusted,
             metrics=self.metrics,
             rng=random.Random(1),
             clock=lambda: self.utc_s,
@@ -106,6 +118,8 @@ class Station:
         self.model: Model | None = None
 
     def start(self) -> None:
+        if self._follows:
+            self.follower.start()
         self.updater.start()
         self.model = self.updater.serving
         self.updater.on_connected(self.now_s)
@@ -114,6 +128,8 @@ class Station:
         """One turn of the node's loop."""
         for message in self.link.receive():
             chunk = TOPICS.blob_chunk(message.topic)
+            if self._follows and self.follower.on_message(message.topic, message.payload):
+                continue
             if chunk is not None:
                 self.updater.on_chunk(*chunk, message.payload, self.now_s)
             else:
@@ -162,6 +178,13 @@ class Station:
     @property
     def version(self) -> str | None:
         return self.model.spec.version if self.model is not None else None
+
+    @property
+    def answers_rightly(self) -> bool:
+        """Whether what serves gives the answers of the version that it says it is."""
+        assert self.model is not None
+        scores = self.model.scores(GOLDEN_INPUTS)
+        return np.allclose(scores, np.float32(self.model.spec.version) * GOLDEN_INPUTS)
 
     @property
     def record(self) -> ChannelRecord:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,8 @@ from tests.builders import (
     trust_in,
     variant,
 )
-from tests.fakes import FakeBroker, wait_until
+from tests.fakes import wait_until
+from tests.unit.conftest import StationMaker
 from tests.update_station import (
     DEADLINE_S,
     PROBATION_S,
@@ -43,61 +43,13 @@ from tests.update_station import (
     release,
 )
 
-StationMaker = Callable[..., Station]
-
-
-@pytest.fixture
-def make(tmp_path: Path, release_key: Ed25519PrivateKey) -> Iterator[StationMaker]:
-    """Makes stations on one folder; a second one is the next life of the first."""
-    made: list[Station] = []
-    hub = FakeBroker()
-
-    def maker(**config: Any) -> Station:
-        if made:
-            made[-1].die()
-        made.append(Station(tmp_path / "state", release_key, hub, **config))
-        return made[-1]
-
-    (tmp_path / "state").mkdir()
-    yield maker
-    for station in made:
-        station.updater.close()
-
-
-@pytest.fixture(scope="module")
-def committed_folder(
-    tmp_path_factory: pytest.TempPathFactory, release_key: Ed25519PrivateKey
-) -> Path:
-    """The folder of a node that has committed release 1."""
-    folder = tmp_path_factory.mktemp("committed")
-    station = Station(folder, release_key, FakeBroker())
-    station.start()
-    station.publish(release(1), model_of(1))
-    station.commit(1)
-    station.updater.close()
-    return folder
-
-
-@pytest.fixture
-def make_on_1(make: StationMaker, tmp_path: Path, committed_folder: Path) -> StationMaker:
-    """Makes stations on a folder with release 1 committed."""
-    shutil.copytree(committed_folder, tmp_path / "state", dirs_exist_ok=True)
-    return make
-
-
-@pytest.fixture
-def on_1(make_on_1: StationMaker) -> Station:
-    """A station that runs release 1."""
-    station = make_on_1()
-    station.start()
-    return station
-
-
 # The whole way
 
 
-def test_a_release_goes_the_whole_way_and_reports_each_state_once(make: StationMaker) -> None:
-    station = make()
+def test_a_release_goes_the_whole_way_and_reports_each_state_once(
+    make_station: StationMaker,
+) -> None:
+    station = make_station()
     station.start()
     assert station.version is None
     station.publish(release(1), model_of(1))
@@ -457,9 +409,9 @@ def test_a_newer_release_waits_for_the_end_of_probation(on_1: Station, state: St
 
 
 def test_a_first_release_that_fails_probation_hands_back_the_configured_model(
-    make: StationMaker, tmp_path: Path
+    make_station: StationMaker, tmp_path: Path
 ) -> None:
-    station = make()
+    station = make_station()
     (tmp_path / "local.onnx").write_bytes(model_of(7))
     local = ModelConfig(path=tmp_path / "local.onnx", labels=LABELS, scores="logits")
     station.updater.start()
@@ -475,9 +427,9 @@ def test_a_first_release_that_fails_probation_hands_back_the_configured_model(
 
 
 def test_a_first_release_that_fails_probation_leaves_nothing_to_serve_where_there_was_nothing(
-    make: StationMaker,
+    make_station: StationMaker,
 ) -> None:
-    station = make()
+    station = make_station()
     station.start()
     station.publish(release(1), model_of(1))
     station.run_to(State.PROBATION, 1)

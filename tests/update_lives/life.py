@@ -11,7 +11,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from shared.errors import StorageError
@@ -134,9 +133,9 @@ def life(folder: Path, publishes: Act, at: Mapping[State, Act]) -> Outcome:
     station = Station(folder, KEY, FakeBroker())
     publishes(station)
     station.start()
-    serving = (station.version, answers(station))
+    first = serving(station)
     live(station, at)
-    return said(station, serving)
+    return said(station, first)
 
 
 def live(station: Station, at: Mapping[State, Act]) -> None:
@@ -155,24 +154,19 @@ def live(station: Station, at: Mapping[State, Act]) -> None:
         ended = 0 if station.updater.busy or state is State.FETCHING else ended + 1
 
 
-def answers(station: Station) -> bool | None:
-    """Whether what serves gives the answers of the version that it says it is."""
-    model = station.model
-    if model is None:
-        return None
-    gain = float(model.spec.version)
-    scores = model.scores(np.eye(3, dtype=np.float32))
-    return bool(np.allclose(scores, gain * np.eye(3)))
+def serving(station: Station) -> tuple[str | None, bool | None]:
+    """Returns the version that serves, and whether it answers as it should."""
+    return (station.version, None if station.model is None else station.answers_rightly)
 
 
-def said(station: Station, serving: tuple[str | None, bool | None]) -> Outcome:
+def said(station: Station, first: tuple[str | None, bool | None]) -> Outcome:
     """Returns what is to be known of a life that came to its end."""
     state, seq = station.state or (None, None)
     record = station.record
     blobs = BlobStore(station.folder / "models" / CHANNEL)
     return {
-        "first": serving,
-        "last": (station.version, answers(station)),
+        "first": first,
+        "last": serving(station),
         "end": (state, seq, station.version),
         "reason": station.reports[-1].reason,
         "course": [(report.seq, report.state) for report in station.reports],
