@@ -80,7 +80,8 @@ class Station:
         trust: bytes = b"",
         **config: Any,
     ) -> None:
-        (folder / "trust.signed").write_bytes(trust)
+        if trust or not (folder / "trust.signed").exists():
+            (folder / "trust.signed").write_bytes(trust)
         releases = ReleasesConfig(
             channel=CHANNEL,
             trust=folder / "trust.signed",

@@ -159,12 +159,13 @@ class Updater:
             self._settle_crash(record.pending)
         elif record.pending is not None:
             self._interrupted = record.pending
-            self._journal.assume(pending=None, state=State.IDLE)
+            self._journal.assume(pending=None, state=State.IDLE, retry=True)
         for accepted in record.standing:
             if self._committed is None:
                 self._committed = self._reload(accepted)
                 if self._committed is None and accepted == record.active:
                     self._interrupted = self._interrupted or accepted  # fetched anew
+                    self._journal.assume(retry=True)
 
     def begin_with(self, model: Model) -> None:
         """Lets a model serve until the first release, and again should that be rolled back."""

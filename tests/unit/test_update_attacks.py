@@ -262,11 +262,15 @@ def test_after_a_stolen_key_ran_ahead_in_numbers_and_time_a_new_epoch_begins_ane
     assert station.version == "2"
     revoke(station)
     station.key = NEW_KEY
-    sound: dict[str, Any] = {"key_epoch": 2, "issued": BUILT_S + 2000.0, "expires": BUILT_S + YEAR_S}
+    sound: dict[str, Any] = {
+        "key_epoch": 2,
+        "issued": BUILT_S + 2000.0,
+        "expires": BUILT_S + YEAR_S,
+    }
     station.publish(release(4, seq=1, **sound), model_of(4))
     station.commit(1)
     assert station.version == "4"
-    assert (station.record.order, station.record.issued) == ((2, 1), BUILT_S + 2000.0)
+    assert (station.record.order, station.record.issued) == ((2, 1), sound["issued"])
     again = make_following()
     again.key = NEW_KEY
     again.start()
