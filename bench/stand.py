@@ -74,10 +74,13 @@ class Stand:
 
     Args:
         folder: for models, configurations, state and logs; exists.
+
+    Attributes:
+        folder: the same.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._models: dict[str, Path] = {}
         self._pinned = contextlib.ExitStack()
         self.cpus = Cpus()
@@ -116,7 +119,7 @@ class Stand:
     def naive(self, task: Task, qos: int) -> Contestant:
         """Returns the usual script."""
         topics = f"{PREFIX}/naive-q{qos}/{task.name}"
-        arguments = ("bench.naive", *self._script(topics, qos), "--model", str(self._model(task)))
+        arguments = ("bench.naive", *self._script(topics, qos), "--model", str(self.model(task)))
         child = self._child(f"naive-{task.name}-q{qos}", arguments)
         return Contestant("naive", Lane(topics, b'"confidence"'), task, qos, (child,))
 
@@ -130,7 +133,7 @@ class Stand:
         """Returns the yardstick: the least that a task's model needs, at QoS 1."""
         topics = f"{PREFIX}/floor/{task.name}"
         arguments = ("--port", str(self.broker.port), "--topics", topics)
-        model = ("--model", str(self._model(task)))
+        model = ("--model", str(self.model(task)))
         child = self._child("floor", ("bench.floor", *arguments, *model))
         return Contestant("floor", Lane(topics, b'"confidence"'), task, 1, (child,))
 
@@ -143,16 +146,36 @@ class Stand:
             pack: samples in a message of raw float32; 0 for one JSON sample.
         """
         name = f"ours-{task.name}-q{qos}" + (f"-pack{pack}" if pack else "")
-        pipeline = nodes.answering(self._model(task), task.features, qos, pack)
+        pipeline = nodes.answering(self.model(task), task.features, qos, pack)
         child = self._node("tier1", name, name, task, pipeline)
         marker = b'"predictions":' if pack else b'"decided_by":"tier1"'
         lane = Lane(f"{PREFIX}/{name}/{task.name}", marker)
         return Contestant("ours", lane, task, qos, (child,), pack)
 
+    def following(self, task: Task, channel: str, trust: Path, probation_s: float) -> Contestant:
+        """Returns a tier-1 node that answers everything itself, and follows a channel.
+
+        Args:
+            task: what it answers.
+            channel: whose releases it takes.
+            trust: the trust file.
+            probation_s: how long it watches a new model.
+        """
+        name = f"following-{task.name}"
+        pipeline = nodes.answering(self.model(task), task.features, 1, 0)
+        pipeline["releases"] = {
+            "channel": channel,
+            "trust": str(trust),
+            "probation_s": probation_s,
+        }
+        child = self._node("tier1", name, name, task, pipeline)
+        lane = Lane(f"{PREFIX}/{name}/{task.name}", b'"decided_by":"tier1"')
+        return Contestant("ours", lane, task, 1, (child,))
+
     def cascade(self, task: Task) -> Contestant:
         """Returns a tier-1 node that is never sure, with the tier-2 node that it asks."""
         site = f"cascade-{task.name}"
-        model = self._model(task)
+        model = self.model(task)
         children = (
             self._node("tier2", f"{site}-2", site, task, nodes.deciding(model, task.features)),
             self._node("tier1", f"{site}-1", site, task, nodes.asking(model, task.features)),
@@ -231,8 +254,8 @@ class Stand:
         return ("--port", str(self.broker.port), "--topics", topics, "--qos", str(qos))
 
     def _node(self, role: str, name: str, site: str, task: Task, pipeline: dict[str, Any]) -> Child:
-        path = self._folder / f"{name}.yaml"
-        state = self._folder / "state" / name
+        path = self.folder / f"{name}.yaml"
+        state = self.folder / "state" / name
         config = nodes.node(
             role, name, prefix=PREFIX, site=site, broker_url=self.broker.url, state=state
         )
@@ -240,9 +263,10 @@ class Stand:
         return self._child(name, (role, str(path)))
 
     def _child(self, name: str, arguments: Sequence[str]) -> Child:
-        return Child(name, arguments, self._folder, self.cpus)
+        return Child(name, arguments, self.folder, self.cpus)
 
-    def _model(self, task: Task) -> Path:
+    def model(self, task: Task) -> Path:
+        """Returns the file of a task's int8 model."""
         if task.name not in self._models:
-            self._models[task.name] = write_model(task, self._folder)
+            self._models[task.name] = write_model(task, self.folder)
         return self._models[task.name]

@@ -12,10 +12,13 @@ from shared.mqtt.link import Link
 from shared.mqtt.message import Message
 from shared.releases.blob_server import BlobServer
 from shared.releases.blobs import BlobStore
+from shared.releases.clearance import Clearance
 from shared.releases.publication import Publication
+from shared.releases.release import Release
 from shared.topics import Topics
 
 RETRY_S = 60.0
+KEPT_RELEASES = 2
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +27,8 @@ class Press:
     """Keeps at the broker what the channels have to say.
 
     A later manifest of files that this connection has brought to the broker goes out alone, and so
-    does one that halts: a halt must not wait behind a large model.
+    does one that halts: a halt must not wait behind a large model. The files of the release before
+    stay beside the newest's, for nodes that have to fetch it anew; older ones are taken off.
 
     Args:
         blobs: of the registry.
@@ -38,6 +42,8 @@ class Press:
         self._link = link
         self._topics = topics
         self._server = BlobServer(link, topics, drops)
+        self._clearance = Clearance(link, topics)
+        self._kept: dict[str, list[Release]] = {}
         self._entries: dict[str, Entry] = {}
         self._publications: dict[str, Publication] = {}
         self._at_broker: set[str] = set()
@@ -59,8 +65,7 @@ class Press:
             return
         self._note_arrival(channel)
         self._entries[channel] = entry
-        for artefact in entry.manifest.release.artefacts:
-            self._server.offer(artefact, self._blobs)
+        self._keep(channel, entry.manifest.release)
         if self._link.connected:
             self._publish(channel, now_s, alone=entry.manifest.state == "halted")
 
@@ -87,12 +92,29 @@ class Press:
             elif now_s >= self._retry_s[channel] and self._link.connected:
                 self._publish(channel, now_s)
         self._server.poll()
+        self._clearance.poll()
 
     def out(self, channel: str) -> int:
         """Returns the seq of the channel's newest manifest if the broker has it all, else 0."""
         publication = self._publications.get(channel)
         is_out = publication is not None and publication.published
         return self._entries[channel].manifest.seq if is_out else 0
+
+    def _keep(self, channel: str, release: Release) -> None:
+        """Answers for a release's files, and no longer for those of the one before the last."""
+        kept = [each for each in self._kept.get(channel, []) if each.digests != release.digests]
+        self._kept[channel] = [*kept, release][-KEPT_RELEASES:]
+        for artefact in release.artefacts:
+            self._server.offer(artefact, self._blobs)
+        standing = {
+            digest for several in self._kept.values() for each in several for digest in each.digests
+        }
+        self._clearance.spare(standing)
+        for artefact in (each for old in kept[:-1] for each in old.artefacts):
+            if artefact.sha256 not in standing:
+                self._server.withdraw(artefact.sha256)
+                self._at_broker.discard(artefact.sha256)
+                self._clearance.add(artefact)
 
     def _publish(self, channel: str, now_s: float, *, alone: bool = False) -> None:
         manifest, envelope = self._entries[channel].manifest, self._entries[channel].envelope

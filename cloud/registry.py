@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -61,8 +62,9 @@ class Registry:
                 version has its name.
         """
         check(version)
+        described = {artefact.sha256: artefact for artefact in version.release.artefacts}
         for data in artefacts:
-            self.blobs.add(data)
+            self.blobs.add(data, described.get(hashlib.sha256(data).hexdigest()))
         for artefact in version.release.artefacts:
             if not self.blobs.has(artefact):
                 raise StorageError(f"the registry has no file {artefact.sha256} of this version")

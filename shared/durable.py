@@ -82,6 +82,19 @@ def disk_trouble(act: str, path: Path, error: OSError) -> StorageError:
     return StorageError(f"cannot {act} {path}: {error.strerror or error}{what_to_do}")
 
 
+def clear_unfinished(path: Path) -> None:
+    """Deletes what writes that a crash has cut off have left beside a file.
+
+    For who owns the file: nobody else writes it now. What cannot be deleted only takes room.
+
+    Args:
+        path: the file.
+    """
+    with contextlib.suppress(OSError):
+        for temporary in path.parent.glob(f".{path.name}.*.tmp"):
+            temporary.unlink()
+
+
 def _put_in_place(written: Path, path: Path) -> None:
     written.replace(path)
     descriptor = os.open(path.parent, os.O_RDONLY)

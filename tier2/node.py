@@ -198,18 +198,20 @@ class Tier2Node:
                 return
         if topic == self._uplink.acks_topic:
             self._uplink.on_ack(message.payload)
-        elif not self._is_about_us(link, message, now_s) and not self._release(message, now_s):
+        elif not self._is_about_us(link, message, now_s) and not self._release(
+            link, message, now_s
+        ):
             raise PayloadError("bad_topic", "nothing of this node's")
 
     def _is_about_us(self, link: Link, message: Message, now_s: float) -> bool:
         """Takes what this node, or another one under its name, says of itself."""
         return self._presence.on_state(link, message, now_s) or self._shares.take_probe(message)
 
-    def _release(self, message: Message, now_s: float) -> bool:
-        """Takes a manifest or a chunk, from the site or from the cloud."""
-        if self._models.take(message, now_s):
-            return True
-        return self._relays is not None and self._relays.take(message, now_s)
+    def _release(self, link: Link, message: Message, now_s: float) -> bool:
+        """Takes what belongs to releases, from the site or from the cloud: both may want it."""
+        ours = self._models.take(message, now_s)
+        handed = self._relays is not None and self._relays.take(link, message, now_s)
+        return ours or handed
 
     # Parts
 

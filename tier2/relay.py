@@ -13,7 +13,6 @@ from shared.errors import ArtefactError, StorageError
 from shared.metrics import NodeMetrics
 from shared.mqtt.link import Link
 from shared.releases.artefact import Artefact
-from shared.releases.blob_server import BlobServer
 from shared.releases.blobs import BlobStore
 from shared.releases.fetch import Fetch
 from shared.releases.machine import State
@@ -23,6 +22,7 @@ from shared.releases.record import Accepted, ChannelFile, ChannelRecord
 from shared.releases.ruling import check_order
 from shared.releases.updater import RECONCILE_S, Trusts
 from shared.topics import Topics
+from tier2.shelf import Shelf
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class ChannelRelay:
         up: the cloud's broker and its topics.
         down: the site's broker and its topics.
         metrics: what is counted.
-        server: answers for files that are not retained.
+        shelf: has the files for the site.
     """
 
     def __init__(
@@ -72,20 +72,19 @@ class ChannelRelay:
         up: tuple[Link, Topics],
         down: tuple[Link, Topics],
         metrics: NodeMetrics,
-        server: BlobServer,
+        shelf: Shelf,
     ) -> None:
         self.channel = channel
         self._trusts = trusts
         self._up, self._up_topics = up
         self._down, self._down_topics = down
         self._metrics = metrics
-        self._server = server
+        self._shelf = shelf
         self._file = ChannelFile(folder / f"{channel}.record")
         self._blobs = BlobStore(folder / channel, keeps_packed=True)
         self._record = ChannelRecord()
         self._coming: Coming | None = None
         self._publication: Publication | None = None
-        self._offered: set[str] = set()
         self._reconcile_due_s = 0.0
         self._said = ""
 
@@ -159,6 +158,11 @@ class ChannelRelay:
                 except StorageError as error:
                     self._say_once(f"{self.channel}: {error}")
 
+    def on_read_back(self, sha256: str, index: int, data: bytes, now_s: float) -> None:
+        """Takes what the site's broker has retained of a chunk that was published."""
+        if self._publication is not None:
+            self._publication.on_chunk(sha256, index, data, now_s)
+
     def poll(self, now_s: float) -> None:
         """Goes as far as it can; now and then looks whether it has missed a manifest."""
         if self._up.connected and now_s >= self._reconcile_due_s:
@@ -218,22 +222,15 @@ class ChannelRelay:
             log.error("%s seq %d not handed down: %s", self.channel, manifest.seq, error)
             return
         before, self._record = self._handed_down, record
-        self._stage(coming.envelope, manifest)
-        self._forget_all_but(before, manifest.release.artefacts)
+        if self._publication is not None:
+            self._publication.end()
+        self._stage(coming.envelope, manifest, before)
+        self._blobs.prune({each.sha256 for each in (*before, *manifest.release.artefacts)})
         self.on_site_connected(now_s)
 
-    def _forget_all_but(self, before: Sequence[Artefact], now: Sequence[Artefact]) -> None:
-        """Deletes files of older releases; nodes may still fetch what was handed down before."""
-        kept = {artefact.sha256 for artefact in (*before, *now)}
-        self._blobs.prune(kept)
-        for sha256 in self._offered - kept:
-            self._server.withdraw(sha256)
-        self._offered &= kept
-
-    def _stage(self, envelope: bytes, manifest: Manifest) -> None:
-        for artefact in manifest.release.artefacts:
-            self._server.offer(artefact, self._blobs)
-            self._offered.add(artefact.sha256)
+    def _stage(self, envelope: bytes, manifest: Manifest, before: Sequence[Artefact] = ()) -> None:
+        """Makes a release the one that is handed down; the one before may still be fetched."""
+        self._shelf.hold(self.channel, (*before, *manifest.release.artefacts), self._blobs)
         self._publication = Publication(
             channel=manifest.channel,
             name=f"seq {manifest.seq} (version {manifest.release.version})",
@@ -242,7 +239,6 @@ class ChannelRelay:
             blobs=self._blobs,
             link=self._down,
             topics=self._down_topics,
-            reads_back=False,
         )
 
     def _say_once(self, text: str) -> None:

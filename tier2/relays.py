@@ -10,11 +10,13 @@ from shared.metrics import NodeMetrics
 from shared.mqtt.link import Link
 from shared.mqtt.message import Message
 from shared.releases.blob_server import BlobServer
+from shared.releases.clearance import Clearance
 from shared.releases.trust_follower import TrustFollower
 from shared.releases.trust_store import TrustStore
 from shared.topics import Topics
 from tier2.config import RelayConfig
 from tier2.relay import ChannelRelay
+from tier2.shelf import Shelf
 
 
 class Relays:
@@ -26,21 +28,25 @@ class Relays:
         up_topics: of the cloud's side.
         down: the site's broker and its topics.
         server: answers the site's nodes that ask for chunks.
+        shelf: the same, with what goes off the site's broker.
     """
 
     def __init__(
         self,
+        *,
         trust: TrustFollower,
         channels: Mapping[str, ChannelRelay],
         up_topics: Topics,
         down: tuple[Link, Topics],
         server: BlobServer,
+        shelf: Shelf,
     ) -> None:
         self._trust = trust
         self._channels = channels
         self._up_topics = up_topics
         self._down, self._down_topics = down
         self._server = server
+        self._shelf = shelf
 
     def start(self) -> None:
         """Reads what was handed down last, and subscribes.
@@ -60,8 +66,17 @@ class Relays:
         for channel in self._channels.values():
             channel.on_site_connected(now_s)
 
-    def take(self, message: Message, now_s: float) -> bool:
-        """Takes what the cloud hands down; returns whether the message is that."""
+    def take(self, link: Link, message: Message, now_s: float) -> bool:
+        """Takes what the cloud hands down, and what the site asks for.
+
+        Args:
+            link: whence the message came.
+            message: it.
+            now_s: monotonic.
+
+        Returns:
+            Whether it is one of those.
+        """
         if self._trust.on_message(message.topic, message.payload):
             return True
         if self._server.on_request(message.topic, message.payload):
@@ -70,18 +85,24 @@ class Relays:
         if channel is not None:
             channel.on_manifest(message.payload, now_s)
             return True
-        chunk = self._up_topics.blob_chunk(message.topic)
-        if chunk is None:
-            return False
-        for channel in self._channels.values():
-            channel.on_chunk(*chunk, message.payload, now_s)
-        return True
+        return self._take_chunk(link, message, now_s)
+
+    def _take_chunk(self, link: Link, message: Message, now_s: float) -> bool:
+        coming = self._up_topics.blob_chunk(message.topic)
+        if coming is not None:
+            for channel in self._channels.values():
+                channel.on_chunk(*coming, message.payload, now_s)
+        published = self._down_topics.blob_chunk(message.topic) if link is self._down else None
+        if published is not None:
+            for channel in self._channels.values():
+                channel.on_read_back(*published, message.payload, now_s)
+        return coming is not None or published is not None
 
     def poll(self, now_s: float) -> None:
         """Goes as far as it can."""
         for channel in self._channels.values():
             channel.poll(now_s)
-        self._server.poll()
+        self._shelf.poll()
 
 
 def open_relays(
@@ -110,6 +131,7 @@ def open_relays(
 
     trust = TrustFollower(TrustStore(config.trust, state_dir), *up, metrics, trust_changed)
     server = BlobServer(*down, metrics.drops)
+    shelf = Shelf(server, Clearance(*down))
     for name in config.channels:
         relay = ChannelRelay(
             channel=name,
@@ -118,7 +140,9 @@ def open_relays(
             up=up,
             down=down,
             metrics=metrics,
-            server=server,
+            shelf=shelf,
         )
         channels[relay.manifest_topic] = relay
-    return Relays(trust, channels, up[1], down, server)
+    return Relays(
+        trust=trust, channels=channels, up_topics=up[1], down=down, server=server, shelf=shelf
+    )

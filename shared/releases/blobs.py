@@ -20,6 +20,7 @@ from shared.releases.packing import chunked, describe, pack_chunk
 __all__ = ["BlobStore", "chunked", "describe"]
 
 NAMED = re.compile(r"\.?([0-9a-f]{64})(?:\..*)?")
+MAX_COMING = 16
 LEFT_BY_A_WRITE = re.compile(r"\..*\.(\d+)\.tmp")
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ class BlobStore:
     def __init__(self, folder: Path, *, keeps_packed: bool = False) -> None:
         self._folder = folder
         self._keeps_packed = keeps_packed
-        self._incoming: Incoming | None = None
+        self._incoming: dict[str, Incoming] = {}
         self._proved: dict[str, tuple[int, ...]] = {}
 
     def path(self, sha256: str) -> Path:
@@ -169,6 +170,7 @@ class BlobStore:
         if keeps and incoming.path.exists():
             move_durably(incoming.path, self._packed(artefact))
         incoming.forget()
+        self._incoming.pop(artefact.sha256, None)
 
     def prune(self, keep: set[str]) -> None:
         """Deletes whole artefacts but those in ``keep``, and the chunks of every other."""
@@ -216,9 +218,12 @@ class BlobStore:
         return self._folder / "packed" / artefact.sha256
 
     def _of(self, artefact: Artefact) -> Incoming:
-        incoming = self._incoming
+        incoming = self._incoming.get(artefact.sha256)
         if incoming is None or incoming.artefact != artefact:
-            incoming = self._incoming = Incoming(self._folder / "incoming", artefact)
+            incoming = Incoming(self._folder / "incoming", artefact)
+            if len(self._incoming) >= MAX_COMING:
+                self._incoming.clear()  # they are read from the disk again
+            self._incoming[artefact.sha256] = incoming
         return incoming
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from shared.durable import write_durably
+from shared.durable import clear_unfinished, write_durably
 from shared.errors import StorageError
 from shared.messages import UNREADABLE, UpdateReport
 from shared.releases.machine import State
@@ -105,9 +105,12 @@ class ChannelFile:
     def read(self) -> ChannelRecord:
         """Returns the record; an empty one if there is none. A broken file is put aside.
 
+        For who owns the file.
+
         Raises:
             StorageError: the disk does not give it.
         """
+        clear_unfinished(self._path)
         try:
             return _decode(self._path.read_bytes())
         except FileNotFoundError:
@@ -115,10 +118,16 @@ class ChannelFile:
         except OSError as error:
             raise StorageError(f"cannot read {self._path}: {error.strerror}") from error
         except UNREADABLE as error:
-            aside = self._path.with_suffix(".broken")
-            log.error("%s cannot be read (%s); put aside as %s", self._path, error, aside.name)
-            self._path.replace(aside)
+            self._put_aside(error)
             return ChannelRecord()
+
+    def _put_aside(self, why: Exception) -> None:
+        aside = self._path.with_suffix(".broken")
+        log.error("%s cannot be read (%s); put aside as %s", self._path, why, aside.name)
+        try:
+            self._path.replace(aside)
+        except OSError as error:
+            log.error("%s stays where it is: %s", self._path, error.strerror)
 
     def peek(self) -> ChannelRecord | None:
         """Returns the record as another process has left it, None if it cannot be read now.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from shared.errors import ManifestError
-from shared.releases.machine import AFTER_THE_SWAP, Event
+from shared.releases.machine import AFTER_THE_SWAP, Event, State
 from shared.releases.manifest import Manifest
 from shared.releases.record import ChannelRecord
 from shared.releases.release import Release
@@ -71,15 +71,24 @@ def check_order(manifest: Manifest, trust: Trust, record: ChannelRecord, channel
     """
     if manifest.channel != channel:
         raise ManifestError(f"it is for channel {manifest.channel}, this is channel {channel}")
-    if manifest.key_epoch != trust.key_epoch:
-        raise ManifestError(
-            f"it is of key epoch {manifest.key_epoch}, in force is epoch {trust.key_epoch}. "
-            "Fix: publish it anew with the present keys"
-        )
+    check_epoch(manifest, trust)
     if manifest.order < record.order:
         raise ManifestError(
             f"seq {manifest.seq} of epoch {manifest.key_epoch} is older than "
             f"seq {record.seq} of epoch {record.key_epoch}, which was accepted before"
+        )
+
+
+def check_epoch(manifest: Manifest, trust: Trust) -> None:
+    """Refuses what is of another key epoch than the trust document in force.
+
+    Raises:
+        ManifestError: it is.
+    """
+    if manifest.key_epoch != trust.key_epoch:
+        raise ManifestError(
+            f"it is of key epoch {manifest.key_epoch}, in force is epoch {trust.key_epoch}. "
+            "Fix: publish it anew with the present keys"
         )
 
 
@@ -105,7 +114,10 @@ def rule(
             nothing to lose.
         now_s: seconds since 1970, as ``clock.not_before`` gives it.
     """
-    if manifest.order == record.order and (under_way is not None or not record.retry):
+    is_known = manifest.order == record.order
+    refusal = unfit(manifest, record, host, now_s)
+    is_settled = under_way is not None or manifest.state == "halted"
+    if is_known and (is_settled or not _may_come_again(record, refusal)):
         return Ruling("ignore")
     is_swapped = under_way is not None and record.state in AFTER_THE_SWAP
     if manifest.state == "halted":
@@ -119,9 +131,18 @@ def rule(
         return Ruling("confirm", _ending(record, under_way, reason))
     is_asked = takes_part(manifest.rollout, host.site, host.node) or not serves
     if not is_asked or is_swapped:
-        return Ruling("hold" if is_asked else "note")
+        return Ruling("hold" if is_asked else "ignore" if is_known else "note")
     ends = _ending(record, under_way, f"seq {manifest.seq} is newer")
-    return Ruling("offer", ends, unfit(manifest, record, host, now_s))
+    return Ruling("offer", ends, refusal)
+
+
+def _may_come_again(record: ChannelRecord, refusal: str) -> bool:
+    """Whether the newest manifest is worth another look, though it is known.
+
+    What was rejected for the sake of this node (its clock, its free memory, its software) is taken
+    once nothing speaks against it any more.
+    """
+    return record.retry or (record.state is State.REJECTED and not refusal)
 
 
 def unfit(manifest: Manifest, record: ChannelRecord, host: Host, now_s: float) -> str:

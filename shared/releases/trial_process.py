@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 import shared
+from shared.durable import disk_trouble
 from shared.errors import SmokeError, StorageError
 from shared.messages import UNREADABLE
 from shared.releases.trial import MAX_REASON_CHARACTERS, Trial, TrialResult, encode, failed
@@ -89,7 +90,11 @@ class TrialProcess:
             )
 
     def poll(self, now_s: float) -> TrialResult | None:
-        """Returns what came of the trial, None while it runs."""
+        """Returns what came of the trial, None while it runs.
+
+        Raises:
+            StorageError: the disk had no room for the result.
+        """
         child = self._child
         if child is None:
             raise SmokeError("the trial was not started")
@@ -114,6 +119,8 @@ class TrialProcess:
             child.wait(KILL_S)
 
     def _result(self, code: int) -> TrialResult:
+        if code >= 0:
+            self._require_room(code)
         if code == 0:
             try:
                 result = msgspec.json.decode(
@@ -128,6 +135,23 @@ class TrialProcess:
             return failed(self._trial, self._ending(-code))
         said = _end_of(self._errors, MAX_REASON_CHARACTERS).decode(errors="replace").strip()
         return failed(self._trial, said or f"the child ended with code {code}")
+
+    def _require_room(self, code: int) -> None:
+        """Sees to it that a disk without room speaks against no model: its result may be lost.
+
+        Raises:
+            StorageError: the disk does not take as much as a result may have.
+        """
+        if code == 0 and _end_of(self._output, 1):
+            return
+        room = self._folder / "room"
+        try:
+            room.write_bytes(bytes(MAX_RESULT_BYTES))
+        except OSError as error:
+            raise disk_trouble("write", self._output, error) from error
+        finally:
+            with contextlib.suppress(OSError):
+                room.unlink()
 
     def _ending(self, number: int) -> str:
         match number:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from shared.durable import write_durably
+from shared.durable import clear_unfinished, write_durably
 from shared.errors import ArtefactError, ConfigError, StorageError
 from shared.files import read_file
 from shared.releases.trust import Trust, open_first, open_next
@@ -61,6 +61,8 @@ class TrustStore:
         self._keep_installed(envelope)
         while self._load_next():
             pass
+        clear_unfinished(self._path(self.current.version))
+        clear_unfinished(self._path(self.current.version + 1))
 
     def _keep_installed(self, envelope: bytes) -> None:
         """Keeps the installed version for those below: the file may be replaced by a later one."""

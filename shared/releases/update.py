@@ -14,6 +14,7 @@ from shared.releases.probation import Probation
 from shared.releases.record import Accepted
 from shared.releases.release import Release
 from shared.releases.smoke import SmokeTest
+from shared.releases.trust import Trust
 
 
 @dataclass
@@ -32,6 +33,7 @@ class Update:
         model: that one, loaded.
         choice: why that one, in words.
         probation: watches that one, from the swap on.
+        trust: the document by which it was last found to be rightly signed.
     """
 
     accepted: Accepted
@@ -45,6 +47,7 @@ class Update:
     model: Model | None = None
     choice: str = ""
     probation: Probation | None = None
+    trust: Trust | None = None
 
     @property
     def release(self) -> Release:

@@ -29,12 +29,12 @@ from shared.releases.course import Course, End
 from shared.releases.fetch import Fetch
 from shared.releases.health import Health
 from shared.releases.journal import Journal, Subject
-from shared.releases.machine import AFTER_THE_SWAP, Event, State
+from shared.releases.machine import AFTER_THE_SWAP, BEFORE_THE_SWAP, Event, State
 from shared.releases.manifest import Manifest, open_manifest, read_manifest
 from shared.releases.memory import available_bytes
-from shared.releases.record import Accepted, ChannelFile, Quarantine
+from shared.releases.record import Accepted, ChannelFile, ChannelRecord, Quarantine
 from shared.releases.release import Release
-from shared.releases.ruling import Host, Ruling, check_order, rule
+from shared.releases.ruling import Host, Ruling, check_epoch, check_order, rule
 from shared.releases.trust import Trust
 from shared.releases.update import Update
 from shared.topics import Topics
@@ -159,12 +159,13 @@ class Updater:
             self._settle_crash(record.pending)
         elif record.pending is not None:
             self._interrupted = record.pending
-            self._journal.assume(pending=None, state=State.IDLE)
+            self._journal.assume(pending=None, state=State.IDLE, retry=True)
         for accepted in record.standing:
             if self._committed is None:
                 self._committed = self._reload(accepted)
                 if self._committed is None and accepted == record.active:
                     self._interrupted = self._interrupted or accepted  # fetched anew
+                    self._journal.assume(retry=True)
 
     def begin_with(self, model: Model) -> None:
         """Lets a model serve until the first release, and again should that be rolled back."""
@@ -274,17 +275,27 @@ class Updater:
             return  # what is held is retained, and comes again when probation is over: see _end
         if ruling.ends is not None:
             self._end(End(*ruling.ends), now_s)
+        if ruling.act == "offer":
+            self._offer(accepted, manifest, now_s)
+            if ruling.refusal:
+                self._end(End(Event.REJECT, ruling.refusal), now_s)
+            return
+        try:
+            self._remember(ruling, accepted, manifest, now_s)
+        except StorageError as error:
+            # What is under way goes on under its own number; the manifest is retained.
+            self._say_once(f"{self._config.channel}: seq {manifest.seq} not on disk: {error}")
+
+    def _remember(
+        self, ruling: Ruling, accepted: Accepted, manifest: Manifest, now_s: float
+    ) -> None:
         match ruling.act:
             case "note":
-                self._journal.write(**_memory(manifest, self._journal.record.issued))
+                self._journal.write(**_memory(manifest, self._journal.record))
             case "adopt":
                 self._adopt(accepted, manifest)
             case "confirm":
                 self._confirm(manifest, now_s)
-            case "offer":
-                self._offer(accepted, manifest, now_s)
-                if ruling.refusal:
-                    self._end(End(Event.REJECT, ruling.refusal), now_s)
 
     def _adopt(self, accepted: Accepted, manifest: Manifest) -> None:
         """Goes on with what is under way, in the name of a newer manifest of the same release."""
@@ -292,14 +303,14 @@ class Updater:
         if update is None:
             return
         renewed = msgspec.structs.replace(accepted, sha256=update.accepted.sha256)
-        memory = _memory(manifest, self._journal.record.issued)
+        memory = _memory(manifest, self._journal.record)
         self._journal.write(pending=renewed, **memory)
-        update.accepted, update.manifest = renewed, manifest
+        update.accepted, update.manifest, update.trust = renewed, manifest, self._trusts.current
 
     def _confirm(self, manifest: Manifest, now_s: float) -> None:
         active = self._journal.record.active
         subject = Subject(manifest, active.sha256 if active is not None else "")
-        memory = _memory(manifest, self._journal.record.issued)
+        memory = _memory(manifest, self._journal.record)
         self._journal.go(Event.CONFIRM, subject, now_s, "it runs already", retry=False, **memory)
 
     def _resume(self, accepted: Accepted, now_s: float) -> None:
@@ -327,7 +338,7 @@ class Updater:
         begins_s = now_s + self._rng.uniform(0, JITTER_S)
         ends_s = begins_s + self._config.deadline_s
         self._update = Update(accepted, manifest, fetches, begins_s, ends_s)
-        memory = _memory(manifest, self._journal.record.issued)
+        memory = _memory(manifest, self._journal.record)
         try:
             self._journal.go(
                 Event.OFFER, self._update.subject, now_s, pending=accepted, retry=False, **memory
@@ -342,14 +353,37 @@ class Updater:
         update = self._update
         if update is None:
             return
+        self._check_trust(update)
         end = self._course.advance(update, health, self._committed, now_s)
         if end is not None and end.event is Event.COMMIT:
             self._commit(update, end.reason, now_s)
         elif end is not None:
             self._end(end, now_s)
 
+    def _check_trust(self, update: Update) -> None:
+        """Refuses what is not yet in place if its keys were revoked since. What runs goes on.
+
+        Raises:
+            ArtefactError: the document in force does not trust it.
+        """
+        trust, record = self._trusts.current, self._journal.record
+        is_looked_at = trust is update.trust or record.state not in BEFORE_THE_SWAP
+        # What had been committed, and was lost by the disk, was trusted when it was.
+        if is_looked_at or self._was_committed(update):
+            return
+        open_manifest(update.accepted.envelope, trust.releases)
+        check_epoch(update.manifest, trust)
+        update.trust = trust
+
+    def _was_committed(self, update: Update) -> bool:
+        """Whether it brings back what serves: the disk had lost it."""
+        active = self._journal.record.active
+        return active is not None and active.envelope == update.accepted.envelope
+
     def _commit(self, update: Update, reason: str, now_s: float) -> None:
         """Makes the release the active one, on disk first; a disk that is full is asked again."""
+        record = self._journal.record
+        is_another = not self._was_committed(update)
         try:
             self._journal.go(
                 Event.COMMIT,
@@ -357,7 +391,7 @@ class Updater:
                 now_s,
                 reason,
                 active=update.accepted,
-                previous=self._journal.record.active,
+                previous=record.active if is_another else record.previous,
                 pending=None,
                 retry=False,
             )
@@ -415,8 +449,13 @@ class Updater:
             )
 
     def _utc_s(self) -> float:
-        """Returns seconds since 1970, never earlier than is known for sure."""
-        return not_before(self._clock(), self._journal.record.issued)
+        """Returns seconds since 1970, never earlier than is known for sure.
+
+        What was accepted in an older key epoch tells nothing: a thief may have signed it.
+        """
+        record = self._journal.record
+        is_of_epoch = record.key_epoch == self._trusts.current.key_epoch
+        return not_before(self._clock(), record.issued if is_of_epoch else 0.0)
 
     # What a restart finds
 
@@ -474,11 +513,18 @@ class Updater:
         self._place.link.publish(topic, to_json(report), retain=True)
 
 
-def _memory(manifest: Manifest, issued: float) -> dict[str, Any]:
-    """Returns what is remembered of a manifest, so that no older one is accepted again."""
+def _memory(manifest: Manifest, record: ChannelRecord) -> dict[str, Any]:
+    """Returns what is remembered of a manifest, so that no older one is accepted again.
+
+    Of an older one nothing: what a crash has cut off, or a disk has damaged, may be begun anew.
+    """
+    if manifest.order < record.order:
+        return {}
+    # What a thief has dated to the end of time ends with the thief's key epoch.
+    is_new_epoch = manifest.key_epoch > record.key_epoch
     return {
         "key_epoch": manifest.key_epoch,
         "seq": manifest.seq,
-        "issued": max(issued, manifest.issued),
+        "issued": manifest.issued if is_new_epoch else max(record.issued, manifest.issued),
         "expires": manifest.expires,
     }

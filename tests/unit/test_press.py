@@ -140,3 +140,16 @@ def test_what_waits_for_a_connection_goes_out_with_it(rig: Rig) -> None:
     rig.press.on_connected(2.0)
     rig.turns()
     assert rig.press.out(CHANNEL) == 1
+
+
+def test_files_of_the_release_before_stay_and_older_ones_are_taken_off(rig: Rig) -> None:
+    models = [diagonal_onnx(float(number)) for number in (1, 2, 3)]
+    for data in models:
+        rig.blobs.add(data)
+    chunks = [TOPICS.blob(file_of(manifest(data)).sha256, 0) for data in models]
+    for seq, data in enumerate(models, 1):
+        rig.put(rig.entry(seq, data))
+    assert [chunk in rig.hub.retained for chunk in chunks] == [False, True, True]
+    rig.put(rig.entry(4, models[0]))  # an old version again
+    assert [chunk in rig.hub.retained for chunk in chunks] == [True, False, True]
+    assert rig.press.out(CHANNEL) == 4

@@ -12,12 +12,14 @@ from prometheus_client import CollectorRegistry
 
 from shared.metrics import NodeMetrics
 from shared.releases.blob_server import BlobServer
-from shared.releases.blobs import chunked
+from shared.releases.blobs import BlobStore, chunked
+from shared.releases.clearance import Clearance
 from shared.releases.manifest import Manifest, sign_manifest
 from shared.topics import Topics
 from tests.builders import CHANNEL, CHUNK_BYTES, Trusted, diagonal_onnx, file_of, manifest
 from tests.fakes import FakeBroker, FakeLink
 from tier2.relay import ChannelRelay
+from tier2.shelf import Shelf
 
 UP = Topics("escalon", "cloud")
 DOWN = Topics("escalon", "site-a")
@@ -40,6 +42,8 @@ class Rig:
         self.up, self.down = FakeLink(self.cloud), FakeLink(self.site)
         self.metrics = NodeMetrics(CollectorRegistry())
         self.folder = folder
+        server = BlobServer(self.down, DOWN, self.metrics.drops)
+        self.shelf = Shelf(server, Clearance(self.down, DOWN))
         self.relay = ChannelRelay(
             channel=CHANNEL,
             folder=folder,
@@ -47,7 +51,7 @@ class Rig:
             up=(self.up, UP),
             down=(self.down, DOWN),
             metrics=self.metrics,
-            server=BlobServer(self.down, DOWN, self.metrics.drops),
+            shelf=self.shelf,
         )
         self.relay.start()
         self.relay.on_site_connected(0.0)
@@ -59,8 +63,8 @@ class Rig:
 
     def run(self, now_s: float = 0.0) -> None:
         """Takes turns until both brokers are quiet."""
-        busy = True
-        while busy:
+        idle_turns = 0
+        while idle_turns < 2:  # what is subscribed in one turn comes in the next
             before = len(self.site.published)
             messages = self.up.receive()
             for message in messages:
@@ -69,9 +73,15 @@ class Rig:
                     self.relay.on_chunk(*chunk, message.payload, now_s)
                 else:
                     self.relay.on_manifest(message.payload, now_s)
-            self.down.receive()
+            back = self.down.receive()
+            for message in back:
+                published = DOWN.blob_chunk(message.topic)
+                if published is not None:
+                    self.relay.on_read_back(*published, message.payload, now_s)
             self.relay.poll(now_s)
-            busy = bool(messages) or len(self.site.published) > before
+            self.shelf.poll()
+            is_busy = messages or back or len(self.site.published) > before
+            idle_turns = 0 if is_busy else idle_turns + 1
 
     @property
     def handed_down(self) -> list[bytes]:
@@ -225,3 +235,51 @@ def test_an_artefact_that_the_disk_lost_kills_nothing_and_no_wrong_bytes_go_down
     assert set(again.site.retained.values()) <= {
         *chunked(model_of(1), CHUNK_BYTES), sign_manifest(release(1), [again.key]),
     }  # fmt: skip
+
+
+# What is retained on the site
+
+
+def chunks_of(rig: Rig, described: Manifest) -> set[str]:
+    """Returns the topics on which the site's broker has chunks of a release."""
+    digest = file_of(described).sha256
+    return {topic for topic in rig.site.retained if digest in topic}
+
+
+def test_the_release_before_may_still_be_fetched_and_the_one_before_that_goes_off_the_broker(
+    rig: Rig,
+) -> None:
+    for seq in (1, 2, 3):
+        rig.publish(release(seq))
+        rig.run()
+    assert len(chunks_of(rig, release(3))) == len(file_of(release(3)).chunks)
+    assert len(chunks_of(rig, release(2))) == len(file_of(release(2)).chunks)
+    assert chunks_of(rig, release(1)) == set()
+
+
+def test_a_rollback_to_what_had_gone_off_the_broker_brings_it_back(rig: Rig) -> None:
+    for seq in (1, 2, 3):
+        rig.publish(release(seq))
+        rig.run()
+    data = model_of(1)
+    for index, part in enumerate(chunked(data, CHUNK_BYTES)):
+        rig.cloud.publish(UP.blob(file_of(release(1)).sha256, index), part, retain=True)
+    again = sign_manifest(manifest(data, seq=4, version="1"), [rig.key])
+    rig.cloud.publish(UP.releases(CHANNEL), again, retain=True)
+    rig.run()
+    assert rig.handed_down[-1] == again
+    assert len(chunks_of(rig, release(1))) == len(file_of(release(1)).chunks)
+
+
+def test_a_file_that_another_channel_holds_stays(rig: Rig) -> None:
+    blobs = BlobStore(rig.folder / "other")
+    rig.publish(release(1))
+    rig.run()
+    rig.shelf.hold("other", [file_of(release(1))], blobs)
+    for seq in (2, 3):
+        rig.publish(release(seq))
+        rig.run()
+    assert len(chunks_of(rig, release(1))) == len(file_of(release(1)).chunks)
+    rig.shelf.hold("other", [], blobs)
+    rig.run()
+    assert chunks_of(rig, release(1)) == set()

@@ -2,248 +2,54 @@
 
 from __future__ import annotations
 
-import random
 import shutil
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from prometheus_client import CollectorRegistry
 
-from shared.config import InputConfig, ModelConfig, PipelineConfig, ReleasesConfig
+from shared.config import ModelConfig
 from shared.errors import StorageError
-from shared.messages import UpdateReport, from_json
-from shared.metrics import NodeMetrics
-from shared.model import Model
 from shared.releases.artefact import chunks_in_common
-from shared.releases.blobs import BlobStore, chunked
-from shared.releases.clock import BUILT_S
+from shared.releases.blobs import BlobStore
 from shared.releases.health import Health
 from shared.releases.machine import AFTER_THE_SWAP, BEFORE_THE_SWAP, State
-from shared.releases.manifest import Manifest, sign_manifest
+from shared.releases.manifest import sign_manifest
 from shared.releases.record import ChannelFile, ChannelRecord, Quarantine
-from shared.releases.updater import RECONCILE_S, Place, Updater
+from shared.releases.updater import RECONCILE_S
 from shared.serving import load_local
-from shared.topics import Topics
 from tests.builders import (
     CHANNEL,
-    CHUNK_BYTES,
     LABELS,
-    SHAPE,
-    Trusted,
     diagonal_onnx,
     echo_onnx,
     file_of,
-    manifest,
     nan_onnx,
     trust_in,
     variant,
 )
-from tests.fakes import FakeBroker, FakeLink, wait_until
-
-TOPICS = Topics("escalon", "site-a")
-PROBATION_S = 10.0
-DEADLINE_S = 100.0
-WHOLE_COURSE = [
-    "OFFERED", "FETCHING", "VERIFIED", "STAGED", "SMOKE", "ACTIVATING", "PROBATION", "COMMITTED",
-]  # fmt: skip
-
-
-def model_of(seq: int) -> bytes:
-    """Returns the artefact of a release: its gain is its seq."""
-    return diagonal_onnx(float(seq))
-
-
-def release(number: int, data: bytes | None = None, **changes: Any) -> Manifest:
-    """Returns the release with this seq and the artefact of that number, with changes."""
-    data = model_of(number) if data is None else data
-    return manifest(data, gain=float(number), **{"seq": number, "version": str(number), **changes})
-
-
-def gated(samples: int, unsure: int) -> Health:
-    """Returns what a node counts whose gate has not accepted some of its samples."""
-    return Health(batches=samples, samples=samples, gated_samples=samples, unsure_samples=unsure)
-
-
-class Station:
-    """A node's part around an updater: hands on messages, puts a returned model in place."""
-
-    def __init__(
-        self, folder: Path, key: Ed25519PrivateKey, hub: FakeBroker, **config: Any
-    ) -> None:
-        (folder / "trust.signed").touch()
-        releases = ReleasesConfig(
-            channel=CHANNEL,
-            trust=folder / "trust.signed",
-            probation_s=PROBATION_S,
-            deadline_s=DEADLINE_S,
-            **config,
-        )
-        self.pipeline = PipelineConfig(input=InputConfig(shape=SHAPE), releases=releases)
-        self.folder = folder
-        self.key = key
-        self.hub = hub
-        self.link = FakeLink(hub)
-        self.metrics = NodeMetrics(CollectorRegistry())
-        self.health = Health(0, 0)
-        self.trusted = Trusted(key)
-        self.now_s = 1000.0
-        self.utc_s = BUILT_S + 1000.0
-        self.updater = Updater(
-            config=releases,
-            pipeline=self.pipeline,
-            place=Place("tier1-a", "meter", folder, self.link, TOPICS),
-            trusts=self.trusted,
-            metrics=self.metrics,
-            rng=random.Random(1),
-            clock=lambda: self.utc_s,
-        )
-        self.model: Model | None = None
-
-    def start(self) -> None:
-        self.updater.start()
-        self.model = self.updater.serving
-        self.updater.on_connected(self.now_s)
-
-    def turn(self) -> None:
-        """One turn of the node's loop."""
-        for message in self.link.receive():
-            chunk = TOPICS.blob_chunk(message.topic)
-            if chunk is not None:
-                self.updater.on_chunk(*chunk, message.payload, self.now_s)
-            else:
-                self.updater.on_manifest(message.payload, self.now_s)
-        self.updater.poll(self.health, self.now_s)
-        self.model = self.updater.serving
-
-    def run_to(self, state: State, seq: int) -> None:
-        """Takes turns until a release is in a state; time passes only in the jitter."""
-
-        def there() -> bool:
-            if self.state != (state, seq):
-                self.turn()
-            if self.state == (State.OFFERED, seq) and state is not State.OFFERED:
-                self.now_s += 1.0
-            return self.state == (state, seq)
-
-        wait_until(there, f"seq {seq} in {state}")
-
-    def commit(self, seq: int) -> None:
-        self.run_to(State.PROBATION, seq)
-        self.now_s += PROBATION_S
-        self.run_to(State.COMMITTED, seq)
-
-    def settle(self) -> None:
-        """Takes turns until nothing is under way and nothing arrives."""
-        self.turn()
-        wait_until(lambda: not self.link.receive(), "no message comes any more")
-
-    def publish(self, described: Manifest, data: bytes, *, chunks: int | None = None) -> None:
-        """Publishes a release, retained, with its first chunks."""
-        for index, part in enumerate(chunked(data, CHUNK_BYTES)[:chunks]):
-            self.hub.publish(TOPICS.blob(file_of(described).sha256, index), part, retain=True)
-        topic = TOPICS.releases(CHANNEL)
-        self.hub.publish(topic, sign_manifest(described, [self.key]), retain=True)
-
-    @property
-    def reports(self) -> list[UpdateReport]:
-        topic = TOPICS.updates("tier1-a", CHANNEL)
-        return [from_json(payload, UpdateReport) for payload in self.hub.payloads(topic)]
-
-    @property
-    def state(self) -> tuple[State, int] | None:
-        return (State(self.reports[-1].state), self.reports[-1].seq) if self.reports else None
-
-    @property
-    def version(self) -> str | None:
-        return self.model.spec.version if self.model is not None else None
-
-    @property
-    def record(self) -> ChannelRecord:
-        return ChannelFile.of(self.folder, CHANNEL).read()
-
-    @property
-    def active_envelope(self) -> bytes | None:
-        active = self.record.active
-        return None if active is None else active.envelope
-
-    @property
-    def blobs(self) -> set[str]:
-        return {path.name for path in (self.folder / "models" / CHANNEL / "blobs").iterdir()}
-
-    def drops(self, reason: str) -> float:
-        value = self.metrics.registry.get_sample_value("edge_drops_total", {"reason": reason})
-        return value or 0.0
-
-    def die(self) -> None:
-        """kill -9: the disk stays as it is. Child and thread, of this process here, are ended."""
-        path = self.folder / "channels" / f"{CHANNEL}.record"
-        kept = path.read_bytes() if path.exists() else None
-        self.updater.close()
-        if kept is not None:
-            path.write_bytes(kept)
-        self.link.disconnect()
-        self.hub.links.remove(self.link)
-
-
-StationMaker = Callable[..., Station]
-
-
-@pytest.fixture
-def make(tmp_path: Path, release_key: Ed25519PrivateKey) -> Iterator[StationMaker]:
-    """Makes stations on one folder; a second one is the next life of the first."""
-    made: list[Station] = []
-    hub = FakeBroker()
-
-    def maker(**config: Any) -> Station:
-        if made:
-            made[-1].die()
-        made.append(Station(tmp_path / "state", release_key, hub, **config))
-        return made[-1]
-
-    (tmp_path / "state").mkdir()
-    yield maker
-    for station in made:
-        station.updater.close()
-
-
-@pytest.fixture(scope="module")
-def committed_folder(
-    tmp_path_factory: pytest.TempPathFactory, release_key: Ed25519PrivateKey
-) -> Path:
-    """The folder of a node that has committed release 1."""
-    folder = tmp_path_factory.mktemp("committed")
-    station = Station(folder, release_key, FakeBroker())
-    station.start()
-    station.publish(release(1), model_of(1))
-    station.commit(1)
-    station.updater.close()
-    return folder
-
-
-@pytest.fixture
-def make_on_1(make: StationMaker, tmp_path: Path, committed_folder: Path) -> StationMaker:
-    """Makes stations on a folder with release 1 committed."""
-    shutil.copytree(committed_folder, tmp_path / "state", dirs_exist_ok=True)
-    return make
-
-
-@pytest.fixture
-def on_1(make_on_1: StationMaker) -> Station:
-    """A station that runs release 1."""
-    station = make_on_1()
-    station.start()
-    return station
-
+from tests.fakes import wait_until
+from tests.unit.conftest import StationMaker
+from tests.update_station import (
+    DEADLINE_S,
+    PROBATION_S,
+    TOPICS,
+    WHOLE_COURSE,
+    Station,
+    gated,
+    model_of,
+    release,
+)
 
 # The whole way
 
 
-def test_a_release_goes_the_whole_way_and_reports_each_state_once(make: StationMaker) -> None:
-    station = make()
+def test_a_release_goes_the_whole_way_and_reports_each_state_once(
+    make_station: StationMaker,
+) -> None:
+    station = make_station()
     station.start()
     assert station.version is None
     station.publish(release(1), model_of(1))
@@ -603,9 +409,9 @@ def test_a_newer_release_waits_for_the_end_of_probation(on_1: Station, state: St
 
 
 def test_a_first_release_that_fails_probation_hands_back_the_configured_model(
-    make: StationMaker, tmp_path: Path
+    make_station: StationMaker, tmp_path: Path
 ) -> None:
-    station = make()
+    station = make_station()
     (tmp_path / "local.onnx").write_bytes(model_of(7))
     local = ModelConfig(path=tmp_path / "local.onnx", labels=LABELS, scores="logits")
     station.updater.start()
@@ -621,9 +427,9 @@ def test_a_first_release_that_fails_probation_hands_back_the_configured_model(
 
 
 def test_a_first_release_that_fails_probation_leaves_nothing_to_serve_where_there_was_nothing(
-    make: StationMaker,
+    make_station: StationMaker,
 ) -> None:
-    station = make()
+    station = make_station()
     station.start()
     station.publish(release(1), model_of(1))
     station.run_to(State.PROBATION, 1)

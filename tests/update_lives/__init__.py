@@ -1,0 +1,1 @@
+"""Two lives of an update: the first is killed, the second goes on."""
