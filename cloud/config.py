@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections import Counter
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from cloud.rollout.plan import RolloutPlan
 from shared.config import (
@@ -100,3 +102,23 @@ class CloudConfig(NodeConfig):
     """How long a release may be accepted. What runs goes on running."""
     pipelines: dict[Name, CloudPipelineConfig] = Field(min_length=1)
     """What is trained, by the pipeline's name."""
+
+    @model_validator(mode="after")
+    def _one_channel_one_model(self) -> Self:
+        channels = Counter(
+            channel
+            for pipeline in self.pipelines.values()
+            for channel in (pipeline.tier1_channel, pipeline.tier2_channel)
+        )
+        for channel, count in channels.items():
+            if count > 1:
+                raise PydanticCustomError(
+                    "shared_channel",
+                    "channel {channel} is named {count} times",
+                    {
+                        "channel": channel,
+                        "count": count,
+                        "fix": "give each model of each pipeline a channel of its own",
+                    },
+                )
+        return self

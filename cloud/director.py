@@ -85,7 +85,7 @@ class Director:
     @property
     def standing(self) -> str:
         """The version that the fleet is to run; empty if there is none."""
-        if self._proposed is not None:
+        if self._proposed is not None and not self.refusal:
             return self._proposed
         return standing(self.record, self.newest.manifest.release.version if self.newest else "")
 
@@ -103,10 +103,14 @@ class Director:
         self._proposed = version
         self._due_s = 0.0
 
+    def due(self, monotonic_s: float) -> bool:
+        """Whether a turn does anything now."""
+        return monotonic_s >= self._due_s
+
     def turn(
         self, fleet: Fleet | None, published_seq: int, now_s: float, monotonic_s: float
     ) -> None:
-        """Does what is due.
+        """Steps the rollout, signs what is to be said; once a second.
 
         Args:
             fleet: all nodes of the channel; None while the broker has not told all that it keeps.
@@ -114,7 +118,7 @@ class Director:
             now_s: seconds since 1970.
             monotonic_s: the clock by which a step is due once a second.
         """
-        if monotonic_s < self._due_s:
+        if not self.due(monotonic_s):
             return
         self._due_s = monotonic_s + STEP_S
         trouble = ""
@@ -158,18 +162,11 @@ class Director:
         if record is not None and record.version == version:
             self._proposed = None
             return record
-        reason = refusal(record)
-        if reason:
-            self._proposed = None
-            log.error(
-                "%s: version %s is not offered: %s. Offer it then with `escalon release offer %s`",
-                self._channel.name, version, reason, version,
-            )  # fmt: skip
-            return record
         try:
             begun = self._channel.offer(version, fleet, self._ticket(now_s)).record
         except IllegalCommandError as error:
-            self._waits_for = str(error)  # and is tried again: nobody is online yet
+            # Tried again: a person has stopped the one before, or nobody is online yet.
+            self._waits_for = f"version {version} waits: {error}"
             return record
         self._proposed = None
         log.info("%s: rollout of version %s %s", self._channel.name, version, begun.reason)

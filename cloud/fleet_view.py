@@ -92,6 +92,9 @@ class FleetView:
     Args:
         prefix: first level of every topic.
         max_nodes: so many nodes at most.
+
+    Attributes:
+        changes: how often it has changed.
     """
 
     def __init__(self, prefix: str, max_nodes: int = MAX_NODES) -> None:
@@ -99,6 +102,7 @@ class FleetView:
         self._prefix = prefix
         self._max_nodes = max_nodes
         self._nodes: dict[str, NodeEntry] = {}
+        self._sorted: tuple[NodeEntry, ...] | None = None
 
     def seed(self, nodes: Iterable[NodeEntry]) -> None:
         """Begins with nodes that were known before; none counts as online until it says so."""
@@ -128,7 +132,9 @@ class FleetView:
 
     def nodes(self) -> tuple[NodeEntry, ...]:
         """Returns all nodes, by name."""
-        return tuple(node for _, node in sorted(self._nodes.items()))
+        if self._sorted is None:
+            self._sorted = tuple(node for _, node in sorted(self._nodes.items()))
+        return self._sorted
 
     def fleet(self, channel: str) -> list[FleetNode]:
         """Returns the nodes that follow a channel, by name."""
@@ -138,13 +144,18 @@ class FleetView:
         name = qualified(node.site, node.node)
         if node == NodeEntry(site=node.site, node=node.node):
             # Everything that was retained of it is cleared: it is gone for good.
-            self.changes += self._nodes.pop(name, None) is not None
+            if self._nodes.pop(name, None) is not None:
+                self._note_change()
             return
         if name not in self._nodes and len(self._nodes) >= self._max_nodes:
             raise PayloadError("fleet_full", f"{name} is one node more than {self._max_nodes}")
         if self._nodes.get(name) != node:
             self._nodes[name] = node
-            self.changes += 1
+            self._note_change()
+
+    def _note_change(self) -> None:
+        self.changes += 1
+        self._sorted = None
 
 
 def fleet_of(nodes: Iterable[NodeEntry], channel: str) -> list[FleetNode]:

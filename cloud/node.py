@@ -148,6 +148,8 @@ class CloudNode:
         self._store.close()
 
     def _direct(self, channel: str, director: Director, now_s: float) -> None:
+        if not director.due(now_s):
+            return
         fleet = self._view.fleet(channel) if self._knows_fleet else None
         director.turn(fleet, self._press.out(channel), time.time(), now_s)
         self._press.put(channel, director.newest, now_s)

@@ -12,8 +12,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloud.rollout.commands import halt, pause, resume, roll_back
+from cloud.rollout.decision import Decision
 from cloud.rollout.phases import IllegalCommandError, Phase
 from cloud.rollout.plan import RolloutPlan, Wave
+from cloud.rollout.record import RolloutRecord
 from cloud.signer import DAY_S
 from shared import durable
 from shared.errors import StorageError
@@ -155,23 +157,29 @@ def test_a_new_version_takes_the_place_of_one_that_runs_and_keeps_what_was_prove
 
 
 @pytest.mark.parametrize("command", [pause, halt], ids=["paused", "halted"])
-def test_what_a_person_has_stopped_is_not_replaced_by_the_trainer(
-    rig: Rig, command: Callable[..., object], caplog: pytest.LogCaptureFixture
+def test_what_a_person_has_stopped_is_not_replaced_by_the_trainer_until_it_is_decided(
+    rig: Rig, command: Callable[[RolloutRecord], Decision]
 ) -> None:
-    cloud = rig(plan=RolloutPlan(waves=(Wave(share=0), Wave(share=1))))
-    cloud.release(1.0)
+    completed(rig(), 1.0)
+    slow = RolloutPlan(waves=(Wave(share=0), Wave(share=1)))
+    cloud = rig(plan=slow)
+    cloud.release(2.0)
     cloud.until(Phase.RUNNING)
     with cloud.channel.claimed():
-        cloud.channel.command(command)  # type: ignore[arg-type]
+        cloud.channel.command(command)
     cloud.turn()
-    assert "whoever did that decides first" in cloud.director.refusal
-    cloud.release(2.0)
+    cloud.release(3.0)
+    for life in (cloud, rig(plan=slow)):
+        life.turn()
+        record = life.channel.read()
+        assert record is not None
+        assert record.version == life.director.standing == "2"
+        assert "version 3 waits: the rollout of version 2 is" in life.director.trouble
+    with cloud.channel.claimed():
+        cloud.channel.command(roll_back)
     cloud.turn()
-    record = cloud.channel.read()
-    assert record is not None
-    assert record.version == "1"
-    assert "escalon release offer 2" in caplog.text
-    assert cloud.registry.version(CHANNEL, "2") is not None
+    record = cloud.until(Phase.RUNNING)
+    assert (record.version, record.base) == ("3", "1")
 
 
 def test_a_retry_offers_the_same_version_with_a_greater_retry_epoch_and_the_same_way_back(
