@@ -269,9 +269,10 @@ def _base(before: RolloutRecord | None, published: str, version: str) -> str:
     """Returns what a rollback of a new rollout brings back: what was proven last."""
     if before is None:
         return published if published != version else ""
-    if before.phase is Phase.COMPLETED and before.version != version:
-        return before.version
-    return before.base
+    if before.version == version or before.phase not in (Phase.COMPLETED, Phase.RUNNING):
+        return before.base
+    # One that was still running is better than nothing, where nothing was before it.
+    return before.version if before.phase is Phase.COMPLETED else before.base or before.version
 
 
 def _try(descriptor: int) -> bool:

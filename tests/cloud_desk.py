@@ -106,9 +106,9 @@ class Desk:
         assert record is not None
         return record
 
-    def fleet(self, *nodes: str) -> None:
-        """Has the cloud node have seen these nodes online."""
-        view = FleetView("escalon")
+    def news(self, *nodes: str) -> list[tuple[str, bytes]]:
+        """Returns what nodes say of themselves that follow the channel: topics and payloads."""
+        said = []
         for node in nodes:
             state = NodeState(node=node, role="tier1", state="online")
             info = NodeInfo(
@@ -116,8 +116,14 @@ class Desk:
                 models={"meter": ModelInfo(model=CHANNEL, version="0", sha256="")},
                 hardware="arm", channels=(CHANNEL,),
             )  # fmt: skip
-            view.take(TOPICS.state(node), to_json(state))
-            view.take(TOPICS.info(node), to_json(info))
+            said += [(TOPICS.state(node), to_json(state)), (TOPICS.info(node), to_json(info))]
+        return said
+
+    def fleet(self, *nodes: str) -> None:
+        """Has the cloud node have seen these nodes online."""
+        view = FleetView("escalon")
+        for topic, payload in self.news(*nodes):
+            view.take(topic, payload)
         FleetFile.of(self.state).keep(view, 1_700_000_000.0, 0.0)
 
     def report(self, node: str, state: str, reason: str = "") -> None:

@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 
 from cloud.config import CloudConfig
+from cloud.export import to_onnx
+from cloud.quantize import quantize_int8
 from cloud.registry import Registry
+from cloud.training import Mlp
 from escalon.cli import main
 from escalon.release.command import statuses
 from escalon.release.scope import Scope
@@ -61,6 +64,16 @@ def test_published_again_after_it_was_cut_off_it_is_the_same_version(desk: Desk)
     desk.publish()
     desk.publish()
     assert [each["version"] for each in desk.json("list")] == ["1"]
+
+
+def test_the_int8_file_of_a_model_is_recognised_beside_its_fp32_file(desk: Desk) -> None:
+    inputs = np.random.default_rng(1).normal(size=(40, 3)).astype(np.float32)
+    fp32 = to_onnx(Mlp((np.eye(3, dtype=np.float32),), (np.zeros(3, np.float32),), 1.0), "eye")
+    int8 = desk.file("int8.onnx", quantize_int8(fp32, inputs))
+    desk.publish("--fp32", desk.file("fp32.onnx", fp32), model=int8)
+    files = desk.json("show", "1")["files"]
+    assert [each["precision"] for each in files] == ["int8", "fp32"]
+    assert files[0]["tolerance"] > files[1]["tolerance"]
 
 
 def test_tier2_needs_no_threshold(desk: Desk) -> None:
