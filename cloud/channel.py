@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
+from cloud.channel_lock import ChannelLock
 from cloud.registry import Registry
 from cloud.rollout.decision import Decision, move
 from cloud.rollout.fleet import Fleet
@@ -22,8 +19,6 @@ from cloud.rollout.waves import begin
 from shared.durable import write_durably
 from shared.errors import StorageError
 
-LOCK_WAIT_S = 10.0
-LOCK_LOOK_S = 0.02
 MAX_ARCHIVED = 50
 
 
@@ -45,60 +40,25 @@ class Ticket:
 class Channel:
     """The rollout of one channel.
 
-    Whoever calls a method that writes holds the lock: ``with channel.held():``.
+    Whoever calls a method that writes holds its lock: ``with channel.lock.claimed():``.
 
     Args:
         name: the channel.
         plan: how its releases reach the fleet.
         folder: of all channels' rollouts.
         registry: versions and manifests.
+
+    Attributes:
+        lock: held by whoever decides.
     """
 
     def __init__(self, name: str, plan: RolloutPlan, folder: Path, registry: Registry) -> None:
         self.name = name
         self.plan = plan
         self.registry = registry
+        self.lock = ChannelLock(folder / f"{name}.lock", f"the rollout of {name}")
         self._folder = folder
         self._file = RolloutFile(folder / f"{name}.json")
-
-    @contextlib.contextmanager
-    def held(self, wait_s: float = LOCK_WAIT_S) -> Iterator[bool]:
-        """Holds the lock, against other processes as well. Yields whether it could be had.
-
-        Args:
-            wait_s: how long to wait for it.
-
-        Raises:
-            StorageError: the folder cannot be used.
-        """
-        path, ends_s = self._folder / f"{self.name}.lock", time.monotonic() + wait_s
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            # To be read is enough for a lock, and another user may have made the file.
-            lock = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise StorageError(f"cannot open {path}: {error.strerror}") from error
-        try:
-            while not (is_held := _try(lock)) and time.monotonic() < ends_s:
-                time.sleep(LOCK_LOOK_S)
-            yield is_held
-        finally:
-            os.close(lock)
-
-    @contextlib.contextmanager
-    def claimed(self) -> Iterator[None]:
-        """Holds the lock.
-
-        Raises:
-            StorageError: another process does not let go of it.
-        """
-        with self.held() as is_held:
-            if not is_held:
-                raise StorageError(
-                    f"another process has held the rollout of {self.name} for {LOCK_WAIT_S:g} s. "
-                    "Fix: see whether it hangs"
-                )
-            yield
 
     def read(self) -> RolloutRecord | None:
         """Returns the rollout, None if there was never one.
@@ -147,18 +107,10 @@ class Channel:
             ManifestError: a node's name cannot stand in a manifest.
             StorageError: there is no such version, or the disk fails.
         """
-        if self.registry.version(self.name, version) is None:
-            raise StorageError(
-                f"{self.name} has no version {version}. Fix: see `escalon release list`"
-            )
         before = self.read()
         if (reason := refusal(before)) and not retry:
             raise IllegalCommandError(reason)
-        if fleet and len(self.plan.waves) > 1 and not any(node.online for node in fleet):
-            raise IllegalCommandError(
-                f"none of the {len(fleet)} nodes of {self.name} is online, so none could go first; "
-                "wait until one is"
-            )
+        self._check(version, fleet)
         record = begin(
             self.plan, fleet, rollout=ticket.rollout, channel=self.name, salt=ticket.salt
         )
@@ -173,6 +125,18 @@ class Channel:
             self._archive(before, record)
         self.write(record)
         return Decision(None, record, record.reason)
+
+    def _check(self, version: str, fleet: Fleet) -> None:
+        """Refuses a version that is not here, and a fleet of which nobody could go first."""
+        if self.registry.version(self.name, version) is None:
+            raise StorageError(
+                f"{self.name} has no version {version}. Fix: see `escalon release list`"
+            )
+        if fleet and len(self.plan.waves) > 1 and not any(node.online for node in fleet):
+            raise IllegalCommandError(
+                f"none of the {len(fleet)} nodes of {self.name} is online, so none could go first; "
+                "wait until one is"
+            )
 
     def retry(self, fleet: Fleet, ticket: Ticket) -> Decision:
         """Begins a rollout of the same version, which nodes try again where it failed on them.
@@ -273,11 +237,3 @@ def _base(before: RolloutRecord | None, published: str, version: str) -> str:
         return before.base
     # One that was still running is better than nothing, where nothing was before it.
     return before.version if before.phase is Phase.COMPLETED else before.base or before.version
-
-
-def _try(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

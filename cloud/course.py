@@ -205,7 +205,7 @@ class Course:
             # First, for tier-1's threshold speaks of it.
             drafts = {self._tier2: candidate.tier2(self._tier2.channel.name), **drafts}
         for director, draft in drafts.items():
-            with director.channel.claimed():
+            with director.channel.lock.claimed():
                 version = register(draft, self._registry, self._chunk_bytes, time.time())
             director.propose(version.name)
 

@@ -123,7 +123,7 @@ class Director:
         self._due_s = monotonic_s + STEP_S
         trouble = ""
         try:
-            with self._channel.held(wait_s=0.0) as is_held:
+            with self._channel.lock.held(wait_s=0.0) as is_held:
                 if is_held:  # else a person has it, for a moment
                     self._step(fleet, published_seq, now_s)
                     trouble = self._waits_for

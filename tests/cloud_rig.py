@@ -109,7 +109,7 @@ class CloudRig:
 
     def release(self, gain: float) -> Version:
         """Does what the trainer's course does with a candidate."""
-        with self.channel.claimed():
+        with self.channel.lock.claimed():
             version = register(draft(gain), self.registry, CHUNK_BYTES, self.now_s)
         self.director.propose(version.name)
         return version

@@ -132,11 +132,11 @@ def _act(scope: Scope, arguments: argparse.Namespace) -> str:
         return _began(version.qualified, decision, arguments.json)
     if command == "offer":
         channel, name = scope.named(arguments.version)
-        with channel.claimed():
+        with channel.lock.claimed():
             decision = channel.offer(name, scope.fleet(channel.name), new_ticket(time.time()))
         return _began(f"{channel.name}/{name}", decision, arguments.json)
     channel = scope.only
-    with channel.claimed():
+    with channel.lock.claimed():
         decision = _decide(scope, channel, command)
     if command == "retry":
         return _began(f"{channel.name}/{decision.record.version}", decision, arguments.json)

@@ -31,7 +31,7 @@ def publish(scope: Scope, arguments: argparse.Namespace) -> tuple[Version, Decis
     made = _handmade(arguments, tier, channel)
     found = draft(made, config, pipeline, channel.name)
     fleet = scope.fleet(channel.name)
-    with channel.claimed():
+    with channel.lock.claimed():
         if reason := channel.refusal():
             raise EscalonError(f"not published: {reason}")
         version = _version(scope, found)

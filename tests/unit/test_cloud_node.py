@@ -200,7 +200,7 @@ def test_nothing_is_trained_while_a_person_has_halted_the_rollout(rig: Rig) -> N
     rig.births("press-1")
     rig.connect()
     rig.turn(8)
-    with rig.channels[CHANNEL].claimed():
+    with rig.channels[CHANNEL].lock.claimed():
         assert rig.channels[CHANNEL].command(halt).record.phase is Phase.HALTED
     rig.turn()
     drifted(rig)
@@ -212,7 +212,7 @@ def test_after_an_abort_the_version_before_is_watched_again(rig: Rig) -> None:
     rig.connect()
     rig.turn(8)
     channel = rig.channels[CHANNEL]
-    with channel.claimed():
+    with channel.lock.claimed():
         version = register(draft(2.0), rig.registry, CHUNK_BYTES, EPOCH_S + 1)
     rig.directors[CHANNEL].propose(version.name)
     rig.turn(4)

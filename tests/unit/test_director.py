@@ -89,7 +89,7 @@ def test_a_rollback_brings_the_version_before_to_everybody_outside_the_rollout(r
     completed(rig(), 1.0)
     cloud = rig()
     completed(cloud, 2.0)
-    with cloud.channel.claimed():
+    with cloud.channel.lock.claimed():
         cloud.channel.command(roll_back)
     record = cloud.until(Phase.ROLLED_BACK)
     back = cloud.at_broker()
@@ -104,7 +104,7 @@ def test_what_has_nothing_before_it_is_not_rolled_back_and_stays_as_it_was(rig: 
     completed(cloud, 1.0)
     before = cloud.channel.read()
     with (
-        cloud.channel.claimed(),
+        cloud.channel.lock.claimed(),
         pytest.raises(IllegalCommandError, match="no release from before version 1; possible: h"),
     ):
         cloud.channel.command(roll_back)
@@ -116,13 +116,13 @@ def test_a_person_halts_while_the_cloud_runs_and_resumes_with_another_seq(rig: R
     cloud = rig(plan=slow)
     cloud.release(1.0)
     cloud.until(Phase.RUNNING)
-    with rig(plan=slow).channel.claimed():  # another process
+    with rig(plan=slow).channel.lock.claimed():  # another process
         rig(plan=slow).channel.command(halt)
     assert cloud.until(Phase.HALTED).seq == 2
     halted = cloud.at_broker()
     assert halted is not None
     assert halted.state == "halted"
-    with cloud.channel.claimed():
+    with cloud.channel.lock.claimed():
         cloud.channel.command(resume)
     cloud.until(Phase.RUNNING)
     assert [(each.seq, each.state) for each in manifests(cloud)] == [
@@ -133,10 +133,19 @@ def test_a_person_halts_while_the_cloud_runs_and_resumes_with_another_seq(rig: R
 def test_while_a_person_holds_the_lock_a_turn_waits_for_the_next(rig: Rig) -> None:
     cloud = rig()
     cloud.release(1.0)
-    with rig().channel.claimed():
+    with rig().channel.lock.claimed():
         cloud.turn()
     assert cloud.director.record is None
     cloud.until(Phase.COMPLETED)
+
+
+def test_who_does_not_get_the_lock_says_that_another_has_it(rig: Rig) -> None:
+    with (
+        rig().channel.lock.claimed(),
+        pytest.raises(StorageError, match="another process has held the rollout of meter-tier1"),
+        rig().channel.lock.claimed(wait_s=0.0),
+    ):
+        raise AssertionError("two hold it")
 
 
 def test_a_new_version_takes_the_place_of_one_that_runs_and_keeps_what_was_proven_before(
@@ -165,7 +174,7 @@ def test_what_a_person_has_stopped_is_not_replaced_by_the_trainer_until_it_is_de
     cloud = rig(plan=slow)
     cloud.release(2.0)
     cloud.until(Phase.RUNNING)
-    with cloud.channel.claimed():
+    with cloud.channel.lock.claimed():
         cloud.channel.command(command)
     cloud.turn()
     cloud.release(3.0)
@@ -175,7 +184,7 @@ def test_what_a_person_has_stopped_is_not_replaced_by_the_trainer_until_it_is_de
         assert record is not None
         assert record.version == life.director.standing == "2"
         assert "version 3 waits: the rollout of version 2 is" in life.director.trouble
-    with cloud.channel.claimed():
+    with cloud.channel.lock.claimed():
         cloud.channel.command(roll_back)
     cloud.turn()
     record = cloud.until(Phase.RUNNING)
@@ -190,7 +199,7 @@ def test_a_retry_offers_the_same_version_with_a_greater_retry_epoch_and_the_same
     cloud.release(2.0)
     aborted = cloud.until(Phase.ABORTED)
     again = rig(now_s=cloud.now_s)
-    with again.channel.claimed():
+    with again.channel.lock.claimed():
         again.channel.retry(again.fleet(), again.ticket())
     record = again.until(Phase.COMPLETED)
     assert (record.version, record.base, record.retry_epoch) == ("2", "1", 1)
@@ -203,7 +212,7 @@ def test_what_is_on_offer_is_not_tried_again(rig: Rig) -> None:
     cloud.release(1.0)
     cloud.until(Phase.RUNNING)
     with (
-        cloud.channel.claimed(),
+        cloud.channel.lock.claimed(),
         pytest.raises(IllegalCommandError, match="is running; halt it first"),
     ):
         cloud.channel.retry(cloud.fleet(), cloud.ticket())
@@ -344,7 +353,7 @@ def first_release(cloud: CloudRig) -> None:
 
 
 def halted_by_a_person(cloud: CloudRig) -> None:
-    with cloud.channel.claimed():
+    with cloud.channel.lock.claimed():
         record = cloud.channel.read()
         if record is not None and record.phase is not Phase.HALTED:
             cloud.channel.command(halt)
@@ -352,7 +361,7 @@ def halted_by_a_person(cloud: CloudRig) -> None:
 
 
 def rolled_back_by_a_person(cloud: CloudRig) -> None:
-    with cloud.channel.claimed():
+    with cloud.channel.lock.claimed():
         record = cloud.channel.read()
         if record is not None and record.phase is not Phase.ROLLED_BACK:
             cloud.channel.command(roll_back)
