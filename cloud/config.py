@@ -72,8 +72,8 @@ class CloudPipelineConfig(Section):
     """The channel of tier-1's model."""
     tier2_channel: Name
     """The channel of tier-2's model."""
-    training: TrainingConfig
-    """What the models are trained from."""
+    training: TrainingConfig | None = None
+    """What the models are trained from; left out, people publish all of them."""
     certificate: CertificateConfig = CertificateConfig()
     """What the threshold of a release must hold."""
     retrain: RetrainConfig = RetrainConfig()

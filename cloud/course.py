@@ -13,7 +13,7 @@ import numpy as np
 
 from cloud.candidate import Candidate
 from cloud.certify import Promise
-from cloud.config import CloudPipelineConfig
+from cloud.config import CloudPipelineConfig, TrainingConfig
 from cloud.director import Director
 from cloud.job import TrainingJob
 from cloud.registry import Registry
@@ -95,8 +95,8 @@ class Course:
         Raises:
             EscalonError: registry or folder cannot be used.
         """
-        if not (self._tier1.standing and self._tier2.standing):
-            self._begin_first(now_s)
+        if self._config.training and not (self._tier1.standing and self._tier2.standing):
+            self._begin_first(self._config.training, now_s)
 
     def count(self, counts: GateCount) -> None:
         """Takes a node's counts."""
@@ -124,10 +124,13 @@ class Course:
             return
         if self._tier1.standing != self._watched:
             self._watch()
+        training = self._config.training
+        if training is None:
+            return
         if self._first_due_s is None:
-            self._retrain_when_due(now_s)
+            self._retrain_when_due(training, now_s)
         elif now_s >= self._first_due_s:
-            self._begin_first(now_s)
+            self._begin_first(training, now_s)
 
     @property
     def activity(self) -> str:
@@ -141,7 +144,8 @@ class Course:
             return f"{self._name}: watching"
         return (
             f"{self._name}: drift, {alarm.rate:.0%} of {alarm.samples} samples escalated where "
-            f"{alarm.expected:.0%} were certified; collecting"
+            f"{alarm.expected:.0%} were certified; "
+            + ("collecting" if self._config.training else "people train its models")
         )
 
     @property
@@ -154,7 +158,7 @@ class Course:
         if self._job is not None:
             self._job.stop()
 
-    def _retrain_when_due(self, now_s: float) -> None:
+    def _retrain_when_due(self, training: TrainingConfig, now_s: float) -> None:
         alarm, retrain = self._monitor.alarm, self._config.retrain
         if alarm is None or self._cools_down(now_s) or self._tier1.refusal:
             return
@@ -172,12 +176,12 @@ class Course:
             )
         self._export(folder, alarm.since)
         log.info("%s: training version %s", self._name, number)
-        self._begin(TrainingJob(folder, self._make_job((tier1, tier2))), now_s)
+        self._begin(TrainingJob(folder, self._make_job(training, (tier1, tier2))), now_s)
 
-    def _begin_first(self, now_s: float) -> None:
+    def _begin_first(self, training: TrainingConfig, now_s: float) -> None:
         log.info("%s: training the first models", self._name)
         self._first_due_s = None
-        self._begin(TrainingJob(self._config.training.first_job, self._make_job()), now_s)
+        self._begin(TrainingJob(training.first_job, self._make_job(training)), now_s)
 
     def _cools_down(self, now_s: float) -> bool:
         began_s = self._retrained_s
@@ -231,9 +235,11 @@ class Course:
         expected = 1 - certificate.coverage if certificate else 1.0
         self._monitor.begin(self._watched, expected)
 
-    def _make_job(self, running: tuple[Version, Version] | None = None) -> Job:
+    def _make_job(
+        self, training: TrainingConfig, running: tuple[Version, Version] | None = None
+    ) -> Job:
         config = self._config
-        training, certificate = config.training, config.certificate
+        certificate = config.certificate
         job = Job(
             pipeline=self._name,
             seed=training.seed,

@@ -76,7 +76,7 @@ def register(draft: Draft, registry: Registry, chunk_bytes: int, now_s: float) -
     """Makes a draft the next version of its channel.
 
     A draft without a name whose release is there already is that version: what was cut off after
-    it may be done again.
+    it may be done again, and a file that was damaged is whole again.
 
     Args:
         draft: what.
@@ -92,7 +92,7 @@ def register(draft: Draft, registry: Registry, chunk_bytes: int, now_s: float) -
     if draft.name is None:
         there = registry.same_release(draft.channel, release)
         if there is not None:
-            return there
+            return registry.add_version(there, [file.data for file in draft.files])
         name = registry.next_name(draft.channel)
         release = msgspec.structs.replace(release, version=name)
     version = Version(

@@ -28,6 +28,11 @@ def publish(scope: Scope, arguments: argparse.Namespace) -> tuple[Version, Decis
     """
     channel = scope.only
     pipeline, config, tier = scope.pipeline(channel.name)
+    if config.training is not None and arguments.scores != "logits":
+        raise EscalonError(
+            f"pipeline {pipeline} is retrained from logits. Fix: publish a model that answers "
+            "logits, or leave `training:` out of the cloud's YAML"
+        )
     made = _handmade(arguments, tier, channel)
     found = draft(made, config, pipeline, channel.name)
     fleet = scope.fleet(channel.name)

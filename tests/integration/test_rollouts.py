@@ -18,8 +18,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cloud.registry import Registry
-from cloud.version import Version
 from escalon.cli import main
 from tests.integration.hierarchy import (
     PREFIX,
@@ -39,7 +37,6 @@ from tests.integration.models import (
     SHAPE,
     THRESHOLD,
     TIER1_TURN,
-    TIER2_TURN,
     model_bytes,
 )
 
@@ -148,20 +145,10 @@ def cloud_config(hierarchy: Hierarchy) -> Json:
                 "labels": list(LABELS),
                 "tier1_channel": SMALL,
                 "tier2_channel": FULL,
-                "training": {"base": str(folder / "data"), "first_job": str(folder / "first")},
                 "rollout": {"waves": [{"share": 0, "soak_s": 0}, {"share": 1, "soak_s": 0}]},
             }
         },
     }
-
-
-def seed(hierarchy: Hierarchy) -> None:
-    """Puts a release of tier-2 into the registry, so that the cloud trains nothing."""
-    registry = Registry(hierarchy.folder / "cloud" / "registry")
-    release = hierarchy.key.release(FULL, 1, TIER2_TURN)
-    made = Version(channel=FULL, release=release.manifest.release, made=0.0, by="test")
-    registry.add_version(made, [release.artefact])
-    registry.add_manifest(release.envelope)
 
 
 def start_cloud(hierarchy: Hierarchy, node: Node) -> None:
@@ -188,7 +175,6 @@ def fleet(require_mosquitto: None, tmp_path_factory: pytest.TempPathFactory) -> 
         folder = tmp_path_factory.mktemp("rollouts")
         hierarchy = stack.enter_context(Hierarchy(folder, "mosquitto", two_brokers=True))
         assert hierarchy.cloud_broker is not None
-        seed(hierarchy)
         cloud = hierarchy.add("cloud", "cloud", cloud_config(hierarchy))
         relay = {"channels": [SMALL], "trust": str(folder / "trust.signed")}
         tier2 = {

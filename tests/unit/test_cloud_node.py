@@ -39,12 +39,12 @@ WINDOW = 50
 class Rig:
     """A cloud node on a broker in memory; both channels have a version that stands."""
 
-    def __init__(self, folder: Path, key: Ed25519PrivateKey, said: Said) -> None:
+    def __init__(self, folder: Path, key: Ed25519PrivateKey, said: Said, **pipeline: Any) -> None:
         self.desk = Desk(folder, said)
         (folder / "trust.signed").write_bytes(found_trust([key], [key], EPOCH_S))
         waves = [{"share": 0, "soak_s": 0}, {"share": 1, "soak_s": 0}]
         retrain = {"window": WINDOW, "audits": 40}
-        self.desk.write_config(rollout={"waves": waves}, retrain=retrain)
+        self.desk.write_config(rollout={"waves": waves}, retrain=retrain, **pipeline)
         self.config = ConfigFile(self.desk.config).parse(CloudConfig, {})
         self.hub = FakeBroker()
         self.metrics = CloudMetrics(CollectorRegistry())
@@ -194,6 +194,18 @@ def test_drift_asks_for_a_training_of_what_stands(rig: Rig) -> None:
     rig.turn()
     assert "drift" in rig.course.activity
     assert rig.store.asked == 1
+
+
+def test_where_people_make_all_models_drift_is_said_and_nothing_trained(
+    tmp_path: Path, release_key: Ed25519PrivateKey, capsys: Said
+) -> None:
+    rig = Rig(tmp_path, release_key, capsys, training=None)
+    rig.connect()
+    rig.turn(8)
+    drifted(rig)
+    rig.turn()
+    assert "people train its models" in rig.course.activity
+    assert rig.store.asked == 0
 
 
 def test_nothing_is_trained_while_a_person_has_halted_the_rollout(rig: Rig) -> None:

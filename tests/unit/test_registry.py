@@ -161,6 +161,17 @@ def test_a_draft_that_was_kept_already_is_that_version(registry: Registry) -> No
     assert (first.name, other.name) == ("1", "2")
 
 
+def test_a_damaged_file_is_whole_again_once_its_version_is_published_again(
+    registry: Registry,
+) -> None:
+    version = register(draft(1.0), registry, CHUNK_BYTES, EPOCH_S)
+    (artefact,) = version.release.artefacts
+    registry.blobs.path(artefact.sha256).write_bytes(b"damaged")
+    assert not registry.blobs.has(artefact)
+    assert register(draft(1.0), registry, CHUNK_BYTES, EPOCH_S) == version
+    assert registry.blobs.has(artefact)
+
+
 def test_a_draft_that_does_not_fit_is_not_kept(registry: Registry) -> None:
     with pytest.raises(ManifestError, match="golden scores do not fit"):
         register(draft(1.0, labels=("one", "two")), registry, CHUNK_BYTES, EPOCH_S)

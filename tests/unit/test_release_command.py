@@ -76,6 +76,16 @@ def test_the_int8_file_of_a_model_is_recognised_beside_its_fp32_file(desk: Desk)
     assert files[0]["tolerance"] > files[1]["tolerance"]
 
 
+def test_a_model_of_probabilities_is_published_where_nothing_is_trained_from_it(
+    desk: Desk,
+) -> None:
+    error = desk.refused("--scores", "probabilities")
+    assert "leave `training:` out of the cloud's YAML" in error
+    desk.write_config(training=None)
+    desk.publish("--scores", "probabilities")
+    assert desk.json("show", "1")["scores"] == "probabilities"
+
+
 def test_tier2_needs_no_threshold(desk: Desk) -> None:
     desk.output("publish", desk.model, "--pipeline", "meter", "--tier", 2, "--golden", desk.golden)
     assert desk.json("show", f"{TIER2}/1")["files"][0]["calibration"]["threshold"] == 0.0
