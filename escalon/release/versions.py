@@ -10,6 +10,7 @@ import msgspec
 
 from cloud.version import Version
 from escalon.release.table import table
+from shared.releases.artefact import DIGEST
 
 MISSING = "-"
 SHOWN_DIGEST = 12
@@ -90,6 +91,8 @@ def differences(one: Version, other: Version) -> dict[str, tuple[Any, Any]]:
 def compared(one: Version, other: Version) -> str:
     """Returns what differs between two versions as a table."""
     found = differences(one, other)
+    if "made" in found:
+        found["made"] = (moment(one.made), moment(other.made))
     rows = [(name, _text(old), _text(new)) for name, (old, new) in found.items()]
     return table(("WHAT", one.qualified, other.qualified), rows)
 
@@ -120,6 +123,8 @@ def _text(value: Any) -> str:
         return MISSING
     if isinstance(value, list):
         return ", ".join(map(str, value))
+    if isinstance(value, str) and DIGEST.fullmatch(value):
+        return value[:SHOWN_DIGEST]
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
