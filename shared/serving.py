@@ -117,6 +117,11 @@ class NodeModels:
         """Whether an update is under way."""
         return self._sources is not None and self._sources.busy
 
+    def farewell(self) -> None:
+        """Notes that the node stops on purpose."""
+        if self._sources is not None:
+            self._sources.farewell()
+
     def close(self) -> None:
         """Ends updates under way."""
         if self._sources is not None:

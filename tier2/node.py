@@ -157,6 +157,7 @@ class Tier2Node:
 
     def farewell(self) -> None:
         """Says that the node leaves."""
+        self._models.farewell()
         self._presence.farewell(self._site)
         if self._news is not None:
             self._presence.farewell(self._cloud)

@@ -82,6 +82,11 @@ class Sources:
         """Whether an update is under way."""
         return any(source.busy for source in self.by_pipeline.values())
 
+    def farewell(self) -> None:
+        """Notes that the node stops on purpose."""
+        for updater in self._by_topic.values():
+            updater.farewell()
+
     def close(self) -> None:
         """Ends updates under way."""
         for source in self.by_pipeline.values():
