@@ -130,6 +130,7 @@ class Updater:
         self._committed: Model | None = None
         self._active: Release | None = None
         self._update: Update | None = None
+        self._holds = False
         self._reconcile_due_s = 0.0
         self._said = ""
         self._course = Course(
@@ -272,7 +273,9 @@ class Updater:
         self, ruling: Ruling, accepted: Accepted, manifest: Manifest, now_s: float
     ) -> None:
         if ruling.act in ("ignore", "hold"):
-            return  # what is held is retained, and comes again when probation is over: see _end
+            # What is held is retained, and comes again when probation is over: see _end.
+            self._holds = self._holds or ruling.act == "hold"
+            return
         if ruling.ends is not None:
             self._end(End(*ruling.ends), now_s)
         if ruling.act == "offer":
@@ -335,6 +338,7 @@ class Updater:
             )
             for artefact in manifest.release.artefacts
         ]
+        self._holds = False
         begins_s = now_s + self._rng.uniform(0, JITTER_S)
         ends_s = begins_s + self._config.deadline_s
         self._update = Update(accepted, manifest, fetches, begins_s, ends_s)
@@ -422,7 +426,7 @@ class Updater:
             self._quarantine(update.manifest)
         self._journal.end(end.event, update.subject, now_s, end.reason, retry=end.retry)
         self._finish()
-        if end.retry:
+        if end.retry and not self._holds:
             self._reconcile_due_s = now_s + RECONCILE_S  # not at once: it has just failed
         else:
             self.reconcile(now_s)  # a newer manifest may have come in the meantime

@@ -166,6 +166,21 @@ def test_a_version_that_the_disk_does_not_take_is_not_in_force(
     assert following.version == 2
 
 
+def test_a_version_that_the_disk_had_damaged_comes_back_and_brings_those_behind_it(
+    tmp_path: Path, following: Following, hub: FakeBroker
+) -> None:
+    retain(hub, [2, 3, 4])
+    following.run()
+    (tmp_path / "state" / "trust" / "2.trust").write_bytes(TRUST[1][:-1])
+    hub.forget()
+    again = Following(tmp_path, hub)
+    assert again.version == 1
+    retain(hub, [2])
+    again.run()
+    assert (again.version, again.changes) == (4, 1)
+    assert list(again.link.subscriptions) == [UP.trust(5)]
+
+
 # A gateway and what is below it
 
 
