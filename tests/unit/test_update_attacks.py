@@ -271,6 +271,7 @@ def test_after_a_stolen_key_ran_ahead_in_numbers_and_time_a_new_epoch_begins_ane
     station.publish(release(4, seq=1, **sound), model_of(4))
     station.commit(1)
     assert station.version == "4"
+    assert "REJECTED" not in {report.state for report in station.reports}
     assert (station.record.order, station.record.issued) == ((2, 1), sound["issued"])
     again = make_following()
     again.key = NEW_KEY
