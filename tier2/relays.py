@@ -47,6 +47,7 @@ class Relays:
         self._down, self._down_topics = down
         self._server = server
         self._shelf = shelf
+        self._owes_trust = False
 
     def start(self) -> None:
         """Reads what was handed down last, and subscribes.
@@ -62,9 +63,18 @@ class Relays:
 
     def on_site_connected(self, now_s: float) -> None:
         """Publishes again: a broker may have forgotten what it acknowledged."""
-        self._trust.hand_down(self._down, self._down_topics)
+        self._hand_down_trust()
         for channel in self._channels.values():
             channel.on_site_connected(now_s)
+
+    def on_trust_changed(self, now_s: float) -> None:
+        """Hands the new version down first, and then looks what its keys have signed."""
+        self._hand_down_trust()
+        for channel in self._channels.values():
+            channel.reconcile(now_s)
+
+    def _hand_down_trust(self) -> None:
+        self._owes_trust = not self._trust.hand_down(self._down, self._down_topics)
 
     def take(self, link: Link, message: Message, now_s: float) -> bool:
         """Takes what the cloud hands down, and what the site asks for.
@@ -100,6 +110,8 @@ class Relays:
 
     def poll(self, now_s: float) -> None:
         """Goes as far as it can."""
+        if self._owes_trust and self._down.connected:
+            self._hand_down_trust()
         for channel in self._channels.values():
             channel.poll(now_s)
         self._shelf.poll()
@@ -125,9 +137,7 @@ def open_relays(
     channels: dict[str, ChannelRelay] = {}
 
     def trust_changed() -> None:
-        trust.hand_down(*down)
-        for channel in channels.values():
-            channel.reconcile(time.monotonic())
+        relays.on_trust_changed(time.monotonic())
 
     trust = TrustFollower(TrustStore(config.trust, state_dir), *up, metrics, trust_changed)
     server = BlobServer(*down, metrics.drops)
@@ -143,6 +153,7 @@ def open_relays(
             shelf=shelf,
         )
         channels[relay.manifest_topic] = relay
-    return Relays(
+    relays = Relays(
         trust=trust, channels=channels, up_topics=up[1], down=down, server=server, shelf=shelf
     )
+    return relays

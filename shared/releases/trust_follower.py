@@ -76,10 +76,20 @@ class TrustFollower:
         self._changed()
         return True
 
-    def hand_down(self, link: Link, topics: Topics) -> None:
-        """Publishes every version, retained: a broker may have forgotten them."""
-        for version, envelope in self._store.envelopes.items():
+    def hand_down(self, link: Link, topics: Topics) -> bool:
+        """Publishes every version, retained: a broker may have forgotten them.
+
+        Args:
+            link: the broker.
+            topics: of the site below.
+
+        Returns:
+            Whether the link has taken all of them; else it is to be tried again.
+        """
+        return all(
             link.publish(topics.trust(version), envelope, retain=True)
+            for version, envelope in sorted(self._store.envelopes.items())
+        )
 
     def _ask(self) -> None:
         self._link.subscribe(self._topics.trust(self.current.version + 1), 0)

@@ -135,6 +135,7 @@ class Updater:
         self._committed: Model | None = None
         self._active: Release | None = None
         self._update: Update | None = None
+        self._holds = False
         self._reconcile_due_s = 0.0
         self._retries = 0
         self._is_unsaid = False
@@ -308,7 +309,9 @@ class Updater:
         self, ruling: Ruling, accepted: Accepted, manifest: Manifest, now_s: float
     ) -> None:
         if ruling.act in ("ignore", "hold"):
-            return  # what is held is retained, and comes again when probation is over: see _end
+            # What is held is retained, and comes again when probation is over: see _end.
+            self._holds = self._holds or ruling.act == "hold"
+            return
         if ruling.ends is not None:
             self._end(End(*ruling.ends), now_s)
         if ruling.act == "offer":
@@ -374,6 +377,7 @@ class Updater:
             )
             for artefact in manifest.release.artefacts
         ]
+        self._holds = False
         begins_s = now_s + self._rng.uniform(0, JITTER_S)
         ends_s = begins_s + self._config.deadline_s
         self._update = Update(accepted, manifest, fetches, begins_s, ends_s, repairs=repairs)
@@ -459,7 +463,7 @@ class Updater:
             self._quarantine(update.manifest)
         self._journal.end(end.event, update.subject, now_s, end.reason, retry=end.retry, stops=0)
         self._finish(now_s)
-        if end.retry:
+        if end.retry and not self._holds:
             # Not at once: it has just failed. What fails again and again is tried ever more seldom.
             self._reconcile_due_s = now_s + RECONCILE_S * 2 ** min(self._retries, MAX_DOUBLINGS)
             self._retries += 1
