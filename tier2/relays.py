@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -104,23 +105,37 @@ class Relays:
             channel.poll(now_s)
         self._shelf.poll()
 
+    @property
+    def busy(self) -> bool:
+        """Whether something goes on that wakes no socket."""
+        return any(channel.busy for channel in self._channels.values())
+
+    def close(self) -> None:
+        """Ends what is under way."""
+        for channel in self._channels.values():
+            channel.close()
+
 
 def open_relays(
     config: RelayConfig,
     state_dir: Path,
     *,
+    node: str,
     up: tuple[Link, Topics],
     down: tuple[Link, Topics],
     metrics: NodeMetrics,
+    rng: random.Random,
 ) -> Relays:
     """Returns what a gateway hands down with.
 
     Args:
         config: which channels, and whom to trust.
         state_dir: the node's folder.
+        node: under which name chunks are asked for in the cloud; no other gateway has it.
         up: the cloud's broker and its topics.
         down: the site's broker and its topics.
         metrics: what is counted.
+        rng: jitter.
     """
     channels: dict[str, ChannelRelay] = {}
 
@@ -135,12 +150,14 @@ def open_relays(
     for name in config.channels:
         relay = ChannelRelay(
             channel=name,
+            node=node,
             folder=state_dir / "relay",
             trusts=trust,
             up=up,
             down=down,
             metrics=metrics,
             shelf=shelf,
+            rng=rng,
         )
         channels[relay.manifest_topic] = relay
     return Relays(
