@@ -77,6 +77,16 @@ class Sources:
             updater.on_chunk(*chunk, message.payload, now_s)
         return True
 
+    def poll(self, now_s: float) -> None:
+        """Now and then looks whether a trust document was missed."""
+        if self._trust is not None:
+            self._trust.poll(now_s)
+
+    def poll(self, now_s: float) -> None:
+        """Looks whether there is another trust document; the sources are polled with their slots."""
+        if self._trust is not None:
+            self._trust.poll(now_s)
+
     @property
     def busy(self) -> bool:
         """Whether an update is under way."""

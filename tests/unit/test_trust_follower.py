@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -200,6 +201,8 @@ class Hierarchy:
             up=(self.up, UP),
             down=(self.down, DOWN),
             metrics=self.metrics,
+            node="full-1",
+            rng=random.Random(1),
         )
         self.relays.start()
         self.relays.on_site_connected(0.0)
