@@ -99,7 +99,6 @@ class NodeModels:
         if self._sources is None:
             return
         self._sources.poll(now_s)
-        self._sources.poll(now_s)
         for name, source in self._sources.by_pipeline.items():
             slot = self._slots[name]
             source.poll(slot.health, now_s)

@@ -82,11 +82,6 @@ class Sources:
         if self._trust is not None:
             self._trust.poll(now_s)
 
-    def poll(self, now_s: float) -> None:
-        """Looks whether there is another trust document; the sources are polled with their slots."""
-        if self._trust is not None:
-            self._trust.poll(now_s)
-
     @property
     def busy(self) -> bool:
         """Whether an update is under way."""

@@ -21,7 +21,7 @@ from shared.releases.trust_follower import TrustFollower
 from shared.releases.trust_store import TrustStore
 from shared.topics import Topics
 from tests.builders import CHANNEL, CHUNK_BYTES, file_of
-from tests.fakes import FakeBroker, FakeLink
+from tests.fakes import FakeBroker, FakeLink, wait_until
 from tests.update_station import Station, model_of, release
 from tier2.config import RelayConfig
 from tier2.relays import open_relays
@@ -220,15 +220,19 @@ class Hierarchy:
 
     def run(self) -> None:
         """Takes turns of the gateway until both brokers are quiet."""
-        idle_turns = 0
-        while idle_turns < 2:  # what is subscribed in one turn comes in the next
-            before = len(self.site.published)
-            messages = [(link, each) for link in (self.up, self.down) for each in link.receive()]
-            for link, message in messages:
-                self.relays.take(link, message, 0.0)
-            self.relays.poll(0.0)
-            is_busy = messages or len(self.site.published) > before
-            idle_turns = 0 if is_busy else idle_turns + 1
+        # What is subscribed in one turn comes in the next; files are put together in a thread.
+        wait_until(
+            lambda: not self._is_news() and not self._is_news(), "the gateway has nothing to do"
+        )
+
+    def _is_news(self) -> bool:
+        """Takes one turn; returns whether anything happened, or something is under way."""
+        before = len(self.site.published)
+        messages = [(link, each) for link in (self.up, self.down) for each in link.receive()]
+        for link, message in messages:
+            self.relays.take(link, message, 0.0)
+        self.relays.poll(0.0)
+        return bool(messages) or len(self.site.published) > before or self.relays.busy
 
     def handed_down(self) -> list[str]:
         """Returns the trust versions and manifests that went down, in order."""
