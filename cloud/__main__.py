@@ -7,11 +7,12 @@ import sys
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from prometheus_client import CollectorRegistry
 
+from cloud.channels import open_channels, open_registry
 from cloud.config import CloudConfig
 from cloud.course import Course
+from cloud.director import Director
 from cloud.node import CloudNode
-from cloud.registry import Registry
-from cloud.releasing import Releaser
+from cloud.signer import Signer
 from cloud.store import TelemetryStore
 from shared.entry import main
 from shared.errors import ConfigError
@@ -39,17 +40,21 @@ def run(config: CloudConfig, worker: Worker) -> None:
     presence = Presence(config, config.role, url, metrics.conflicts)
     key = load_private_key(read_file(config.signing_key))
     trust = open_trust(config, key)
-    registry = Registry(config.state_dir / "registry")
-    releaser = Releaser(registry, key, trust.current, config.chunk_bytes, config.release_days)
+    registry = open_registry(config)
+    signer = Signer(key, trust.current, config.release_days)
+    directors = {
+        name: Director(channel, signer) for name, channel in open_channels(config, registry).items()
+    }
     store = TelemetryStore(_store_url(config))
     courses = {
         name: Course(
             name=name,
             config=pipeline,
+            chunk_bytes=config.chunk_bytes,
             folder=config.state_dir / "jobs",
             store=store,
             registry=registry,
-            releaser=releaser,
+            directors=directors,
         )
         for name, pipeline in config.pipelines.items()
     }
@@ -60,6 +65,7 @@ def run(config: CloudConfig, worker: Worker) -> None:
         link=link,
         store=store,
         registry=registry,
+        directors=directors,
         courses=courses,
         metrics=metrics,
         presence=presence,

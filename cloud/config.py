@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections import Counter
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
+from cloud.rollout.plan import RolloutPlan
 from shared.config import (
     AnyPath,
     BrokerConfig,
@@ -69,12 +72,14 @@ class CloudPipelineConfig(Section):
     """The channel of tier-1's model."""
     tier2_channel: Name
     """The channel of tier-2's model."""
-    training: TrainingConfig
-    """What the models are trained from."""
+    training: TrainingConfig | None = None
+    """What the models are trained from; left out, people publish all of them."""
     certificate: CertificateConfig = CertificateConfig()
     """What the threshold of a release must hold."""
     retrain: RetrainConfig = RetrainConfig()
     """When tier-1 is trained again."""
+    rollout: RolloutPlan = RolloutPlan()
+    """How releases of both channels reach the fleet."""
 
 
 class CloudConfig(NodeConfig):
@@ -97,3 +102,23 @@ class CloudConfig(NodeConfig):
     """How long a release may be accepted. What runs goes on running."""
     pipelines: dict[Name, CloudPipelineConfig] = Field(min_length=1)
     """What is trained, by the pipeline's name."""
+
+    @model_validator(mode="after")
+    def _one_channel_one_model(self) -> Self:
+        channels = Counter(
+            channel
+            for pipeline in self.pipelines.values()
+            for channel in (pipeline.tier1_channel, pipeline.tier2_channel)
+        )
+        for channel, count in channels.items():
+            if count > 1:
+                raise PydanticCustomError(
+                    "shared_channel",
+                    "channel {channel} is named {count} times",
+                    {
+                        "channel": channel,
+                        "count": count,
+                        "fix": "give each model of each pipeline a channel of its own",
+                    },
+                )
+        return self

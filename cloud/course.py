@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
+from cloud.candidate import Candidate
 from cloud.certify import Promise
-from cloud.config import CloudPipelineConfig
+from cloud.config import CloudPipelineConfig, TrainingConfig
+from cloud.director import Director
 from cloud.job import TrainingJob
-from cloud.registry import Entry, Registry
-from cloud.releasing import Draft, Releaser
+from cloud.registry import Registry
+from cloud.releasing import register
 from cloud.retraining import EscalationMonitor
 from cloud.store import TelemetryStore
 from cloud.trainer import Job, Report
+from cloud.version import Version
 from shared.errors import ArtefactError, EscalonError, StorageError
 from shared.messages import GateCount
 
@@ -53,10 +57,11 @@ class Course:
     Args:
         name: the pipeline.
         config: its configuration.
+        chunk_bytes: size of the chunks in which files travel.
         folder: for training jobs.
         store: the telemetry.
-        registry: the releases.
-        releaser: signs new ones.
+        registry: the versions.
+        directors: of both channels, by channel.
     """
 
     def __init__(
@@ -64,35 +69,34 @@ class Course:
         *,
         name: str,
         config: CloudPipelineConfig,
+        chunk_bytes: int,
         folder: Path,
         store: TelemetryStore,
         registry: Registry,
-        releaser: Releaser,
+        directors: Mapping[str, Director],
     ) -> None:
         self._name = name
         self._config = config
+        self._chunk_bytes = chunk_bytes
         self._folder = folder
         self._store = store
         self._registry = registry
-        self._releaser = releaser
+        self._tier1 = directors[config.tier1_channel]
+        self._tier2 = directors[config.tier2_channel]
         self._monitor = EscalationMonitor(config.retrain)
+        self._watched = ""
         self._job: TrainingJob | None = None
         self._retrained_s: float | None = None
         self._first_due_s: float | None = None
 
-    def start(self, now_s: float) -> list[Entry]:
-        """Returns the releases that stand, or begins to train the first ones.
+    def start(self, now_s: float) -> None:
+        """Begins to train the first models where none stand.
 
         Raises:
             EscalonError: registry or folder cannot be used.
         """
-        channels = (self._config.tier2_channel, self._config.tier1_channel)
-        standing = [release for channel in channels if (release := self._registry.latest(channel))]
-        if len(standing) == len(channels):
-            self._watch(standing[-1])
-            return standing
-        self._begin_first(now_s)
-        return []
+        if self._config.training and not (self._tier1.standing and self._tier2.standing):
+            self._begin_first(self._config.training, now_s)
 
     def count(self, counts: GateCount) -> None:
         """Takes a node's counts."""
@@ -104,21 +108,29 @@ class Course:
                     self._name, 100 * alarm.rate, alarm.samples, 100 * alarm.expected,
                 )  # fmt: skip
 
-    def poll(self, now_s: float) -> list[Entry]:
-        """Goes as far as it can; returns new releases to publish."""
+    def poll(self, now_s: float) -> None:
+        """Goes as far as it can; a new version is proposed to its channel's director."""
         try:
-            if self._job is not None:
-                return self._judge(self._job, now_s)
-            if self._first_due_s is None:
-                self._retrain_when_due(now_s)
-            elif now_s >= self._first_due_s:
-                self._begin_first(now_s)
+            self._advance(now_s)
         except EscalonError as error:
             log.error("%s: %s", self._name, error)
             self._job = None
-            if self._registry.latest(self._config.tier1_channel) is None:
+            if not self._tier1.standing:
                 self._first_due_s = now_s + FIRST_RETRY_S
-        return []
+
+    def _advance(self, now_s: float) -> None:
+        if self._job is not None:
+            self._judge(self._job, now_s)
+            return
+        if self._tier1.standing != self._watched:
+            self._watch()
+        training = self._config.training
+        if training is None:
+            return
+        if self._first_due_s is None:
+            self._retrain_when_due(training, now_s)
+        elif now_s >= self._first_due_s:
+            self._begin_first(training, now_s)
 
     @property
     def activity(self) -> str:
@@ -132,7 +144,8 @@ class Course:
             return f"{self._name}: watching"
         return (
             f"{self._name}: drift, {alarm.rate:.0%} of {alarm.samples} samples escalated where "
-            f"{alarm.expected:.0%} were certified; collecting"
+            f"{alarm.expected:.0%} were certified; "
+            + ("collecting" if self._config.training else "people train its models")
         )
 
     @property
@@ -145,17 +158,15 @@ class Course:
         if self._job is not None:
             self._job.stop()
 
-    def _retrain_when_due(self, now_s: float) -> None:
+    def _retrain_when_due(self, training: TrainingConfig, now_s: float) -> None:
         alarm, retrain = self._monitor.alarm, self._config.retrain
-        if alarm is None or self._cools_down(now_s):
+        if alarm is None or self._cools_down(now_s) or self._tier1.refusal:
             return
         if self._store.audits_since(self._name, alarm.since) < retrain.audits:
             return
-        tier1 = self._registry.latest(self._config.tier1_channel)
-        tier2 = self._registry.latest(self._config.tier2_channel)
-        if tier1 is None or tier2 is None:
-            raise StorageError("a channel has lost its releases")
-        folder = self._folder / f"{self._name}-{tier1.manifest.seq + 1}"
+        tier1, tier2 = self._version(self._tier1), self._version(self._tier2)
+        number = self._registry.next_name(tier1.channel)
+        folder = self._folder / f"{self._name}-{number}"
         self._retrained_s = now_s
         withheld = self._store.withheld_audits_since(self._name, alarm.since)
         if withheld:
@@ -164,13 +175,13 @@ class Course:
                 "node): on the others alone no threshold can be certified"
             )
         self._export(folder, alarm.since)
-        log.info("%s: training version %d", self._name, tier1.manifest.seq + 1)
-        self._begin(TrainingJob(folder, self._make_job((tier1, tier2))), now_s)
+        log.info("%s: training version %s", self._name, number)
+        self._begin(TrainingJob(folder, self._make_job(training, (tier1, tier2))), now_s)
 
-    def _begin_first(self, now_s: float) -> None:
+    def _begin_first(self, training: TrainingConfig, now_s: float) -> None:
         log.info("%s: training the first models", self._name)
         self._first_due_s = None
-        self._begin(TrainingJob(self._config.training.first_job, self._make_job()), now_s)
+        self._begin(TrainingJob(training.first_job, self._make_job(training)), now_s)
 
     def _cools_down(self, now_s: float) -> bool:
         began_s = self._retrained_s
@@ -180,50 +191,55 @@ class Course:
         job.start(now_s)
         self._job = job
 
-    def _judge(self, job: TrainingJob, now_s: float) -> list[Entry]:
+    def _judge(self, job: TrainingJob, now_s: float) -> None:
         report = job.poll(now_s)
         if report is None:
-            return []
+            return
         self._job = None
         judgement = judge(report)
         verdict = "released" if judgement.accepted else "rejected"
         log.info("%s: candidate %s: %s", self._name, verdict, judgement.reason)
         if not judgement.accepted:
-            if self._registry.latest(self._config.tier1_channel) is None:
+            if not self._tier1.standing:
                 raise ArtefactError("there is no first release to serve; look at the data")
-            return []
-        releases = [self._release(draft) for draft in self._drafts(job, report)]
-        self._watch(releases[-1])
-        return releases
+            return
+        candidate = Candidate(job.candidate, report, self._name, self._config.labels)
+        drafts = {self._tier1: candidate.tier1(self._tier1.channel.name, self._parents())}
+        if report.tier2_calibration is not None:
+            # First, for tier-1's threshold speaks of it.
+            drafts = {self._tier2: candidate.tier2(self._tier2.channel.name), **drafts}
+        for director, draft in drafts.items():
+            with director.channel.lock.claimed():
+                version = register(draft, self._registry, self._chunk_bytes, time.time())
+            director.propose(version.name)
 
-    def _drafts(self, job: TrainingJob, report: Report) -> list[Draft]:
-        """Returns what to release: tier-2 first, for tier-1's threshold speaks of it."""
-        golden = job.candidate / "golden.npz"
-        config, folder = self._config, job.candidate
-        small = Draft(
-            self._name, config.tier1_channel, folder / "tier1.onnx", "int8",
-            report.calibration, golden, "tier1",
-        )  # fmt: skip
-        if report.tier2_calibration is None:
-            return [small]
-        full = Draft(
-            self._name, config.tier2_channel, folder / "tier2.onnx", "fp32",
-            report.tier2_calibration, golden, "tier2",
-        )  # fmt: skip
-        return [full, small]
+    def _parents(self) -> tuple[str, ...]:
+        """Returns what a new tier-1 version is made from: the one that runs, and its teacher."""
+        standing = ((each.channel.name, each.standing) for each in (self._tier1, self._tier2))
+        return tuple(f"{channel}/{version}" for channel, version in standing if version)
 
-    def _release(self, draft: Draft) -> Entry:
-        return self._releaser.release(draft, self._config, time.time())
+    def _version(self, director: Director) -> Version:
+        """Returns the version that stands in a channel."""
+        version = self._registry.version(director.channel.name, director.standing)
+        if version is None:
+            raise StorageError(
+                f"version {director.standing} of {director.channel.name} is damaged or gone. "
+                "Fix: offer another one"
+            )
+        return version
 
-    def _watch(self, tier1: Entry) -> None:
-        release = tier1.manifest.release
-        certificate = release.variants[0].calibration.certificate
+    def _watch(self) -> None:
+        """Watches the version that stands now: a new one, or the one before after an abort."""
+        self._watched = self._tier1.standing
+        certificate = self._version(self._tier1).release.variants[0].calibration.certificate
         expected = 1 - certificate.coverage if certificate else 1.0
-        self._monitor.begin(release.version, expected)
+        self._monitor.begin(self._watched, expected)
 
-    def _make_job(self, running: tuple[Entry, Entry] | None = None) -> Job:
+    def _make_job(
+        self, training: TrainingConfig, running: tuple[Version, Version] | None = None
+    ) -> Job:
         config = self._config
-        training, certificate = config.training, config.certificate
+        certificate = config.certificate
         job = Job(
             pipeline=self._name,
             seed=training.seed,
@@ -235,7 +251,7 @@ class Course:
         )
         if running is None:
             return job
-        tier1, tier2 = (entry.manifest.release.variants[0] for entry in running)
+        tier1, tier2 = (version.release.variants[0] for version in running)
         blobs = self._registry.blobs
         return msgspec.structs.replace(
             job,

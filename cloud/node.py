@@ -8,7 +8,12 @@ from collections.abc import Mapping, Sequence
 
 from cloud.config import CloudConfig
 from cloud.course import Course
-from cloud.registry import Entry, Registry
+from cloud.director import Director
+from cloud.fleet_file import FleetFile
+from cloud.fleet_view import FleetView
+from cloud.gauges import RolloutGauges
+from cloud.press import Press
+from cloud.registry import Registry
 from cloud.store import TelemetryStore
 from shared.errors import PayloadError, StorageError
 from shared.messages import SCHEMA_VERSION, Telemetry, TelemetryAck, pack, unpack
@@ -16,8 +21,6 @@ from shared.metrics import CloudMetrics
 from shared.mqtt.link import Link
 from shared.mqtt.message import Message
 from shared.presence import Presence
-from shared.releases.blob_server import BlobServer
-from shared.releases.publication import Publication
 from shared.releases.trust_store import TrustStore
 from shared.runtime import BUSY_WAIT_S, IDLE_WAIT_S
 from shared.topics import CLOUD_SITE, Topics, site_of
@@ -26,13 +29,14 @@ log = logging.getLogger(__name__)
 
 
 class CloudNode:
-    """Takes telemetry, publishes releases.
+    """Takes telemetry and news of the fleet, directs rollouts, publishes their manifests.
 
     Args:
         config: the node.
         link: the cloud's broker.
         store: the telemetry.
-        registry: the releases.
+        registry: versions, manifests, files.
+        directors: of the rollouts, by channel.
         courses: by pipeline.
         metrics: what is counted.
         presence: birth and info.
@@ -46,6 +50,7 @@ class CloudNode:
         link: Link,
         store: TelemetryStore,
         registry: Registry,
+        directors: Mapping[str, Director],
         courses: Mapping[str, Course],
         metrics: CloudMetrics,
         presence: Presence,
@@ -54,14 +59,19 @@ class CloudNode:
         self._config = config
         self._link = link
         self._store = store
-        self._registry = registry
+        self._directors = directors
         self._courses = courses
         self._metrics = metrics
         self._presence = presence
         self._trust = trust
         self._topics = Topics(config.prefix, CLOUD_SITE)
-        self._publications: dict[str, Publication] = {}
-        self._server = BlobServer(link, self._topics, metrics.drops)
+        self._all_sites = Topics(config.prefix, "+")
+        self._echo = config.topics.probe(config.node, "session")
+        self._view = FleetView(config.prefix)
+        self._fleet_file = FleetFile.of(config.state_dir)
+        self._knows_fleet = False
+        self._gauges = RolloutGauges(metrics)
+        self._press = Press(registry.blobs, link, self._topics, metrics.drops)
         self._announced = ""
 
     @property
@@ -70,50 +80,56 @@ class CloudNode:
         return (self._link,)
 
     def start(self) -> None:
-        """Opens the store, stages standing releases, says what to subscribe to.
+        """Opens the store, reads what stands, says what to subscribe to.
 
         Raises:
             EscalonError: store or registry cannot be used.
         """
         self._store.open()
+        snapshot = self._fleet_file.read()
+        self._view.seed(snapshot.nodes if snapshot else ())
+        for channel, director in self._directors.items():
+            director.start()
+            self._press.put(channel, director.newest, time.monotonic())
         for course in self._courses.values():
-            self._stage(course.start(time.monotonic()))
-        self._server.start()
+            course.start(time.monotonic())
+        self._press.start()
         self._presence.watch(self._link)
-        self._link.subscribe(Topics(self._config.prefix, "+").telemetry())
+        # At QoS 0: of QoS 1, a broker keeps but a thousand, and a fleet says more at once.
+        for topic_filter in self._all_sites.news():
+            self._link.subscribe(topic_filter, 0)
+        self._link.subscribe(self._echo, 0)
+        self._link.subscribe(self._all_sites.telemetry())
 
     def on_connected(self, link: Link) -> None:
         """Publishes birth and all releases again: a broker may have forgotten them."""
         self._announce()
         for version, envelope in self._trust.envelopes.items():
             link.publish(self._topics.trust(version), envelope, retain=True)
-        for channel in self._publications:
-            self._publish(channel)
+        self._press.on_connected(time.monotonic())
+        # It comes back behind all that is retained of the fleet.
+        link.publish(self._echo, b"", qos=0)
 
     def on_message(self, link: Link, message: Message, now_s: float) -> None:
-        """Stores telemetry, and acknowledges what is stored."""
-        chunk = self._topics.blob_chunk(message.topic)
-        if chunk is not None:
-            for publication in self._publications.values():
-                publication.on_chunk(*chunk, message.payload, now_s)
+        """Takes news, stores telemetry, and acknowledges what is stored."""
+        if message.topic == self._echo:
+            self._knows_fleet = True
         elif not (
-            self._server.on_request(message.topic, message.payload)
+            self._press.take(message, now_s)
             or self._presence.on_state(link, message, now_s)
+            or self._on_news(message)
         ):
             self._on_telemetry(message)
         link.done(message)
 
     def turn(self, now_s: float) -> None:
-        """Watches → trains → publishes."""
+        """Watches → trains → rolls out → publishes."""
         for course in self._courses.values():
-            releases = course.poll(now_s)
-            self._stage(releases)
-            for release in releases:
-                if self._link.connected:
-                    self._publish(release.manifest.channel)
-        for publication in self._publications.values():
-            publication.poll(now_s)
-        self._server.poll()
+            course.poll(now_s)
+        for channel, director in self._directors.items():
+            self._direct(channel, director, now_s)
+        self._press.poll(now_s)
+        self._keep_fleet(now_s)
         if self._activity() != self._announced:
             self._announce()
 
@@ -131,36 +147,40 @@ class CloudNode:
             course.close()
         self._store.close()
 
-    def _publish(self, channel: str) -> None:
+    def _direct(self, channel: str, director: Director, now_s: float) -> None:
+        if not director.due(now_s):
+            return
+        fleet = self._view.fleet(channel) if self._knows_fleet else None
+        director.turn(fleet, self._press.out(channel), time.time(), now_s)
+        self._press.put(channel, director.newest, now_s)
+        if director.record is not None:
+            self._gauges.show(director.record)
+
+    def _on_news(self, message: Message) -> bool:
         try:
-            self._publications[channel].begin(time.monotonic())
+            return self._view.take(message.topic, message.payload)
+        except PayloadError as error:
+            log.warning("%s: %s", message.topic, error)
+            self._metrics.drops.labels(reason=error.reason).inc()
+            return True
+
+    def _keep_fleet(self, now_s: float) -> None:
+        if not self._knows_fleet:
+            return
+        try:
+            if self._fleet_file.keep(self._view, time.time(), now_s):
+                self._gauges.show_fleet(self._view.nodes())
         except StorageError as error:
-            log.error("%s cannot be published: %s", channel, error)
+            log.error("the command line cannot be shown the fleet: %s", error)
 
     def _activity(self) -> str:
-        return "; ".join(course.activity for course in self._courses.values())
+        said = [course.activity for course in self._courses.values()]
+        said += [director.activity for director in self._directors.values()]
+        return "; ".join(filter(None, said))
 
     def _announce(self) -> None:
         self._announced = self._activity()
         self._presence.announce(self._link, {}, self._announced)
-
-    def _stage(self, releases: Sequence[Entry]) -> None:
-        for release in releases:
-            manifest = release.manifest
-            for artefact in manifest.release.artefacts:
-                self._server.offer(artefact, self._registry.blobs)
-            before = self._publications.get(manifest.channel)
-            if before is not None:
-                before.end()
-            self._publications[manifest.channel] = Publication(
-                channel=manifest.channel,
-                name=f"seq {manifest.seq} (version {manifest.release.version})",
-                envelope=release.envelope,
-                artefacts=manifest.release.artefacts,
-                blobs=self._registry.blobs,
-                link=self._link,
-                topics=self._topics,
-            )
 
     def _on_telemetry(self, message: Message) -> None:
         try:

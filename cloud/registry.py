@@ -1,16 +1,25 @@
-"""Every release that was ever made, immutable, on disk."""
+"""Every version that was ever made, and every manifest that was ever signed. Nothing is changed."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
+from cloud.version import Version, check, decode, encode
 from shared.durable import write_durably
-from shared.errors import StorageError
+from shared.errors import ArtefactError, StorageError
 from shared.releases.blobs import BlobStore
 from shared.releases.manifest import Manifest, read_manifest
+from shared.releases.release import Release
+
+VERSION, MANIFEST, BROKEN = ".json", ".release", ".broken"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -22,10 +31,13 @@ class Entry:
 
 
 class Registry:
-    """A folder: ``{channel}/{seq}.release`` beside the artefacts that they name.
+    """A folder of versions, manifests, and the artefacts that they name.
 
-    A manifest is there as soon as its file is; the artefacts are written before it. Nothing is
-    verified here: it was signed here, and every node verifies for itself.
+    Versions are ``{channel}/versions/{version}.json``, manifests ``{channel}/{seq}.release``. A
+    version is there as soon as its file is; its artefacts are written before it, and never
+    deleted. Whatever is damaged is named, put aside as ``.broken``, and the rest goes on; its name
+    or number is not given again. Nothing is verified here: it was signed here, and every node
+    verifies for itself. Who writes holds the channel's lock (``channel.py``).
 
     Args:
         folder: made where it is missing.
@@ -35,50 +47,192 @@ class Registry:
         self._folder = folder
         self.blobs = BlobStore(folder)
 
-    def latest(self, channel: str) -> Entry | None:
-        """Returns the newest release of a channel, or None.
+    # Versions
 
-        Raises:
-            ArtefactError: it is damaged.
-            StorageError: it cannot be read.
-        """
-        numbers = [int(path.stem) for path in (self._folder / channel).glob("*.release")]
-        return self.get(channel, max(numbers)) if numbers else None
-
-    def get(self, channel: str, seq: int) -> Entry | None:
-        """Returns a release of a channel, or None; raises as ``latest`` does."""
-        path = self._path(channel, seq)
-        try:
-            envelope = path.read_bytes()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise StorageError(f"cannot read {path}: {error.strerror}") from error
-        return Entry(envelope, read_manifest(envelope))
-
-    def add(self, envelope: bytes, artefacts: Sequence[bytes] = ()) -> Entry:
-        """Keeps a manifest; its artefacts first.
+    def add_version(self, version: Version, artefacts: Sequence[bytes] = ()) -> Version:
+        """Keeps a version; its artefacts first. The same once more changes nothing.
 
         Args:
-            envelope: signed.
+            version: what.
             artefacts: files of its release that are not in the registry yet.
 
         Raises:
-            StorageError: it cannot be written, a file of the release is missing, or a manifest with
-                this seq is there already.
+            ManifestError: no manifest could carry it.
+            StorageError: it cannot be written, a file of the release is missing, or another
+                version has its name.
         """
-        manifest = read_manifest(envelope)
-        path = self._path(manifest.channel, manifest.seq)
-        if path.exists():
-            raise StorageError(f"{manifest.channel} has a release {manifest.seq} already")
-        described = {artefact.sha256: artefact for artefact in manifest.release.artefacts}
+        check(version)
+        described = {artefact.sha256: artefact for artefact in version.release.artefacts}
         for data in artefacts:
             self.blobs.add(data, described.get(hashlib.sha256(data).hexdigest()))
-        for artefact in manifest.release.artefacts:
+        for artefact in version.release.artefacts:
             if not self.blobs.has(artefact):
-                raise StorageError(f"the registry has no file {artefact.sha256} of this release")
+                raise StorageError(f"the registry has no file {artefact.sha256} of this version")
+        path = self._version_path(version.channel, version.name)
+        there = self.version(version.channel, version.name)
+        if there is not None and there.release == version.release:
+            return there
+        if there is not None or path.with_suffix(BROKEN).exists():
+            raise StorageError(
+                f"{version.channel} has a version {version.name} already, and versions never "
+                "change. Fix: give it another name"
+            )
+        write_durably(path, encode(version))
+        return version
+
+    def version(self, channel: str, name: str) -> Version | None:
+        """Returns a version, None if there is none.
+
+        One whose file is damaged or lost is restored from a manifest that carries it, if any does.
+
+        Raises:
+            StorageError: the disk does not give it.
+        """
+        found = self._read_version(self._version_path(channel, name))
+        return found or self._restored(channel, name)
+
+    def versions(self, channel: str) -> list[Version]:
+        """Returns the versions of a channel, oldest first."""
+        found = []
+        for path in (self._folder / channel / "versions").glob(f"*{VERSION}"):
+            try:
+                version = self._read_version(path) or self._restored(channel, path.stem)
+            except StorageError as error:
+                log.error("%s", error)
+                continue
+            if version is not None:
+                found.append(version)
+        return sorted(found, key=lambda each: (each.made, each.name))
+
+    def same_release(self, channel: str, release: Release) -> Version | None:
+        """Returns the newest version that is this release but for its name, None if there is none.
+
+        What was cut off after a version was kept finds it so when it is done again.
+        """
+        for version in reversed(self.versions(channel)):
+            if msgspec.structs.replace(release, version=version.name) == version.release:
+                return version
+        return None
+
+    def next_name(self, channel: str) -> str:
+        """Returns the number after the highest that a version of a channel has for its name."""
+        folder = self._folder / channel / "versions"
+        stems = {path.stem for path in folder.glob("*") if path.suffix in (VERSION, BROKEN)}
+        stems |= {entry.manifest.release.version for entry in self._manifests(channel)}
+        return str(max((int(each) for each in stems if each.isdecimal()), default=0) + 1)
+
+    # Manifests
+
+    def newest(self, channel: str) -> Entry | None:
+        """Returns the newest manifest of a channel that is whole, None if there is none.
+
+        Raises:
+            StorageError: the disk does not give it.
+        """
+        return next(self._manifests(channel), None)
+
+    def manifest(self, channel: str, seq: int) -> Entry | None:
+        """Returns a manifest; None if there is none, or it is damaged.
+
+        Raises:
+            StorageError: the disk does not give it.
+        """
+        path = self._folder / channel / f"{seq}{MANIFEST}"
+        data = _read(path)
+        if data is None:
+            return None
+        try:
+            return Entry(data, read_manifest(data))
+        except ArtefactError as error:
+            _put_aside(path, error)
+            return None
+
+    def next_seq(self, channel: str) -> int:
+        """Returns the number after the highest that was ever given in a channel."""
+        return max(self._numbers(channel, MANIFEST, BROKEN), default=0) + 1
+
+    def offered(self, channel: str) -> frozenset[str]:
+        """Returns the names of all versions that a manifest was ever signed of."""
+        return frozenset(entry.manifest.release.version for entry in self._manifests(channel))
+
+    def add_manifest(self, envelope: bytes) -> Entry:
+        """Keeps a signed manifest of a version that is here.
+
+        Raises:
+            StorageError: it cannot be written, the version is not here, or a manifest with this
+                seq is.
+        """
+        manifest = read_manifest(envelope)
+        channel, release = manifest.channel, manifest.release
+        version = self.version(channel, release.version)
+        if version is None or version.release != release:
+            raise StorageError(f"the registry has no such version {release.version} of {channel}")
+        path = self._folder / channel / f"{manifest.seq}{MANIFEST}"
+        if path.exists():
+            raise StorageError(f"{channel} has a manifest {manifest.seq} already")
         write_durably(path, envelope)
         return Entry(envelope, manifest)
 
-    def _path(self, channel: str, seq: int) -> Path:
-        return self._folder / channel / f"{seq}.release"
+    def _manifests(self, channel: str) -> Iterator[Entry]:
+        """Yields the manifests that are whole, newest first."""
+        for seq in self._numbers(channel, MANIFEST):
+            entry = self.manifest(channel, seq)
+            if entry is not None:
+                yield entry
+
+    def _numbers(self, channel: str, *suffixes: str) -> list[int]:
+        paths = (self._folder / channel).glob("*")
+        found = {int(each.stem) for each in paths if each.suffix in suffixes and _is_number(each)}
+        return sorted(found, reverse=True)
+
+    def _version_path(self, channel: str, name: str) -> Path:
+        return self._folder / channel / "versions" / f"{name}{VERSION}"
+
+    def _read_version(self, path: Path) -> Version | None:
+        data = _read(path)
+        if data is None:
+            return None
+        try:
+            return decode(data)
+        except ArtefactError as error:
+            _put_aside(path, error)
+            return None
+
+    def _restored(self, channel: str, name: str) -> Version | None:
+        for entry in self._manifests(channel):
+            manifest = entry.manifest
+            if manifest.release.version == name:
+                note = f"restored from manifest seq {manifest.seq}"
+                version = Version(
+                    channel=channel, release=manifest.release, made=manifest.issued, by="unknown",
+                    notes=note,
+                )  # fmt: skip
+                log.warning("version %s is %s", version.qualified, note)
+                try:
+                    write_durably(self._version_path(channel, name), encode(version))
+                except StorageError as error:
+                    log.error("it is restored again at the next start: %s", error)
+                return version
+        return None
+
+
+def _is_number(path: Path) -> bool:
+    return path.stem.isdecimal()
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _put_aside(path: Path, error: ArtefactError) -> None:
+    aside = path.with_suffix(BROKEN)
+    log.error("%s is damaged (%s); put aside as %s", path, error, aside.name)
+    try:
+        path.replace(aside)
+    except OSError as refused:
+        log.error("%s stays where it is: %s", path, refused.strerror)

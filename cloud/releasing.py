@@ -1,135 +1,135 @@
-"""From a candidate to a signed release."""
+"""From files to a version in the registry."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
+import msgspec
 import numpy as np
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from numpy.typing import NDArray
 
-from cloud.config import CloudPipelineConfig
-from cloud.registry import Entry, Registry
-from shared.errors import StorageError
+from cloud.registry import Registry
+from cloud.version import Version
 from shared.messages import Tensor
 from shared.model_spec import Calibration
-from shared.releases.blobs import describe
-from shared.releases.manifest import Manifest, sign_manifest
+from shared.releases.artefact import Precision
+from shared.releases.packing import describe
 from shared.releases.release import Release, Variant
-from shared.releases.rollout import Rollout
-from shared.releases.trust import Trust
+from shared.scores import Floats, ScoreKind
 
-GOLDEN_TOLERANCE = {"int8": 0.1, "fp32": 1e-3}
+GOLDEN_TOLERANCE: dict[Precision, float] = {"int8": 0.1, "fp32": 1e-3}
 """Allowed difference to a golden score, as a share of the range of the golden scores. An int8 model
 answers a little differently from CPU to CPU."""
 
-DAY_S = 86_400
+
+@dataclass(frozen=True)
+class ModelFile:
+    """One file that a version may be served from.
+
+    Attributes:
+        data: the ONNX file.
+        precision: of its weights.
+        calibration: temperature and threshold, fitted on this file.
+        golden_scores: float32 [N, labels], raw: what it answers to the golden inputs.
+    """
+
+    data: bytes
+    precision: Precision
+    calibration: Calibration
+    golden_scores: Floats
 
 
 @dataclass(frozen=True)
 class Draft:
-    """What is to be released.
+    """What is to become a version.
 
     Attributes:
         pipeline: the pipeline.
         channel: the channel.
-        artefact: the ONNX file.
-        precision: of its weights, ``int8`` or ``fp32``.
-        calibration: temperature and threshold.
-        golden: file with ``inputs`` and this artefact's scores.
-        scores: name of the scores in that file.
+        labels: one for each output.
+        files: that it may be served from, 1 to 4.
+        golden_inputs: float32 [N, ...], that every file is tried with.
+        by: who made it.
+        scores: what the outputs hold.
+        name: of the version; None for the next number.
+        parents: versions that it was made from.
+        data_sha256: of what it was trained from, in hex.
+        metrics: figures of its making.
+        notes: in words.
     """
 
     pipeline: str
     channel: str
-    artefact: Path
-    precision: str
-    calibration: Calibration
-    golden: Path
-    scores: str
+    labels: tuple[str, ...]
+    files: Sequence[ModelFile]
+    golden_inputs: Floats
+    by: str
+    scores: ScoreKind = "logits"
+    name: str | None = None
+    parents: tuple[str, ...] = ()
+    data_sha256: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
+    notes: str = ""
 
 
-class Releaser:
-    """Signs drafts and keeps them.
+def register(draft: Draft, registry: Registry, chunk_bytes: int, now_s: float) -> Version:
+    """Makes a draft the next version of its channel.
+
+    A draft without a name whose release is there already is that version: what was cut off after
+    it may be done again, and a file that was damaged is whole again.
 
     Args:
-        registry: where releases are kept.
-        key: signs.
-        trust: the document in force: its epoch stands in what is signed.
-        chunk_bytes: size of the chunks.
-        release_days: how long a release may be accepted.
+        draft: what.
+        registry: where it is kept.
+        chunk_bytes: size of the chunks in which its files travel.
+        now_s: seconds since 1970.
+
+    Raises:
+        ManifestError: the parts do not fit each other.
+        StorageError: it cannot be written, or another version has its name.
     """
-
-    def __init__(
-        self,
-        registry: Registry,
-        key: Ed25519PrivateKey,
-        trust: Trust,
-        chunk_bytes: int,
-        release_days: float,
-    ) -> None:
-        self._registry = registry
-        self._key = key
-        self._trust = trust
-        self._chunk_bytes = chunk_bytes
-        self._release_days = release_days
-
-    def release(self, draft: Draft, config: CloudPipelineConfig, issued: float) -> Entry:
-        """Makes the next release of a channel.
-
-        Args:
-            draft: what.
-            config: labels and input shape.
-            issued: now, seconds since 1970.
-
-        Raises:
-            ManifestError: the parts do not fit each other.
-            StorageError: a file cannot be read or written.
-        """
-        latest = self._registry.latest(draft.channel)
-        seq = latest.manifest.seq + 1 if latest else 1
-        try:
-            data = draft.artefact.read_bytes()
-        except OSError as error:
-            raise StorageError(f"cannot read {draft.artefact}: {error.strerror}") from error
-        manifest = Manifest(
-            channel=draft.channel,
-            key_epoch=self._trust.key_epoch,
-            seq=seq,
-            issued=issued,
-            expires=issued + self._release_days * DAY_S,
-            state="active",
-            release=self._contents(draft, config, data, str(seq)),
-            rollout=Rollout(id=f"{draft.channel}-{seq}", salt=f"{seq}", share=1.0),
-        )
-        return self._registry.add(sign_manifest(manifest, [self._key]), [data])
-
-    def _contents(
-        self, draft: Draft, config: CloudPipelineConfig, data: bytes, version: str
-    ) -> Release:
-        inputs, scores = _golden(draft)
-        variant = Variant(
-            artefact=describe(data, self._chunk_bytes, draft.precision),
-            calibration=draft.calibration,
-            scores=Tensor.of(scores),
-            tolerance=GOLDEN_TOLERANCE[draft.precision] * float(np.ptp(scores)),
-        )
-        return Release(
-            pipeline=draft.pipeline,
-            version=version,
-            labels=config.labels,
-            input_shape=config.input.shape,
-            scores="logits",
-            golden=Tensor.of(inputs),
-            variants=(variant,),
-        )
+    release = compose(draft, chunk_bytes)
+    if draft.name is None:
+        there = registry.same_release(draft.channel, release)
+        if there is not None:
+            return registry.add_version(there, [file.data for file in draft.files])
+        name = registry.next_name(draft.channel)
+        release = msgspec.structs.replace(release, version=name)
+    version = Version(
+        channel=draft.channel,
+        release=release,
+        made=now_s,
+        by=draft.by,
+        parents=draft.parents,
+        data_sha256=draft.data_sha256,
+        metrics=draft.metrics,
+        notes=draft.notes,
+    )
+    return registry.add_version(version, [file.data for file in draft.files])
 
 
-def _golden(draft: Draft) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Returns golden inputs and the scores that this artefact gave to them."""
-    try:
-        with np.load(draft.golden) as data:
-            return data["inputs"], data[draft.scores]
-    except (OSError, KeyError, ValueError) as error:
-        raise StorageError(f"cannot read {draft.golden}: {error}") from error
+def compose(draft: Draft, chunk_bytes: int) -> Release:
+    """Returns what nodes get of a draft; without a name, its version is empty."""
+    return Release(
+        pipeline=draft.pipeline,
+        version=draft.name or "",
+        labels=draft.labels,
+        input_shape=draft.golden_inputs.shape[1:],
+        scores=draft.scores,
+        golden=Tensor.of(draft.golden_inputs),
+        variants=tuple(_variant(file, chunk_bytes) for file in draft.files),
+    )
+
+
+def tolerance(precision: Precision, golden_scores: Floats) -> float:
+    """Returns the largest difference to a golden score that a node allows."""
+    return GOLDEN_TOLERANCE[precision] * float(np.ptp(golden_scores))
+
+
+def _variant(file: ModelFile, chunk_bytes: int) -> Variant:
+    return Variant(
+        artefact=describe(file.data, chunk_bytes, file.precision),
+        calibration=file.calibration,
+        scores=Tensor.of(file.golden_scores),
+        tolerance=tolerance(file.precision, file.golden_scores),
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ import shared
 from escalon.demo.arguments import add_arguments
 from escalon.keys.arguments import EXAMPLES as KEYS_EXAMPLES
 from escalon.keys.arguments import add_arguments as add_keys_arguments
+from escalon.release.arguments import EXAMPLES as RELEASE_EXAMPLES
+from escalon.release.arguments import add_arguments as add_release_arguments
 from escalon.roles import check
 from shared.config_file import ConfigFileError
 from shared.entry import run_node
@@ -24,6 +27,7 @@ examples:
   escalon validate tier1.yaml tier2.yaml          look for mistakes before a node does
   escalon run tier1.yaml                          run one node; its YAML says which role it has
   escalon keys init keys/                         keys that sign releases, and whom nodes trust
+  escalon release status --config cloud.yaml      how new versions reach the fleet
 
 exit codes: 0 all is well, 1 something is wrong and was said, 2 the command line is wrong
 """
@@ -57,6 +61,8 @@ def _run(arguments: argparse.Namespace) -> int:
         return _validate(arguments.files)
     if arguments.command == "keys":
         return _keys(arguments)
+    if arguments.command == "release":
+        return _release(arguments)
     return _demo(arguments)
 
 
@@ -83,6 +89,21 @@ def _keys(arguments: argparse.Namespace) -> int:
 
     print(run_keys(arguments))
     return 0
+
+
+def _release(arguments: argparse.Namespace) -> int:
+    from escalon.release.command import run_release
+    from escalon.release.scope import UsageError
+
+    try:
+        return run_release(arguments, os.environ, sys.stdout)
+    except UsageError as error:
+        print(f"escalon release: {error}", file=sys.stderr)
+        return 2
+    except EscalonError as error:
+        if arguments.json:
+            print(json.dumps({"error": str(error)}))
+        raise
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -112,6 +133,10 @@ def _parser() -> argparse.ArgumentParser:
         "keys", help="the keys that sign releases", epilog=KEYS_EXAMPLES, formatter_class=raw
     )
     add_keys_arguments(keys)
+    release = commands.add_parser(
+        "release", help="versions and their rollouts", epilog=RELEASE_EXAMPLES, formatter_class=raw
+    )
+    add_release_arguments(release)
     demo = commands.add_parser(
         "demo", help="a whole hierarchy on this machine", epilog=DEMO_EXAMPLES, formatter_class=raw
     )

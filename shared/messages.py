@@ -362,6 +362,7 @@ class NodeInfo(Public, frozen=True):
         models: what serves, by pipeline.
         activity: what the node is doing beside its work, in words.
         hardware: class of the machine; of each class one node tries a release first.
+        channels: whose releases it follows.
     """
 
     node: str
@@ -373,6 +374,7 @@ class NodeInfo(Public, frozen=True):
     metrics_url: str | None = None
     activity: str = ""
     hardware: str = ""
+    channels: tuple[str, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
 

@@ -114,6 +114,19 @@ class CloudMetrics:
         self.samples = Counter(
             "edge_telemetry_samples_total", "Samples in the store", registry=registry
         )
+        self.fleet_nodes = Gauge(
+            "edge_fleet_nodes", "Nodes that the cloud knows, by whether they are online",
+            ["state"], registry=registry,
+        )  # fmt: skip
+        self.rollout_phase = Gauge(
+            "edge_rollout_phase", "1 for the phase that a channel's rollout is in",
+            ["channel", "phase"], registry=registry,
+        )  # fmt: skip
+        self.rollout_nodes = Gauge(
+            "edge_rollout_nodes",
+            "Nodes that were offered a rollout's release, by how it ended; open for not yet",
+            ["channel", "outcome"], registry=registry,
+        )  # fmt: skip
         self.drops = Counter(
             "edge_drops_total", "Messages that were not used", ["reason"], registry=registry
         )

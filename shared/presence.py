@@ -56,6 +56,7 @@ class Presence:
 
     Attributes:
         remark: what else is to be known of the node, in words; empty for nothing.
+        channels: whose releases it follows.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Presence:
         instance: str = INSTANCE,
     ) -> None:
         self.remark = ""
+        self.channels: tuple[str, ...] = ()
         self._config = config
         self._role = role
         self._metrics_url = metrics_url
@@ -108,6 +110,7 @@ class Presence:
             metrics_url=self._metrics_url,
             activity="; ".join(filter(None, (activity, self.remark))),
             hardware=self._config.hardware or platform.machine(),
+            channels=self.channels,
         )
         link.publish(topics.info(node), to_json(info), retain=True)
 

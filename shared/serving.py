@@ -55,6 +55,8 @@ class NodeModels:
         self._link = link
         self._presence = presence
         self._threads = worker.threads(cpu_quota())
+        followed = [each.releases.channel for each in pipelines.values() if each.releases]
+        presence.channels = tuple(sorted(followed))
         self._sources: Sources | None = None
         if any(pipeline.releases is not None for pipeline in pipelines.values()):
             # Imported where there are releases: a node without them spares 8 MiB.

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
+import numpy as np
+import pytest
 import yaml
 
+from cloud.config import CloudPipelineConfig
+from cloud.fleet_view import MAX_NODES
+from cloud.handmade import MAX_GOLDEN
 from cloud.rollout.phases import COMMANDS, TRANSITIONS, Phase, diagram
 from cloud.rollout.plan import RolloutPlan
 from cloud.rollout.record import Offer, RolloutRecord
+from escalon.cli import main
+from escalon.release.arguments import ACTIONS
 from shared.releases.machine import ENDS
 from shared.releases.rollout import DOMAIN, MAX_NAMED_NODES, PLACES, place
+from tests.builders import diagonal_onnx
+from tests.cloud_desk import Desk
 
 DOCUMENT = (Path(__file__).parents[1] / "docs" / "rollouts.md").read_text()
 
@@ -60,3 +70,35 @@ def test_its_formula_and_example_are_those_of_the_code() -> None:
     here = place(salt, site, node)
     assert f"{here:016x}" == digest
     assert 0 < float(share) - here / PLACES < 1e-4
+
+
+def test_its_commands_do_what_they_say_in_their_order(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk(tmp_path, capsys)
+    desk.fleet("press-1", "press-2", "press-3")
+    desk.file("int8.onnx", diagonal_onnx(2.0))
+    np.savez(tmp_path / "golden.npz", inputs=np.eye(3))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ESCALON_CLOUD", "cloud.yaml")
+    (text,) = re.findall(r"in their order -->\n```sh\n(.*?)```", DOCUMENT, re.DOTALL)
+    commands = [shlex.split(line, comments=True) for line in text.splitlines()]
+    assert {command[2] for command in commands[1:]} == {
+        *ACTIONS, "publish", "offer", "status", "list", "show", "diff",
+    }  # fmt: skip
+    for command in commands[1:]:
+        if command[2:4] == ["publish", "int8.onnx"]:
+            desk.complete()  # it stands for hours of waves
+        expected = 3 if command[2] == "status" else 0
+        assert main(command[1:]) == expected, (command, capsys.readouterr().err)
+    assert desk.record.phase is Phase.ROLLED_BACK
+
+
+def test_its_plan_of_a_pipeline_is_accepted_and_its_bounds_are_the_codes() -> None:
+    (text,) = re.findall(r"```yaml\n(pipelines:.*?)```", DOCUMENT, re.DOTALL)
+    shown = yaml.safe_load(text)["pipelines"]["meter"]
+    plan = RolloutPlan.model_validate(shown["rollout"], strict=False)
+    assert (len(plan.waves), plan.deadline_s) == (2, 7200)
+    assert set(shown) <= set(CloudPipelineConfig.model_fields)
+    assert f"{MAX_NODES:,} nodes" in DOCUMENT
+    assert f"at most {MAX_GOLDEN};" in DOCUMENT

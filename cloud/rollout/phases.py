@@ -18,6 +18,7 @@ class Phase(StrEnum):
     ABORTED = "aborted"
     COMPLETED = "completed"
     ROLLED_BACK = "rolled back"
+    SUPERSEDED = "superseded"
 
 
 class Event(StrEnum):
@@ -31,6 +32,7 @@ class Event(StrEnum):
     RESUME = "resume"
     HALT = "halt"
     ROLL_BACK = "roll back"
+    REPLACE = "replace"
 
 
 COMMANDS = (Event.PROMOTE, Event.PAUSE, Event.RESUME, Event.HALT, Event.ROLL_BACK)
@@ -38,6 +40,9 @@ COMMANDS = (Event.PROMOTE, Event.PAUSE, Event.RESUME, Event.HALT, Event.ROLL_BAC
 
 WATCHED = (Phase.RUNNING, Phase.PAUSED)
 """Here the release is on offer and its failures are counted against it."""
+
+ENDED = (Phase.COMPLETED, Phase.ABORTED, Phase.ROLLED_BACK, Phase.SUPERSEDED)
+"""After these a rollout of another version may begin, without a word to this one."""
 
 
 class IllegalCommandError(EscalonError):
@@ -57,8 +62,9 @@ TRANSITIONS: Mapping[tuple[Phase, Event], Phase] = MappingProxyType(
         **{
             (phase, Event.ROLL_BACK): Phase.ROLLED_BACK
             for phase in Phase
-            if phase is not Phase.ROLLED_BACK
+            if phase not in (Phase.ROLLED_BACK, Phase.SUPERSEDED)
         },
+        (Phase.RUNNING, Event.REPLACE): Phase.SUPERSEDED,
     }
 )
 

@@ -68,6 +68,10 @@ class RolloutRecord(msgspec.Struct, frozen=True, kw_only=True):
         passed_s: since when enough of the wave's nodes have committed; None while they have not.
         nodes: who was offered the release, by ``site/node``.
         reason: why the rollout is where it is, in words.
+        version: what is rolled out.
+        base: the version from before it, which a rollback brings back; empty if there is none.
+        retry_epoch: of its manifests; a greater one lets nodes try again what failed on them.
+        began_s: when it began.
     """
 
     id: str
@@ -82,6 +86,10 @@ class RolloutRecord(msgspec.Struct, frozen=True, kw_only=True):
     passed_s: float | None = None
     nodes: dict[str, NodeCourse] = {}
     reason: str = ""
+    version: str = ""
+    base: str = ""
+    retry_epoch: int = 0
+    began_s: float = 0.0
 
     @property
     def rollout(self) -> Rollout:

@@ -323,7 +323,7 @@ class Story:
 
     @staticmethod
     def _release(registry: Registry, channel: str, seq: int) -> Entry:
-        release = registry.get(channel, seq)
+        release = registry.manifest(channel, seq)
         if release is None:
             raise StoryError(f"the registry has no release {seq} of {channel}")
         return release

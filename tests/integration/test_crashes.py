@@ -16,6 +16,7 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from cloud.registry import Registry
+from cloud.version import Version
 from tests.integration.hierarchy import (
     PREFIX,
     SITE,
@@ -229,7 +230,12 @@ def start_whole(hierarchy: Hierarchy) -> Whole:
     registry = Registry(folder / "cloud" / "registry")
     releases = [key.release(FULL, 1, TIER2_TURN), key.release(SMALL, 1, TIER1_TURN)]
     for release in releases:
-        registry.add(release.envelope, [release.artefact])
+        manifest = release.manifest
+        made = Version(
+            channel=manifest.channel, release=manifest.release, made=manifest.issued, by="test"
+        )
+        registry.add_version(made, [release.artefact])
+        registry.add_manifest(release.envelope)
     cloud = hierarchy.start("cloud", "cloud", cloud_config(folder))
     tier2 = hierarchy.start(
         "tier2",

@@ -41,13 +41,22 @@ def test_the_error_names_what_is_possible(phase: Phase) -> None:
         assert (command.value in listed) == ((phase, command) in TRANSITIONS)
 
 
-@pytest.mark.parametrize("phase", [each for each in Phase if each is not Phase.ROLLED_BACK])
-def test_every_rollout_can_be_rolled_back(phase: Phase) -> None:
+@pytest.mark.parametrize(
+    "phase", [each for each in Phase if each not in (Phase.ROLLED_BACK, Phase.SUPERSEDED)]
+)
+def test_every_rollout_that_stands_can_be_rolled_back(phase: Phase) -> None:
     assert after(phase, Event.ROLL_BACK) is Phase.ROLLED_BACK
 
 
-def test_what_was_rolled_back_or_aborted_is_never_offered_again() -> None:
-    for phase in (Phase.ABORTED, Phase.ROLLED_BACK):
+def test_a_rollout_that_a_person_has_stopped_is_not_replaced_by_another_release() -> None:
+    assert after(Phase.RUNNING, Event.REPLACE) is Phase.SUPERSEDED
+    for phase in (Phase.PAUSED, Phase.HALTED):
+        with pytest.raises(IllegalCommandError):
+            after(phase, Event.REPLACE)
+
+
+def test_what_was_rolled_back_aborted_or_superseded_is_never_offered_again() -> None:
+    for phase in (Phase.ABORTED, Phase.ROLLED_BACK, Phase.SUPERSEDED):
         assert {then for (now, _), then in TRANSITIONS.items() if now is phase} <= {
             Phase.ROLLED_BACK
         }

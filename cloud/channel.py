@@ -1,0 +1,239 @@
+"""A channel's rollout on the disk, under a lock: the cloud node and people act on the same file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from cloud.channel_lock import ChannelLock
+from cloud.registry import Registry
+from cloud.rollout.decision import Decision, move
+from cloud.rollout.fleet import Fleet
+from cloud.rollout.phases import ENDED, Event, IllegalCommandError, Phase
+from cloud.rollout.plan import RolloutPlan
+from cloud.rollout.record import RolloutFile, RolloutRecord
+from cloud.rollout.waves import begin
+from shared.durable import write_durably
+from shared.errors import StorageError
+
+MAX_ARCHIVED = 50
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """What tells a new rollout from every other.
+
+    Attributes:
+        rollout: its id.
+        salt: decides which nodes come first.
+        now_s: seconds since 1970.
+    """
+
+    rollout: str
+    salt: str
+    now_s: float
+
+
+class Channel:
+    """The rollout of one channel.
+
+    Whoever calls a method that writes holds its lock: ``with channel.lock.claimed():``.
+
+    Args:
+        name: the channel.
+        plan: how its releases reach the fleet.
+        folder: of all channels' rollouts.
+        registry: versions and manifests.
+
+    Attributes:
+        lock: held by whoever decides.
+    """
+
+    def __init__(self, name: str, plan: RolloutPlan, folder: Path, registry: Registry) -> None:
+        self.name = name
+        self.plan = plan
+        self.registry = registry
+        self.lock = ChannelLock(folder / f"{name}.lock", f"the rollout of {name}")
+        self._folder = folder
+        self._file = RolloutFile(folder / f"{name}.json")
+
+    def read(self) -> RolloutRecord | None:
+        """Returns the rollout, None if there was never one.
+
+        Raises:
+            StorageError: it cannot be read.
+        """
+        return self._file.read()
+
+    def write(self, record: RolloutRecord) -> None:
+        """Replaces the rollout's record.
+
+        Raises:
+            StorageError: it cannot be written; the old one still stands.
+        """
+        self._file.write(record)
+
+    def standing(self) -> str:
+        """Returns the version that the fleet is to run once all is done; empty if there is none.
+
+        Raises:
+            StorageError: the disk does not give it.
+        """
+        return standing(self.read(), self._published())
+
+    def refusal(self) -> str:
+        """Returns why no other rollout may begin now; empty if one may.
+
+        Raises:
+            StorageError: the record cannot be read.
+        """
+        return refusal(self.read())
+
+    def offer(self, version: str, fleet: Fleet, ticket: Ticket, *, retry: bool = False) -> Decision:
+        """Begins a rollout; one that runs ends superseded.
+
+        Args:
+            version: in the registry.
+            fleet: all nodes of the channel.
+            ticket: of the new rollout.
+            retry: whether nodes are to try again what failed on them, though a person stopped it.
+
+        Raises:
+            IllegalCommandError: somebody has paused or halted the rollout before it, or nobody of
+                the fleet is online.
+            ManifestError: a node's name cannot stand in a manifest.
+            StorageError: there is no such version, or the disk fails.
+        """
+        before = self.read()
+        if (reason := refusal(before)) and not retry:
+            raise IllegalCommandError(reason)
+        self._check(version, fleet)
+        record = begin(
+            self.plan, fleet, rollout=ticket.rollout, channel=self.name, salt=ticket.salt
+        )
+        record = msgspec.structs.replace(
+            record,
+            version=version,
+            base=_base(before, self._published(), version),
+            retry_epoch=self._retry_epoch(before) + retry,
+            began_s=ticket.now_s,
+        )
+        if before is not None:
+            self._archive(before, record)
+        self.write(record)
+        return Decision(None, record, record.reason)
+
+    def _check(self, version: str, fleet: Fleet) -> None:
+        """Refuses a version that is not here, and a fleet of which nobody could go first."""
+        if self.registry.version(self.name, version) is None:
+            raise StorageError(
+                f"{self.name} has no version {version}. Fix: see `escalon release list`"
+            )
+        if fleet and len(self.plan.waves) > 1 and not any(node.online for node in fleet):
+            raise IllegalCommandError(
+                f"none of the {len(fleet)} nodes of {self.name} is online, so none could go first; "
+                "wait until one is"
+            )
+
+    def retry(self, fleet: Fleet, ticket: Ticket) -> Decision:
+        """Begins a rollout of the same version, which nodes try again where it failed on them.
+
+        Raises:
+            IllegalCommandError: there is no rollout, or it is still on offer.
+            StorageError: the disk fails.
+        """
+        before = self._known()
+        if before.phase not in (*ENDED, Phase.HALTED):
+            raise IllegalCommandError(
+                f"'retry' is not possible: the rollout is {before.phase.value}; halt it first"
+            )
+        return self.offer(before.version, fleet, ticket, retry=True)
+
+    def command(self, decide: Callable[[RolloutRecord], Decision]) -> Decision:
+        """Does to the rollout what a person says.
+
+        Args:
+            decide: one of ``rollout/commands.py``.
+
+        Raises:
+            IllegalCommandError: the rollout's phase does not allow it, or there is no rollout.
+            StorageError: the disk fails.
+        """
+        decision = decide(self._known())
+        if decision.record.offer.previous and not decision.record.base:
+            raise IllegalCommandError(
+                f"'roll back' is not possible: {self.name} has no release from before version "
+                f"{decision.record.version}; possible: halt"
+            )
+        self.write(decision.record)
+        return decision
+
+    def _known(self) -> RolloutRecord:
+        record = self.read()
+        if record is None:
+            raise IllegalCommandError(
+                f"{self.name} has no rollout; begin one with `escalon release publish` or `offer`"
+            )
+        return record
+
+    def _published(self) -> str:
+        newest = self.registry.newest(self.name)
+        return newest.manifest.release.version if newest else ""
+
+    def _retry_epoch(self, before: RolloutRecord | None) -> int:
+        newest = self.registry.newest(self.name)
+        return max(
+            before.retry_epoch if before else 0, newest.manifest.retry_epoch if newest else 0
+        )
+
+    def _archive(self, before: RolloutRecord, then: RolloutRecord) -> None:
+        """Keeps how the rollout before ended; of very many, the latest."""
+        if before.phase is Phase.RUNNING:
+            reason = f"superseded by version {then.version} in rollout {then.id}"
+            before = move(before, Event.REPLACE, reason).record
+        folder = self._folder / self.name
+        write_durably(folder / f"{before.id}.json", msgspec.json.encode(before))
+        kept = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+        for path in kept[:-MAX_ARCHIVED]:
+            path.unlink(missing_ok=True)
+
+
+def refusal(record: RolloutRecord | None) -> str:
+    """Returns why a rollout may not be followed by another now; empty if it may.
+
+    Args:
+        record: the present one.
+    """
+    if record is None or record.phase is Phase.RUNNING or record.phase in ENDED:
+        return ""
+    return (
+        f"the rollout of version {record.version} is {record.phase.value}, and whoever did that "
+        "decides first; possible: resume, roll back"
+    )
+
+
+def standing(record: RolloutRecord | None, published: str) -> str:
+    """Returns the version that the fleet is to run; empty if there is none.
+
+    Args:
+        record: the present rollout.
+        published: version of the newest manifest.
+    """
+    if record is None:
+        return published
+    if record.phase in (Phase.ABORTED, Phase.ROLLED_BACK):
+        return record.base or record.version
+    return record.version
+
+
+def _base(before: RolloutRecord | None, published: str, version: str) -> str:
+    """Returns what a rollback of a new rollout brings back: what was proven last."""
+    if before is None:
+        return published if published != version else ""
+    if before.version == version or before.phase not in (Phase.COMPLETED, Phase.RUNNING):
+        return before.base
+    # One that was still running is better than nothing, where nothing was before it.
+    return before.version if before.phase is Phase.COMPLETED else before.base or before.version

@@ -1,0 +1,1 @@
+"""Versions and rollouts from the command line, on the cloud's folder."""

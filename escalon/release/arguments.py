@@ -1,0 +1,129 @@
+"""The options of ``escalon release``."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+CLOUD_VARIABLE = "ESCALON_CLOUD"
+
+EXAMPLES = """\
+examples (with --config cloud.yaml, or ESCALON_CLOUD=cloud.yaml in the environment):
+  escalon release publish model.onnx --pipeline meter --tier 1 --golden golden.npz --threshold 0.9
+  escalon release status --watch                 until the rollouts have ended
+  escalon release promote --channel meter-tier1  the next wave now
+  escalon release halt --channel meter-tier1     and `resume`, `rollback`, `retry`
+  escalon release diff meter-tier1/2 meter-tier1/3
+
+exit codes: 0 done, 1 refused or failed and was said, 2 the command line is wrong;
+  status: 0 complete or nothing, 3 running or paused, 4 halted, aborted or rolled back
+"""
+
+ACTIONS = {
+    "promote": "begin the next wave now",
+    "pause": "begin no other wave; nodes of those so far go on",
+    "resume": "go on after a pause or a halt",
+    "halt": "take the offer back: who has not swapped stops",
+    "rollback": "end the rollout, and bring the version before to every node",
+    "retry": "offer the version again, to nodes on which it failed as well",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the commands to their part of the command line."""
+    commands = parser.add_subparsers(dest="release_command", required=True, metavar="COMMAND")
+    listing = commands.add_parser("list", help="all versions")
+    show = commands.add_parser("show", help="one version")
+    show.add_argument("version", metavar="V", help="a version, or CHANNEL/VERSION")
+    diff = commands.add_parser("diff", help="what differs between two versions")
+    diff.add_argument("versions", metavar="V", nargs=2, help="a version, or CHANNEL/VERSION")
+    publish = commands.add_parser("publish", help="publish a model that was made elsewhere")
+    _add_publish(publish)
+    offer = commands.add_parser("offer", help="roll out a version that is in the registry")
+    offer.add_argument("version", metavar="V", help="a version, or CHANNEL/VERSION")
+    actions = [commands.add_parser(name, help=text) for name, text in ACTIONS.items()]
+    status = commands.add_parser("status", help="how the rollouts stand, node by node")
+    status.add_argument("--watch", action="store_true", help="until all rollouts have ended")
+    for command in (listing, show, diff, publish, offer, *actions, status):
+        _add_scope(command)
+
+
+def _add_scope(parser: argparse.ArgumentParser) -> None:
+    named = os.environ.get(CLOUD_VARIABLE)
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", default=Path(named) if named else None,
+        help=f"the cloud's YAML (or {CLOUD_VARIABLE} in the environment)",
+    )  # fmt: skip
+    parser.add_argument("--channel", help="the channel")
+    parser.add_argument("--pipeline", help="the pipeline, which with --tier names the channel")
+    parser.add_argument("--tier", type=int, choices=(1, 2), help="whose model")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_publish(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "models", type=Path, nargs="+", metavar="MODEL.onnx",
+        help="the model; several files of it, of which a node takes the fastest on it",
+    )  # fmt: skip
+    parser.add_argument("--fp32", type=Path, metavar="FILE", help="the same model as fp32")
+    parser.add_argument(
+        "--golden", type=Path, required=True, metavar="FILE.npz",
+        help="`inputs` that every node tries it with; `scores` of the model, if it has them",
+    )  # fmt: skip
+    parser.add_argument(
+        "--labels", type=Path, metavar="FILE", help="one a line, or a JSON list (default: YAML)"
+    )
+    parser.add_argument(
+        "--threshold", type=_number, metavar="T", help="tier-1 accepts from this certainty on"
+    )
+    parser.add_argument(
+        "--temperature", type=_positive, default=1.0, metavar="T", help="divides the logits"
+    )
+    parser.add_argument("--scores", choices=("logits", "probabilities"), default="logits")
+    parser.add_argument("--version", metavar="NAME", help="its name (default: the next number)")
+    parser.add_argument("--notes", default="", metavar="TEXT", help="kept with the version")
+    parser.add_argument("--parent", action="append", default=[], metavar="CHANNEL/VERSION")
+    parser.add_argument(
+        "--metric", type=_metric, action="append", default=[], metavar="NAME=NUMBER",
+        help="a figure of its making, kept with the version",
+    )  # fmt: skip
+    parser.add_argument("--by", default=_user(os.environ), metavar="NAME", help="who publishes it")
+
+
+def _user(environment: Mapping[str, str]) -> str:
+    """Returns who runs this; a container may have no name for it."""
+    try:
+        return environment.get("SUDO_USER") or getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 on")
+    return value
+
+
+def _positive(text: str) -> float:
+    if (value := _number(text)) == 0:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
+def _metric(text: str) -> tuple[str, float]:
+    name, _, number = text.partition("=")
+    try:
+        value = float(number)
+    except ValueError:
+        value = math.nan
+    if not name or not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text} is not NAME=NUMBER")
+    return name, value

@@ -1,0 +1,183 @@
+"""``escalon release``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import time
+from collections.abc import Mapping
+from typing import TextIO
+
+import msgspec
+
+from cloud.channel import Channel
+from cloud.director import new_ticket
+from cloud.rollout.commands import halt, pause, promote, resume, roll_back
+from cloud.rollout.decision import Decision
+from cloud.rollout.record import RolloutRecord
+from escalon.release.scope import Scope
+from escalon.release.status import ChannelStatus, exit_code, in_words, status
+from escalon.release.versions import compared, differences, facts, listed, shown
+from shared.errors import EscalonError
+
+PLAIN = {"pause": pause, "resume": resume, "halt": halt, "rollback": roll_back}
+
+
+def run_release(
+    arguments: argparse.Namespace, environment: Mapping[str, str], output: TextIO
+) -> int:
+    """Runs ``escalon release``.
+
+    Args:
+        arguments: of the command line.
+        environment: the process's.
+        output: what is printed goes there.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        UsageError: the command line does not say enough.
+        EscalonError: it is refused, or fails.
+    """
+    scope = Scope.of(arguments, environment)
+    match arguments.release_command:
+        case "list":
+            text = _list(scope, arguments.json)
+        case "show":
+            version = scope.version(arguments.version)
+            text = _json(facts(version)) if arguments.json else shown(version)
+        case "diff":
+            text = _diff(scope, arguments)
+        case "status":
+            return _status(scope, arguments, output)
+        case _:
+            text = _act(scope, arguments)
+    output.write(text + "\n")
+    return 0
+
+
+def statuses(scope: Scope) -> list[ChannelStatus]:
+    """Returns how the channels that are meant stand now.
+
+    Raises:
+        StorageError: a file cannot be read.
+    """
+    snapshot = scope.snapshot()
+    found = []
+    for name, channel in scope.channels.items():
+        newest = scope.registry.newest(name)
+        found.append(
+            status(
+                name,
+                channel.read(),
+                channel.plan,
+                snapshot.nodes,
+                published=newest.manifest.release.version if newest else "",
+                fleet_taken=snapshot.taken,
+                now_s=time.time(),
+            )
+        )
+    return found
+
+
+def _list(scope: Scope, as_json: bool) -> str:
+    versions = [each for name in scope.channels for each in scope.registry.versions(name)]
+    remarks = _remarks(scope)
+    if as_json:
+        return _json(
+            [facts(each) | {"rollout": remarks.get(each.qualified, "")} for each in versions]
+        )
+    return listed(versions, remarks) if versions else "no versions yet"
+
+
+def _remarks(scope: Scope) -> dict[str, str]:
+    """Returns what versions are in their channels' rollouts."""
+    remarks = {}
+    for name, channel in scope.channels.items():
+        record, standing = channel.read(), channel.standing()
+        if standing:
+            remarks[f"{name}/{standing}"] = "stands"
+        if record is not None:
+            remarks[f"{name}/{record.version}"] = record.phase.value
+    return remarks
+
+
+def _diff(scope: Scope, arguments: argparse.Namespace) -> str:
+    one, other = map(scope.version, arguments.versions)
+    if arguments.json:
+        return _json(differences(one, other))
+    return compared(one, other)
+
+
+def _status(scope: Scope, arguments: argparse.Namespace, output: TextIO) -> int:
+    if arguments.watch:
+        from escalon.release.watch import watch  # noqa: PLC0415 - it may need rich
+
+        return watch(lambda: statuses(scope), output, as_json=arguments.json)
+    found = statuses(scope)
+    text = _json(found) if arguments.json else "\n\n".join(map(in_words, found))
+    output.write(text + "\n")
+    return exit_code(found)
+
+
+def _act(scope: Scope, arguments: argparse.Namespace) -> str:
+    command = arguments.release_command
+    if command == "publish":
+        if importlib.util.find_spec("onnx") is None:
+            raise EscalonError("publishing needs the cloud's extra: pip install 'escalon[cloud]'")
+        from escalon.release.publishing import publish  # noqa: PLC0415 - onnx takes half a second
+
+        version, decision = publish(scope, arguments)
+        return _began(version.qualified, decision, arguments.json)
+    if command == "offer":
+        channel, name = scope.named(arguments.version)
+        with channel.lock.claimed():
+            decision = channel.offer(name, scope.fleet(channel.name), new_ticket(time.time()))
+        return _began(f"{channel.name}/{name}", decision, arguments.json)
+    channel = scope.only
+    with channel.lock.claimed():
+        decision = _decide(scope, channel, command)
+    if command == "retry":
+        return _began(f"{channel.name}/{decision.record.version}", decision, arguments.json)
+    if arguments.json:
+        return _json(_brief(decision.record))
+    record = decision.record
+    return f"{channel.name}: version {record.version} is {record.phase.value}: {decision.reason}"
+
+
+def _decide(scope: Scope, channel: Channel, command: str) -> Decision:
+    if command == "retry":
+        return channel.retry(scope.fleet(channel.name), new_ticket(time.time()))
+    if command == "promote":
+        fleet = scope.fleet(channel.name)
+        return channel.command(lambda record: promote(record, channel.plan, fleet))
+    return channel.command(PLAIN[command])
+
+
+def _began(name: str, decision: Decision, as_json: bool) -> str:
+    record = decision.record
+    if as_json:
+        return _json(_brief(record))
+    return (
+        f"{name}: rollout {record.id} {decision.reason}, offered to "
+        f"{_offered_to(record)}; see `escalon release status`"
+    )
+
+
+def _offered_to(record: RolloutRecord) -> str:
+    names = ", ".join(record.canaries[:5]) + (" ..." if len(record.canaries) > 5 else "")
+    if record.share == 1:
+        return "everybody"
+    return f"{record.share:.3g} of all nodes, and {names}" if record.share else names
+
+
+def _brief(record: RolloutRecord) -> dict[str, object]:
+    """Returns a rollout without its nodes."""
+    found = msgspec.to_builtins(record)
+    found.pop("nodes")
+    return dict(found)
+
+
+def _json(value: object) -> str:
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()

@@ -1,0 +1,346 @@
+"""``escalon release``: versions are published, looked at and rolled out, on the cloud's folder."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cloud.config import CloudConfig
+from cloud.export import to_onnx
+from cloud.quantize import quantize_int8
+from cloud.registry import Registry
+from cloud.training import Mlp
+from escalon.cli import main
+from escalon.release.command import statuses
+from escalon.release.scope import Scope
+from escalon.release.watch import watch
+from shared.config_file import ConfigFile
+from tests.builders import CHANNEL, LABELS, diagonal_onnx, nan_onnx
+from tests.cloud_desk import TIER2, Desk, Said
+from tests.hostile_models import adding, external_tensor
+
+
+@pytest.fixture
+def desk(tmp_path: Path, capsys: Said) -> Desk:
+    return Desk(tmp_path, capsys)
+
+
+# Publishing
+
+
+def test_a_model_is_published_and_its_rollout_begins_with_the_canary(desk: Desk) -> None:
+    desk.fleet("press-1", "press-2")
+    said = desk.publish("--notes", "from the laboratory", "--metric", "accuracy=0.97")
+    assert f"{CHANNEL}/1: rollout {desk.record.id} begins with wave 1 of 4" in said
+    version = Registry(desk.state / "registry").version(CHANNEL, "1")
+    assert version is not None
+    assert (version.by, version.notes, version.metrics) == (
+        "ada", "from the laboratory", {"accuracy": 0.97},
+    )  # fmt: skip
+    variant = version.release.variants[0]
+    assert variant.calibration.threshold == 0.9
+    assert (variant.scores.array() == np.eye(3)).all()  # computed here: the file has inputs alone
+    assert (desk.record.version, desk.record.share, desk.record.seq) == ("1", 0.0, 0)
+    assert len(desk.record.canaries) == 1
+
+
+def test_of_several_files_each_has_its_own_golden_scores(desk: Desk) -> None:
+    other = desk.file("other.onnx", diagonal_onnx(2.0))
+    desk.publish("--fp32", other, "--version", "two-files")
+    files = desk.json("show", "two-files")["files"]
+    assert [each["precision"] for each in files] == ["fp32", "fp32"]
+    version = Registry(desk.state / "registry").version(CHANNEL, "two-files")
+    assert version is not None
+    scores = [each.scores.array().max() for each in version.release.variants]
+    assert scores == [1.0, 2.0]
+
+
+def test_published_again_after_it_was_cut_off_it_is_the_same_version(desk: Desk) -> None:
+    desk.publish()
+    desk.publish()
+    assert [each["version"] for each in desk.json("list")] == ["1"]
+
+
+def test_the_int8_file_of_a_model_is_recognised_beside_its_fp32_file(desk: Desk) -> None:
+    inputs = np.random.default_rng(1).normal(size=(40, 3)).astype(np.float32)
+    fp32 = to_onnx(Mlp((np.eye(3, dtype=np.float32),), (np.zeros(3, np.float32),), 1.0), "eye")
+    int8 = desk.file("int8.onnx", quantize_int8(fp32, inputs))
+    desk.publish("--fp32", desk.file("fp32.onnx", fp32), model=int8)
+    files = desk.json("show", "1")["files"]
+    assert [each["precision"] for each in files] == ["int8", "fp32"]
+    assert files[0]["tolerance"] > files[1]["tolerance"]
+
+
+def test_a_model_of_probabilities_is_published_where_nothing_is_trained_from_it(
+    desk: Desk,
+) -> None:
+    error = desk.refused("--scores", "probabilities")
+    assert "leave `training:` out of the cloud's YAML" in error
+    desk.write_config(training=None)
+    desk.publish("--scores", "probabilities")
+    assert desk.json("show", "1")["scores"] == "probabilities"
+
+
+def test_tier2_needs_no_threshold(desk: Desk) -> None:
+    desk.output("publish", desk.model, "--pipeline", "meter", "--tier", 2, "--golden", desk.golden)
+    assert desk.json("show", f"{TIER2}/1")["files"][0]["calibration"]["threshold"] == 0.0
+    error = desk.error(
+        "publish", desk.model, "--pipeline", "meter", "--tier", 1, "--golden", desk.golden, code=2
+    )
+    assert "needs --threshold" in error
+
+
+def test_labels_are_read_from_lines_or_json_and_must_be_the_pipelines(desk: Desk) -> None:
+    desk.publish("--labels", desk.labels)
+    desk.publish("--labels", desk.file("l.json", json.dumps(LABELS).encode()))
+    turned = desk.file("turned.txt", b"one\nzero\ntwo\n")
+    error = desk.refused("--labels", turned)
+    assert "number 1 is 'one' here and 'zero' there" in error
+    assert "Fix: bring `labels:` in the cloud's YAML" in error
+    assert "neither a label a line nor" in desk.refused("--labels", desk.file("b", b"[1, 2]"))
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        pytest.param(b"no model", "no node would load it", id="no-onnx"),
+        pytest.param(
+            adding(external_tensor()).SerializeToString(), "lie in another file", id="external-data"
+        ),
+        pytest.param(diagonal_onnx(1.0)[:-30], "model.onnx", id="cut-off"),
+        pytest.param(nan_onnx(), "answers NaN or infinity to a golden input", id="nan"),
+        pytest.param(diagonal_onnx(0.0), "the same score to every golden input", id="constant"),
+    ],
+)
+def test_a_model_that_no_node_should_run_is_refused(desk: Desk, data: bytes, problem: str) -> None:
+    assert problem in desk.refused(model=desk.file("model.onnx", data))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "problem"),
+    [
+        pytest.param({"y": np.eye(3)}, "has no array `inputs`, only y", id="no-inputs"),
+        pytest.param({"inputs": np.eye(4)}, "shape [4, 4], it must be [1 to 64, 3]", id="shape"),
+        pytest.param({"inputs": np.eye(3), "scores": np.eye(2)}, "[3, 3]: a row", id="scores"),
+        pytest.param({"inputs": np.array(["a"])}, "no npz with arrays of numbers", id="text"),
+        pytest.param(
+            {"inputs": np.eye(3), "scores": 2 * np.eye(3)},
+            "differs by 1 from `scores`",
+            id="of-another-model",
+        ),
+    ],
+)
+def test_a_golden_file_that_does_not_fit_is_refused(
+    desk: Desk, arrays: dict[str, Any], problem: str
+) -> None:
+    golden = desk.npz("bad.npz", **arrays)
+    assert problem in desk.refused("--golden", golden)
+
+
+def test_golden_scores_that_the_model_gives_are_taken(desk: Desk) -> None:
+    desk.publish("--golden", desk.npz("g.npz", inputs=np.eye(3), scores=np.eye(3)))
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", "-x"])
+def test_a_version_that_is_no_name_is_refused(desk: Desk, name: str) -> None:
+    assert "is no name" in desk.refused(f"--version={name}", code=2)
+
+
+def test_a_file_that_is_not_there_is_named(desk: Desk) -> None:
+    assert "nothing.onnx" in desk.refused(model=desk.folder / "nothing.onnx")
+
+
+# Looking
+
+
+def test_versions_are_listed_with_what_they_are_in_the_rollout(desk: Desk) -> None:
+    assert desk.output("list") == "no versions yet\n"
+    desk.publish()
+    desk.publish("--version", "b", model=desk.file("other.onnx", diagonal_onnx(3.0)))
+    rows = [line.split() for line in desk.output("list").splitlines()[1:]]
+    assert [row[0] for row in rows] == [f"{CHANNEL}/1", f"{CHANNEL}/b"]
+    assert [each["rollout"] for each in desk.json("list")] == ["", "running"]
+
+
+def test_two_versions_are_compared(desk: Desk) -> None:
+    desk.publish()
+    desk.publish("--threshold", 0.5, "--notes", "bolder")
+    found = desk.json("diff", f"{CHANNEL}/1", "2")
+    assert found["files.fp32.calibration.threshold"] == [0.9, 0.5]
+    assert found["notes"] == ["", "bolder"]
+    assert "files.fp32.sha256" not in found
+    assert "labels" not in found
+    assert "bolder" in desk.output("diff", "1", "2")
+    (line,) = [each for each in desk.output("show", "1").splitlines() if "threshold" in each]
+    assert line.split() == ["files.fp32.calibration.threshold", "0.9"]
+
+
+def test_what_is_not_there_or_not_clear_is_a_wrong_command_line(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, capsys: Said
+) -> None:
+    assert "there is no version 7" in desk.error("show", "7", code=2)
+    assert f"one of {TIER2}, {CHANNEL}" in desk.error("pause", code=2)
+    assert "there is no channel x; known are" in desk.error("list", "--channel", "x", code=2)
+    assert "--pipeline and --tier" in desk.error("list", "--pipeline", "meter", code=2)
+    for tier in (1, 2):
+        desk.output("publish", desk.model, "--tier", tier, "--golden", desk.golden,
+                    "--threshold", 0.9)  # fmt: skip
+    assert "which 1? Fix: write CHANNEL/1" in desk.error("show", "1", code=2)
+    monkeypatch.delenv("ESCALON_CLOUD", raising=False)
+    assert main(["release", "list"]) == 2
+    assert "which cloud? Fix: --config" in capsys.readouterr().err
+    monkeypatch.setenv("ESCALON_CLOUD", str(desk.config))
+    assert main(["release", "list"]) == 0
+
+
+# Acting
+
+
+def act(desk: Desk, command: str, code: int = 0) -> str:
+    return desk.output(command, "--channel", CHANNEL, code=code)
+
+
+def test_a_rollout_is_paused_promoted_halted_resumed(desk: Desk) -> None:
+    desk.fleet("press-1", "press-2", "press-3")
+    desk.publish()
+    assert "version 1 is paused" in act(desk, "pause")
+    assert "'promote' is not possible: the rollout is paused" in desk.error(
+        "promote", "--channel", CHANNEL
+    )
+    act(desk, "resume")
+    assert "promoted from wave 1" in act(desk, "promote")
+    assert desk.record.share > 0
+    act(desk, "halt")
+    assert desk.record.phase.value == "halted"
+    assert "resumed after a halt" in act(desk, "resume")
+
+
+def test_a_halted_rollout_is_not_replaced_and_the_files_are_not_kept(desk: Desk) -> None:
+    desk.publish()
+    act(desk, "halt")
+    other = desk.file("other.onnx", diagonal_onnx(3.0))
+    assert "not published: the rollout of version 1 is halted" in desk.refused(model=other)
+
+
+def test_a_refusal_is_json_for_a_program(desk: Desk) -> None:
+    assert "has no rollout" in desk.json("pause", "--channel", CHANNEL, code=1)["error"]
+
+
+def test_a_first_version_is_not_rolled_back_and_one_after_it_is(desk: Desk) -> None:
+    desk.publish()
+    assert "no release from before version 1" in desk.error("rollback", "--channel", CHANNEL)
+    desk.complete()
+    desk.publish(model=desk.file("other.onnx", diagonal_onnx(3.0)))
+    assert "version 2 is rolled back" in act(desk, "rollback")
+    assert desk.record.base == "1"
+
+
+def test_an_older_version_is_offered_again(desk: Desk) -> None:
+    desk.publish()
+    desk.complete()
+    desk.publish(model=desk.file("other.onnx", diagonal_onnx(3.0)))
+    desk.complete()
+    assert f"{CHANNEL}/1: rollout" in desk.output("offer", "1")
+    assert (desk.record.version, desk.record.base) == ("1", "2")
+
+
+def test_what_failed_is_tried_again_on_demand(desk: Desk) -> None:
+    desk.publish()
+    assert "halt it first" in desk.error("retry", "--channel", CHANNEL)
+    act(desk, "halt")
+    first = desk.record
+    act(desk, "retry")
+    assert (desk.record.retry_epoch, desk.record.version) == (1, "1")
+    assert desk.record.id != first.id
+
+
+# Status
+
+
+def test_status_says_in_words_and_by_its_code_how_a_rollout_stands(desk: Desk) -> None:
+    assert f"{CHANNEL}: no version yet" in desk.output("status")
+    desk.fleet("press-1", "press-2")
+    desk.publish()
+    said = desk.output("status", "--channel", CHANNEL, code=3)
+    assert "version 1 running: wave 1 of 4: its manifest is not published yet" in said
+    canary = desk.record.canaries[0].removeprefix("plant/")
+    desk.report(canary, "ROLLED_BACK", "p95 latency rose")
+    (found,) = desk.json("status", "--channel", CHANNEL, code=3)
+    (line,) = [each for each in found["nodes"] if each["state"]]
+    assert (line["node"], line["state"], line["reason"]) == (
+        f"plant/{canary}", "ROLLED_BACK", "p95 latency rose",
+    )  # fmt: skip
+    act(desk, "halt")
+    table = desk.output("status", "--channel", CHANNEL, code=4).splitlines()
+    assert "version 1 halted" in table[0]
+    assert table[1].split() == ["NODE", "STATE", "SINCE", "VERSION", "WAVE", "REASON"]
+    assert any(row.startswith(f"plant/{canary}") and "p95 latency rose" in row for row in table)
+
+
+class Terminal(io.StringIO):
+    """Takes what is drawn."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def watched(desk: Desk, output: io.StringIO, **how: bool) -> tuple[int, int]:
+    """Watches a rollout that is completed at the second look; returns exit code and pauses."""
+    desk.publish()
+    scope = Scope(ConfigFile(desk.config).parse(CloudConfig, {}), CHANNEL)
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            desk.complete()
+
+    code = watch(lambda: statuses(scope), output, pause=pause, **how)
+    return code, len(pauses)
+
+
+def test_status_is_watched_until_the_rollout_has_ended_and_says_what_has_changed(
+    desk: Desk,
+) -> None:
+    output = io.StringIO()
+    assert watched(desk, output) == (0, 2)
+    first, second = output.getvalue().splitlines()
+    assert "version 1 running" in first
+    assert "version 1 completed" in second
+
+
+def test_a_watched_status_is_a_line_of_json_a_change_for_a_program(desk: Desk) -> None:
+    output = Terminal()
+    assert watched(desk, output, as_json=True) == (0, 2)
+    phases = [json.loads(line)[0]["phase"] for line in output.getvalue().splitlines()]
+    assert phases == ["running", "completed"]
+
+
+def test_on_a_terminal_the_table_is_drawn_in_its_place(desk: Desk) -> None:
+    desk.fleet("press-1")
+    output = Terminal()
+    assert watched(desk, output) == (0, 2)
+    assert output.getvalue().count("plant/press-1") >= 3
+    assert "\x1b[" in output.getvalue()
+
+
+def test_status_with_watch_ends_at_once_where_nothing_is_under_way(desk: Desk) -> None:
+    assert "no version yet" in desk.output("status", "--watch")
+
+
+def test_a_damaged_record_is_said_and_left_where_it_is(desk: Desk) -> None:
+    desk.publish()
+    path = desk.state / "rollouts" / f"{CHANNEL}.json"
+    path.write_bytes(b"{")
+    assert "is no record of a rollout" in desk.error("status")
+    assert path.read_bytes() == b"{"
+
+
+def test_a_key_is_not_needed_by_who_decides(desk: Desk) -> None:
+    (desk.folder / "release.key").unlink()
+    assert "rollout" in desk.publish()
