@@ -126,8 +126,7 @@ def start_cloud(hierarchy: Hierarchy, keys: Path, url: str) -> Node:
     key.private_pem = (keys / "release.key").read_bytes()
     registry = Registry(hierarchy.folder / "cloud" / "registry")
     for channel, turn in ((FULL, TIER2_TURN), (SMALL, TIER1_TURN)):
-        release = key.release(channel, 1, turn)
-        registry.add(release.envelope, [release.artefact])
+        key.release(channel, 1, turn).register(registry)
     training = {"base": str(keys / "data"), "first_job": str(keys / "first")}
     pipeline = {
         "input": {"shape": list(SHAPE)},
