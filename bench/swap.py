@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -54,10 +55,11 @@ def swap(stand: Stand, plan: Plan, say: Say) -> Outcome:
     during: list[Latency] = []
     with stand.running(contestant), releases.publishing():
         for number in range(1, plan.rounds + 1):
-            before.append(_run(stand, plan, contestant))
+            before.append(_run(stand, plan, contestant).latency)
             releases.publish(number)
-            during.append(_run(stand, plan, contestant))
-            releases.await_commit(number)
+            run = _run(stand, plan, contestant)
+            during.append(run.latency)
+            run.check_within(number, releases.await_commit(number))
             say(
                 f"release {number}/{plan.rounds}: p99 {before[-1].p99_ms:.2f} ms before, "
                 f"{during[-1].p99_ms:.2f} ms while it came"
@@ -75,10 +77,43 @@ def swap(stand: Stand, plan: Plan, say: Say) -> Outcome:
     )
 
 
-def _run(stand: Stand, plan: Plan, contestant: Contestant) -> Latency:
+class Run(NamedTuple):
+    """What was measured, and when.
+
+    Attributes:
+        latency: of what was offered.
+        begins_s: when the first measured message was due, by ``perf_counter``.
+        ends_s: when the last one was.
+    """
+
+    latency: Latency
+    begins_s: float
+    ends_s: float
+
+    def check_within(self, number: int, committed_s: float) -> None:
+        """Holds the end of a course against what was measured: else it was not all measured.
+
+        Args:
+            number: of the release.
+            committed_s: when it was committed, by ``perf_counter``.
+
+        Raises:
+            BenchError: the commit came before or after.
+        """
+        if not self.begins_s <= committed_s <= self.ends_s:
+            raise BenchError(
+                f"release {number} was committed {committed_s - self.begins_s:.1f} s after the "
+                f"measurement began, which took {self.ends_s - self.begins_s:.1f} s. Fix: measure "
+                "on a machine with nothing else to do, or change COURSE_S"
+            )
+
+
+def _run(stand: Stand, plan: Plan, contestant: Contestant) -> Run:
     ledger = Ledger()
     with stand.load(contestant, ledger) as load:
-        return offer(load, ledger, RATE_PER_S, plan.warm_up_s, COURSE_S)
+        begins_s = time.perf_counter() + plan.warm_up_s
+        latency = offer(load, ledger, RATE_PER_S, plan.warm_up_s, COURSE_S)
+        return Run(latency, begins_s, begins_s + COURSE_S)
 
 
 class Releases:
@@ -96,6 +131,7 @@ class Releases:
         self._topics = Topics(*contestant.lane.topics.split("/")[:2])
         self._key = key
         self._states: dict[int, str] = {}
+        self._committed_s: dict[int, float] = {}
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2, "releases")
         self._client.on_message = self._on_report
 
@@ -119,17 +155,18 @@ class Releases:
             self._put(self._topics.blob(artefact.sha256, index), part)
         self._put(self._topics.releases(CHANNEL), sign_manifest(manifest, [self._key]))
 
-    def await_commit(self, number: int) -> None:
-        """Waits until the node has committed a release.
+    def await_commit(self, number: int) -> float:
+        """Waits until the node has committed a release; returns when, by ``perf_counter``.
 
         Raises:
             BenchError: it has not taken it.
         """
         ends_s = time.monotonic() + COMMIT_TIMEOUT_S
-        while self._states.get(number) != "COMMITTED":
+        while number not in self._committed_s:
             if time.monotonic() > ends_s:
                 raise BenchError(f"release {number} was not committed: {self._states}")
             time.sleep(0.01)
+        return self._committed_s[number]
 
     def _put(self, topic: str, payload: bytes) -> None:
         self._client.publish(topic, payload, qos=1, retain=True)
@@ -137,6 +174,8 @@ class Releases:
     def _on_report(self, client: mqtt.Client, data: object, message: mqtt.MQTTMessage) -> None:
         report = json.loads(message.payload)
         self._states[report["seq"]] = report["state"]
+        if report["state"] == "COMMITTED":
+            self._committed_s.setdefault(report["seq"], time.perf_counter())
 
     def _make(self, number: int) -> tuple[bytes, Manifest]:
         model = onnx.load(self._file)

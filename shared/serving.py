@@ -100,6 +100,7 @@ class NodeModels:
         """Carries updates on; a model that is ready serves from the next batch on."""
         if self._sources is None:
             return
+        self._sources.poll(now_s)
         for name, source in self._sources.by_pipeline.items():
             slot = self._slots[name]
             source.poll(slot.health, now_s)
@@ -118,6 +119,11 @@ class NodeModels:
     def busy(self) -> bool:
         """Whether an update is under way."""
         return self._sources is not None and self._sources.busy
+
+    def farewell(self) -> None:
+        """Notes that the node stops on purpose."""
+        if self._sources is not None:
+            self._sources.farewell()
 
     def close(self) -> None:
         """Ends updates under way."""

@@ -162,10 +162,16 @@ class Station:
 
     def publish(self, described: Manifest, data: bytes, *, chunks: int | None = None) -> None:
         """Publishes a release, retained, with its first chunks."""
-        for index, part in enumerate(chunked(data, CHUNK_BYTES)[:chunks]):
-            self.hub.publish(TOPICS.blob(file_of(described).sha256, index), part, retain=True)
+        self.publish_chunks(described, data, chunks=chunks)
         topic = TOPICS.releases(CHANNEL)
         self.hub.publish(topic, sign_manifest(described, [self.key]), retain=True)
+
+    def publish_chunks(
+        self, described: Manifest, data: bytes, *, chunks: int | None = None
+    ) -> None:
+        """Publishes the first chunks of a release, retained."""
+        for index, part in enumerate(chunked(data, CHUNK_BYTES)[:chunks]):
+            self.hub.publish(TOPICS.blob(file_of(described).sha256, index), part, retain=True)
 
     @property
     def reports(self) -> list[UpdateReport]:

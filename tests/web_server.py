@@ -9,7 +9,10 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 
-Mood = Literal["sound", "no_range", "truncates", "flips", "hangs", "redirects", "elsewhere", "gone"]
+Mood = Literal[
+    "sound", "no_range", "truncates", "flips", "hangs", "redirects", "elsewhere", "floods", "gone"
+]
+FLOOD_BYTES = 2**27
 RANGE = re.compile(r"bytes=(\d+)-(\d+)")
 
 
@@ -68,6 +71,9 @@ class WebServer:
         if mood == "gone":
             handler.send_error(404)
             return
+        if mood == "floods":
+            self._flood(handler)
+            return
         if mood in ("redirects", "elsewhere"):
             handler.send_response(302)
             handler.send_header("Location", self.url if mood == "redirects" else self.location)
@@ -86,6 +92,17 @@ class WebServer:
         handler.send_header("Content-Length", str(len(body)))
         handler.end_headers()
         self._send(handler, mood, start, body)
+
+    def _flood(self, handler: BaseHTTPRequestHandler) -> None:
+        """Redirects, and sends a body with it until nobody takes it any more."""
+        self.mood = "sound"
+        handler.send_response(302)
+        handler.send_header("Location", self.url)
+        handler.end_headers()
+        with contextlib.suppress(OSError):
+            while self.sent_bytes < FLOOD_BYTES:
+                handler.wfile.write(bytes(2**16))
+                self.sent_bytes += 2**16
 
     def _send(self, handler: BaseHTTPRequestHandler, mood: Mood, start: int, body: bytes) -> None:
         if mood == "hangs":

@@ -160,6 +160,7 @@ class Tier1Node:
 
     def farewell(self) -> None:
         """Says that the node leaves."""
+        self._models.farewell()
         self._presence.farewell(self._link)
 
     def close(self) -> None:

@@ -130,7 +130,7 @@ class Tier2Config(TierConfig):
         )
 
     def name_upstream(self, worker: Worker = ALONE) -> str:
-        """Returns the name under which this node asks upstream: a region has many sites."""
+        """Returns the name under which this node asks above its site: there are many sites."""
         return f"{self.site}.{worker.name(self.node)}"
 
     def upstream_broker(self, upstream: UpstreamConfig) -> BrokerConfig:
@@ -156,7 +156,7 @@ class Tier2Config(TierConfig):
                     },
                 )
         longest = self.name_upstream(Worker(self.workers - 1, self.workers))
-        if asking and len(longest) > MAX_NAME:
+        if (asking or self.relay is not None) and len(longest) > MAX_NAME:
             raise PydanticCustomError(
                 "name_upstream",
                 "{name}, the name under which this node asks upstream, is longer than {limit}",

@@ -149,7 +149,7 @@ class Tier2Node:
 
     def next_wake_s(self, now_s: float) -> float:
         """Returns how long nothing is due."""
-        if self._models.busy:
+        if self._models.busy or (self._relays is not None and self._relays.busy):
             return BUSY_WAIT_S
         due = [self._uplink.due_s(), self._shares.due_s()]
         due += [lane.pipeline.due_s(now_s) for lane in self._lanes.values()]
@@ -157,6 +157,7 @@ class Tier2Node:
 
     def farewell(self) -> None:
         """Says that the node leaves."""
+        self._models.farewell()
         self._presence.farewell(self._site)
         if self._news is not None:
             self._presence.farewell(self._cloud)
@@ -164,6 +165,8 @@ class Tier2Node:
     def close(self) -> None:
         """Ends updates and inference under way, puts what is left of the telemetry on the disk."""
         self._models.close()
+        if self._relays is not None:
+            self._relays.close()
         for lane in self._lanes.values():
             lane.pipeline.close()
         self._uplink.close()
@@ -285,9 +288,11 @@ class Tier2Node:
         return open_relays(
             config,
             self._config.state_dir,
+            node=self._config.name_upstream(),
             up=(self._cloud, self._cloud_topics),
             down=(self._site, self._topics),
             metrics=self._metrics,
+            rng=random.Random(),  # noqa: S311 - jitter, not a secret
         )
 
     def _make_news(self) -> SiteNews | None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+import random
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
 
-from shared.errors import ArtefactError, StorageError
+from shared.errors import ArtefactError, DigestError, StorageError
 from shared.metrics import NodeMetrics
 from shared.mqtt.link import Link
 from shared.releases.artefact import Artefact
@@ -19,85 +19,71 @@ from shared.releases.machine import State
 from shared.releases.manifest import Manifest, open_manifest, read_manifest
 from shared.releases.publication import Publication
 from shared.releases.record import Accepted, ChannelFile, ChannelRecord
+from shared.releases.release import Release
 from shared.releases.ruling import check_order
 from shared.releases.updater import RECONCILE_S, Trusts
 from shared.topics import Topics
+from tier2.coming import Coming
 from tier2.shelf import Shelf
 
+PAUSE_S = 60.0
+MAX_PAUSE_S = 1800.0
+"""Between two attempts to publish what the site's broker does not keep or take."""
+
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Coming:
-    """A release on its way to this gateway.
-
-    Attributes:
-        envelope: the signed manifest.
-        manifest: the same, read.
-        fetches: bring its files.
-    """
-
-    envelope: bytes
-    manifest: Manifest
-    fetches: Sequence[Fetch]
-
-    @property
-    def complete(self) -> bool:
-        """Whether every chunk of every file is here."""
-        return all(fetch.complete for fetch in self.fetches)
 
 
 class ChannelRelay:
     """Hands the releases of one channel down.
 
     A file crosses the link to the cloud once, whatever the number of nodes on the site. The signed
-    manifest is handed on as it came: every node verifies it for itself.
+    manifest is handed on as it came: every node verifies it for itself. What fails for the disk's
+    sake is given up, and begins anew when the manifest comes again.
 
     Args:
         channel: the channel.
+        node: under which name chunks are asked for; no other gateway has it.
         folder: for the record and the files.
         trusts: whose signatures count.
         up: the cloud's broker and its topics.
         down: the site's broker and its topics.
         metrics: what is counted.
         shelf: has the files for the site.
+        rng: jitter.
     """
 
     def __init__(
         self,
         *,
         channel: str,
+        node: str,
         folder: Path,
         trusts: Trusts,
         up: tuple[Link, Topics],
         down: tuple[Link, Topics],
         metrics: NodeMetrics,
         shelf: Shelf,
+        rng: random.Random,
     ) -> None:
         self.channel = channel
+        self._node = node
         self._trusts = trusts
         self._up, self._up_topics = up
         self._down, self._down_topics = down
         self._metrics = metrics
         self._shelf = shelf
+        self._rng = rng
         self._file = ChannelFile(folder / f"{channel}.record")
         self._blobs = BlobStore(folder / channel, keeps_packed=True)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"relay-{channel}")
         self._record = ChannelRecord()
         self._coming: Coming | None = None
+        self._broken = (0, 0)
         self._publication: Publication | None = None
+        self._pause_s = PAUSE_S
+        self._again_s = 0.0
         self._reconcile_due_s = 0.0
         self._said = ""
-
-    @property
-    def _handed_down(self) -> Sequence[Artefact]:
-        """The files of what was handed down last: what comes may have chunks in common."""
-        active = self._record.active
-        if active is None:
-            return ()
-        try:
-            return read_manifest(active.envelope).release.artefacts
-        except ArtefactError:
-            return ()
 
     @property
     def manifest_topic(self) -> str:
@@ -121,15 +107,9 @@ class ChannelRelay:
 
     def on_site_connected(self, now_s: float) -> None:
         """Publishes again: a broker may have forgotten what it acknowledged."""
-        publication, active = self._publication, self._record.active
-        if publication is None or active is None:
-            return
-        try:
-            publication.begin(now_s)
-        except StorageError as error:
-            log.error("%s: fetched again to be handed down: %s", self.channel, error)
-            self._publication = None
-            self._await(active.envelope, read_manifest(active.envelope), now_s)
+        self._pause_s = PAUSE_S
+        if self._publication is not None:
+            self._hand_down(self._publication, now_s)
 
     def on_manifest(self, envelope: bytes, now_s: float) -> None:
         """Takes a manifest from the cloud; one that is not newer or not trusted goes no further."""
@@ -143,20 +123,20 @@ class ChannelRelay:
             self._say_once(f"{self.channel}: release not handed down: {error}")
             self._metrics.drops.labels(reason="release_refused").inc()
             return
-        if manifest.order > self._newest:
+        if not self._wants(manifest.order):
+            return
+        if self._coming is not None and self._coming.assembling:
+            self._reconcile_due_s = now_s  # it comes again, once the one before is whole
+        else:
             self._await(envelope, manifest, now_s)
 
     def on_chunk(self, sha256: str, index: int, data: bytes, now_s: float) -> None:
         """Takes a chunk, if it belongs to the release that is coming."""
-        coming = self._coming
-        if coming is None:
-            return
-        for fetch, artefact in zip(coming.fetches, coming.manifest.release.artefacts, strict=True):
-            if artefact.sha256 == sha256:
-                try:
-                    fetch.on_chunk(index, data, now_s)
-                except StorageError as error:
-                    self._say_once(f"{self.channel}: {error}")
+        if self._coming is not None:
+            try:
+                self._coming.on_chunk(sha256, index, data, now_s)
+            except StorageError as error:
+                self._give_up(self._coming, error)
 
     def on_read_back(self, sha256: str, index: int, data: bytes, now_s: float) -> None:
         """Takes what the site's broker has retained of a chunk that was published."""
@@ -165,16 +145,17 @@ class ChannelRelay:
 
     def poll(self, now_s: float) -> None:
         """Goes as far as it can; now and then looks whether it has missed a manifest."""
-        if self._up.connected and now_s >= self._reconcile_due_s:
+        is_assembling = self._coming is not None and self._coming.assembling
+        if self._up.connected and now_s >= self._reconcile_due_s and not is_assembling:
             self.reconcile(now_s)
         if self._coming is not None:
-            if self._coming.complete:
-                self._arrived(self._coming, now_s)
-            else:
-                for fetch in self._coming.fetches:
-                    fetch.poll(now_s)
+            try:
+                if self._coming.poll(now_s):
+                    self._arrived(self._coming, now_s)
+            except (ArtefactError, StorageError) as error:
+                self._give_up(self._coming, error)
         if self._publication is not None:
-            self._publication.poll(now_s)
+            self._publish(self._publication, now_s)
 
     def reconcile(self, now_s: float) -> None:
         """Has the cloud's broker deliver the retained manifest once more."""
@@ -182,13 +163,28 @@ class ChannelRelay:
         self._up.subscribe(self.manifest_topic, 0)
 
     @property
-    def _newest(self) -> tuple[int, int]:
-        return self._record.order if self._coming is None else self._coming.manifest.order
+    def busy(self) -> bool:
+        """Whether something goes on that wakes no socket."""
+        return self._coming is not None and self._coming.busy
+
+    def close(self) -> None:
+        """Ends what is under way. It goes on in the next life."""
+        if self._coming is not None:
+            self._coming.end()
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    # A release comes
+
+    def _wants(self, order: tuple[int, int]) -> bool:
+        """Whether a manifest is to be fetched: a newer one, or the newest, whose files are lost."""
+        if self._coming is not None:
+            return order > self._coming.manifest.order
+        is_newer = order > self._record.order or self._publication is None
+        return is_newer and order > self._broken
 
     def _await(self, envelope: bytes, manifest: Manifest, now_s: float) -> None:
         if self._coming is not None:
-            for fetch in self._coming.fetches:
-                fetch.end()
+            self._coming.end()
         fetches = [
             Fetch(
                 artefact,
@@ -196,41 +192,66 @@ class ChannelRelay:
                 self._up,
                 self._up_topics,
                 self._metrics,
-                known=self._handed_down,
+                node=self._node,
+                known=self._standing,
+                rng=self._rng,
             )
             for artefact in manifest.release.artefacts
         ]
-        self._coming = Coming(envelope, manifest, fetches)
-        for fetch in fetches:
-            fetch.begin(now_s)
+        self._coming = Coming(envelope, manifest, fetches, self._blobs, self._thread)
+        try:
+            self._coming.begin(now_s)
+        except StorageError as error:
+            self._give_up(self._coming, error)
+
+    def _give_up(self, coming: Coming, error: ArtefactError | StorageError) -> None:
+        """Ends a fetch. When the manifest comes again the disk may do better."""
+        self._coming = None
+        coming.end()
+        if isinstance(error, DigestError):
+            self._broken = coming.manifest.order
+        self._say_once(f"{self.channel} seq {coming.manifest.seq} not handed down: {error}")
 
     def _arrived(self, coming: Coming, now_s: float) -> None:
-        self._coming = None
-        manifest = coming.manifest
-        try:
-            for artefact in manifest.release.artefacts:
-                self._blobs.assemble(artefact)
-            record = msgspec.structs.replace(
-                self._record,
-                key_epoch=manifest.key_epoch,
-                seq=manifest.seq,
-                active=Accepted(coming.envelope),
-                state=State.COMMITTED,
-            )
-            self._file.write(record)
-        except (ArtefactError, StorageError) as error:
-            log.error("%s seq %d not handed down: %s", self.channel, manifest.seq, error)
-            return
-        before, self._record = self._handed_down, record
+        """Makes a release that is whole the one that is handed down.
+
+        Raises:
+            StorageError: the disk does not take the record.
+        """
+        manifest, record = coming.manifest, self._record
+        is_wave = _release_of(record.active) == manifest.release
+        record = msgspec.structs.replace(
+            record,
+            key_epoch=manifest.key_epoch,
+            seq=manifest.seq,
+            active=Accepted(coming.envelope),
+            previous=record.previous if is_wave else record.active,
+            state=State.COMMITTED,
+        )
+        self._file.write(record)
+        self._record, self._coming = record, None
         if self._publication is not None:
             self._publication.end()
-        self._stage(coming.envelope, manifest, before)
-        self._blobs.prune({each.sha256 for each in (*before, *manifest.release.artefacts)})
-        self.on_site_connected(now_s)
+        publication = self._stage(coming.envelope, manifest)
+        self._blobs.prune({each.sha256 for each in self._standing})
+        self._pause_s = PAUSE_S
+        self._hand_down(publication, now_s)
 
-    def _stage(self, envelope: bytes, manifest: Manifest, before: Sequence[Artefact] = ()) -> None:
+    # It is handed down
+
+    @property
+    def _standing(self) -> list[Artefact]:
+        """The files of what is handed down and, before them, of the release before.
+
+        Those may still be fetched, as that release may come back; and what comes may have chunks in
+        common with them.
+        """
+        releases = map(_release_of, reversed(self._record.standing))
+        return [each for release in releases if release is not None for each in release.artefacts]
+
+    def _stage(self, envelope: bytes, manifest: Manifest) -> Publication:
         """Makes a release the one that is handed down; the one before may still be fetched."""
-        self._shelf.hold(self.channel, (*before, *manifest.release.artefacts), self._blobs)
+        self._shelf.hold(self.channel, self._standing, self._blobs)
         self._publication = Publication(
             channel=manifest.channel,
             name=f"seq {manifest.seq} (version {manifest.release.version})",
@@ -240,8 +261,39 @@ class ChannelRelay:
             link=self._down,
             topics=self._down_topics,
         )
+        return self._publication
+
+    def _hand_down(self, publication: Publication, now_s: float) -> None:
+        """Begins to publish; what the disk has lost is fetched when the manifest comes again."""
+        try:
+            publication.begin(now_s)
+        except StorageError as error:
+            self._say_once(f"{self.channel}: fetched again to be handed down: {error}")
+            self._publication = None
+            self.reconcile(now_s)
+
+    def _publish(self, publication: Publication, now_s: float) -> None:
+        """Goes on publishing; what was given up begins anew, ever more rarely."""
+        publication.poll(now_s)
+        if publication.trouble and now_s < self._again_s:
+            return
+        self._again_s = now_s + self._pause_s
+        if publication.trouble:
+            self._pause_s = min(2 * self._pause_s, MAX_PAUSE_S)
+            self._hand_down(publication, now_s)
 
     def _say_once(self, text: str) -> None:
         if text != self._said:
             self._said = text
             log.error("%s", text)
+
+
+def _release_of(accepted: Accepted | None) -> Release | None:
+    """Returns what a manifest in the record releases; None where it cannot be read any more."""
+    if accepted is None:
+        return None
+    try:
+        return read_manifest(accepted.envelope).release
+    except ArtefactError as error:
+        log.error("a manifest that was handed down is lost: %s", error)
+        return None

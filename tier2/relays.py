@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from shared.topics import Topics
 from tier2.config import RelayConfig
 from tier2.relay import ChannelRelay
 from tier2.shelf import Shelf
+from tier2.trust_relay import TrustRelay
 
 
 class Relays:
@@ -24,6 +26,7 @@ class Relays:
 
     Args:
         trust: follows the trust document on the cloud's broker.
+        trust_down: hands it down.
         channels: by the topic of their manifest.
         up_topics: of the cloud's side.
         down: the site's broker and its topics.
@@ -35,6 +38,7 @@ class Relays:
         self,
         *,
         trust: TrustFollower,
+        trust_down: TrustRelay,
         channels: Mapping[str, ChannelRelay],
         up_topics: Topics,
         down: tuple[Link, Topics],
@@ -42,6 +46,7 @@ class Relays:
         shelf: Shelf,
     ) -> None:
         self._trust = trust
+        self._trust_down = trust_down
         self._channels = channels
         self._up_topics = up_topics
         self._down, self._down_topics = down
@@ -62,7 +67,7 @@ class Relays:
 
     def on_site_connected(self, now_s: float) -> None:
         """Publishes again: a broker may have forgotten what it acknowledged."""
-        self._trust.hand_down(self._down, self._down_topics)
+        self._trust_down.hand_down(self._trust.envelopes)
         for channel in self._channels.values():
             channel.on_site_connected(now_s)
 
@@ -100,49 +105,74 @@ class Relays:
 
     def poll(self, now_s: float) -> None:
         """Goes as far as it can."""
+        self._trust.poll(now_s)
+        self._trust_down.poll()
         for channel in self._channels.values():
             channel.poll(now_s)
         self._shelf.poll()
+
+    @property
+    def busy(self) -> bool:
+        """Whether something goes on that wakes no socket."""
+        return any(channel.busy for channel in self._channels.values())
+
+    def close(self) -> None:
+        """Ends what is under way."""
+        for channel in self._channels.values():
+            channel.close()
 
 
 def open_relays(
     config: RelayConfig,
     state_dir: Path,
     *,
+    node: str,
     up: tuple[Link, Topics],
     down: tuple[Link, Topics],
     metrics: NodeMetrics,
+    rng: random.Random,
 ) -> Relays:
     """Returns what a gateway hands down with.
 
     Args:
         config: which channels, and whom to trust.
         state_dir: the node's folder.
+        node: under which name chunks are asked for in the cloud; no other gateway has it.
         up: the cloud's broker and its topics.
         down: the site's broker and its topics.
         metrics: what is counted.
+        rng: jitter.
     """
     channels: dict[str, ChannelRelay] = {}
 
     def trust_changed() -> None:
-        trust.hand_down(*down)
+        trust_down.hand_down(trust.envelopes)
         for channel in channels.values():
             channel.reconcile(time.monotonic())
 
     trust = TrustFollower(TrustStore(config.trust, state_dir), *up, metrics, trust_changed)
+    trust_down = TrustRelay(*down)
     server = BlobServer(*down, metrics.drops)
     shelf = Shelf(server, Clearance(*down))
     for name in config.channels:
         relay = ChannelRelay(
             channel=name,
+            node=node,
             folder=state_dir / "relay",
             trusts=trust,
             up=up,
             down=down,
             metrics=metrics,
             shelf=shelf,
+            rng=rng,
         )
         channels[relay.manifest_topic] = relay
     return Relays(
-        trust=trust, channels=channels, up_topics=up[1], down=down, server=server, shelf=shelf
+        trust=trust,
+        trust_down=trust_down,
+        channels=channels,
+        up_topics=up[1],
+        down=down,
+        server=server,
+        shelf=shelf,
     )

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from shared.releases.artefact import Artefact
 from shared.releases.blob_server import BlobServer
 from shared.releases.blobs import BlobStore
 from shared.releases.clearance import Clearance
+
+
+class Held(NamedTuple):
+    """A file, and who has it.
+
+    Attributes:
+        artefact: the file.
+        blobs: have it.
+    """
+
+    artefact: Artefact
+    blobs: BlobStore
 
 
 class Shelf:
@@ -21,7 +34,7 @@ class Shelf:
     def __init__(self, server: BlobServer, clearance: Clearance) -> None:
         self._server = server
         self._clearance = clearance
-        self._held: dict[str, dict[str, Artefact]] = {}
+        self._held: dict[str, dict[str, Held]] = {}
 
     def hold(self, channel: str, artefacts: Iterable[Artefact], blobs: BlobStore) -> None:
         """Makes these the files of a channel.
@@ -32,15 +45,20 @@ class Shelf:
             blobs: has them.
         """
         before = self._held.get(channel, {})
-        self._held[channel] = now = {each.sha256: each for each in artefacts}
+        now = {each.sha256: Held(each, blobs) for each in artefacts}
+        self._held[channel] = now
         self._clearance.spare(now)
-        for sha256, artefact in now.items():
-            if sha256 not in before:
-                self._server.offer(artefact, blobs)
-        for sha256, artefact in before.items():
-            if not any(sha256 in held for held in self._held.values()):
+        for sha256, held in (before | now).items():
+            has_it = now.get(sha256) or self._find(sha256)
+            if has_it is not None:
+                self._server.offer(*has_it)
+            else:
                 self._server.withdraw(sha256)
-                self._clearance.add(artefact)
+                self._clearance.add(held.artefact)
+
+    def _find(self, sha256: str) -> Held | None:
+        """Returns a file as another channel has it."""
+        return next((held[sha256] for held in self._held.values() if sha256 in held), None)
 
     def poll(self) -> None:
         """Goes on with what is under way."""

@@ -15,7 +15,7 @@ class SiteNews:
     """Republishes retained news of the site's broker on the cloud's, topic by topic.
 
     Only the latest of each topic is kept and sent. All of it goes up again at each connection: the
-    cloud's broker may have forgotten it.
+    cloud's broker may have forgotten it. A topic that was emptied is emptied above, and forgotten.
 
     Args:
         site: the site's broker.
@@ -63,3 +63,5 @@ class SiteNews:
             if not self._cloud.publish(topic, self._latest[topic], retain=True):
                 return
             del self._unsent[topic]
+            if not self._latest[topic]:
+                del self._latest[topic]

@@ -35,9 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rotate.add_argument("--root", type=_count, metavar="N", help="so many new root keys")
     for command in (init, rotate):
         command.add_argument(
-            "--threshold", type=_count, default=1, metavar="K",
+            "--threshold", type=_count, metavar="K",
             help="so many root keys must sign the next version (default 1)",
         )  # fmt: skip
+        command.set_defaults(refuse=command.error)
     revoke.add_argument("key", help="id of the stolen key, or the beginning of it")
     for command in (rotate, revoke):
         command.add_argument(

@@ -3,16 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from shared.errors import ConfigError
-from shared.releases.envelope import Role
+from shared.releases.envelope import MAX_SIGNATURES, Role
 from shared.releases.keys import key_id_of, public_hex
-from shared.releases.trust import Trust
+from shared.releases.trust import Trust, open_next, sign_trust
 
 Keys = Sequence[Ed25519PrivateKey]
+
+
+class Step(NamedTuple):
+    """From one version to the next.
+
+    Attributes:
+        trust: the next version.
+        envelope: the same, signed; a node that has the version before accepts it.
+    """
+
+    trust: Trust
+    envelope: bytes
+
+
+def signed(after: Trust, keys: Keys, before: Trust) -> Step:
+    """Signs a version, and holds it against the version before, as every node will.
+
+    Args:
+        after: the version.
+        keys: sign it.
+        before: the version in force.
+
+    Raises:
+        ConfigError: more signatures than an envelope has room for.
+        ManifestError: it contradicts itself.
+        SignatureError: too few of the old or of the new root keys are among ``keys``.
+    """
+    if len(keys) > MAX_SIGNATURES:
+        raise ConfigError(
+            f"{len(keys)} signatures, of the old root keys that it takes and of all new ones, are "
+            f"more than the {MAX_SIGNATURES} that a document holds. Fix: make fewer new root keys"
+        )
+    envelope = sign_trust(after, keys)
+    return Step(open_next(envelope, before), envelope)
 
 
 def rotated(trust: Trust, release: Ed25519PrivateKey, issued: float) -> Trust:

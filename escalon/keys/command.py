@@ -8,8 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from escalon.keys.ceremony import handed_over, release_key, revoked, rotated
-from escalon.keys.folder import KeyFolder
+from escalon.keys.ceremony import handed_over, release_key, revoked, rotated, signed
+from escalon.keys.folder import KeyFolder, NewKey
 from shared.releases.keys import key_id_of
 from shared.releases.trust import Trust, found_trust, open_first
 
@@ -23,9 +23,11 @@ def run_keys(arguments: argparse.Namespace) -> str:
     folder = KeyFolder(arguments.folder)
     match arguments.keys_command:
         case "init":
-            trust = _init(folder, arguments.root, arguments.threshold)
+            trust = _init(folder, arguments.root, arguments.threshold or 1)
         case "rotate" if arguments.root is not None:
             trust = _hand_over(folder, arguments)
+        case "rotate" if arguments.threshold is not None:
+            arguments.refuse("--threshold is of new root keys: give --root N as well")
         case "rotate":
             trust = _rotate(folder, arguments.root_key)
         case "revoke":
@@ -37,11 +39,12 @@ def run_keys(arguments: argparse.Namespace) -> str:
 
 def _init(folder: KeyFolder, count: int, threshold: int) -> Trust:
     folder.refuse_if_used()
-    root = [folder.new_key(f"root-{number}.key") for number in range(1, count + 1)]
-    release = folder.new_key("release-v1.key")
-    trust = open_first(found_trust(root, [release], time.time(), threshold))
-    folder.publish(trust, root)
-    folder.install_release_key("release-v1.key")
+    root = [NewKey.make(f"root-{number}.key") for number in range(1, count + 1)]
+    release = NewKey.make("release-v1.key")
+    envelope = found_trust([each.key for each in root], [release.key], time.time(), threshold)
+    trust = open_first(envelope)
+    folder.publish(trust.version, envelope, [*root, release])
+    folder.install_release_key(release.name)
     return trust
 
 
@@ -65,29 +68,31 @@ def _in_words(trust: Trust, folder: KeyFolder) -> str:
 def _rotate(folder: KeyFolder, others: list[Path]) -> Trust:
     trust = folder.trust()
     root = folder.root_keys(trust, others)
-    name = f"release-v{trust.version + 1}.key"
-    after = rotated(trust, folder.new_key(name), time.time())
-    folder.publish(after, root)
-    folder.install_release_key(name)
-    return after
+    release = NewKey.make(f"release-v{trust.version + 1}.key")
+    step = signed(rotated(trust, release.key, time.time()), root, trust)
+    folder.publish(step.trust.version, step.envelope, [release])
+    folder.install_release_key(release.name)
+    return step.trust
 
 
 def _revoke(folder: KeyFolder, identity: str, others: list[Path]) -> Trust:
     trust = folder.trust()
     root = folder.root_keys(trust, others)
     stolen = release_key(trust, identity)
-    name = f"release-v{trust.version + 1}.key"
-    after = revoked(trust, stolen, folder.new_key(name), time.time())
-    folder.publish(after, root)
-    folder.install_release_key(name)
-    return after
+    release = NewKey.make(f"release-v{trust.version + 1}.key")
+    step = signed(revoked(trust, stolen, release.key, time.time()), root, trust)
+    folder.publish(step.trust.version, step.envelope, [release])
+    folder.install_release_key(release.name)
+    return step.trust
 
 
 def _hand_over(folder: KeyFolder, arguments: argparse.Namespace) -> Trust:
     trust = folder.trust()
-    old = folder.root_keys(trust, arguments.root_key)
-    number = trust.version + 1
-    new = [folder.new_key(f"root-v{number}-{each + 1}.key") for each in range(arguments.root)]
-    after = handed_over(trust, new, arguments.threshold, time.time())
-    folder.publish(after, [*old[: trust.root.threshold], *new])
-    return after
+    old = folder.root_keys(trust, arguments.root_key)[: trust.root.threshold]
+    names = [f"root-v{trust.version + 1}-{each}.key" for each in range(1, arguments.root + 1)]
+    new = [NewKey.make(name) for name in names]
+    root = [each.key for each in new]
+    after = handed_over(trust, root, arguments.threshold or 1, time.time())
+    step = signed(after, [*old, *root], trust)
+    folder.publish(step.trust.version, step.envelope, new)
+    return step.trust

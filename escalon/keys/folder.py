@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -11,11 +12,31 @@ from shared.durable import write_durably
 from shared.errors import ArtefactError, ConfigError
 from shared.files import read_file
 from shared.releases.keys import load_private_key, new_key_pem, public_hex
-from shared.releases.trust import Trust, open_first, sign_trust
+from shared.releases.trust import Trust, open_first
 
 TRUST = "trust.signed"
 RELEASE_KEY = "release.key"
 OWNER_ONLY = 0o600
+
+
+class NewKey(NamedTuple):
+    """A key that is not on the disk yet.
+
+    Attributes:
+        name: of its file.
+        pem: the file.
+        key: the same.
+    """
+
+    name: str
+    pem: bytes
+    key: Ed25519PrivateKey
+
+    @classmethod
+    def make(cls, name: str) -> NewKey:
+        """Makes a key."""
+        pem = new_key_pem()
+        return cls(name, pem, load_private_key(pem))
 
 
 class KeyFolder:
@@ -65,19 +86,6 @@ class KeyFolder:
                 "Fix: name a new folder, or `escalon keys rotate`"
             )
 
-    def new_key(self, name: str) -> Ed25519PrivateKey:
-        """Makes a key, and writes it so that only its owner reads it.
-
-        Args:
-            name: of the file.
-
-        Raises:
-            StorageError: it cannot be written.
-        """
-        pem = new_key_pem()
-        write_durably(self.path / name, pem, mode=OWNER_ONLY)
-        return load_private_key(pem)
-
     def install_release_key(self, name: str) -> None:
         """Makes a release key the one that the cloud is given.
 
@@ -105,25 +113,27 @@ class KeyFolder:
         """
         paths = [*sorted(self.path.glob("root*.key")), *others]
         keys = [load_private_key(read_file(path), str(path)) for path in paths]
-        found = [key for key in keys if public_hex(key) in trust.root.keys]
-        if len({public_hex(key) for key in found}) < trust.root.threshold:
+        by_public = {public_hex(key): key for key in keys}
+        found = [key for public, key in by_public.items() if public in trust.root.keys]
+        if len(found) < trust.root.threshold:
             raise ConfigError(
                 f"{len(found)} of the {trust.root.threshold} root keys that it takes are in "
                 f"{self.path}. Fix: give the others as --root-key FILE"
             )
         return found
 
-    def publish(self, trust: Trust, keys: Sequence[Ed25519PrivateKey]) -> None:
-        """Writes a trust document: under its number, and as the newest one.
+    def publish(self, version: int, envelope: bytes, made: Sequence[NewKey]) -> None:
+        """Writes new keys, then the trust document: under its number, and as the newest one.
 
         Args:
-            trust: the document.
-            keys: sign it.
+            version: of the document.
+            envelope: it, signed, and found to be one that nodes accept.
+            made: the keys that are new in it. Only their owner reads the files.
 
         Raises:
-            ManifestError: it contradicts itself.
-            StorageError: it cannot be written.
+            StorageError: a file cannot be written.
         """
-        envelope = sign_trust(trust, keys)
-        write_durably(self.path / f"trust-{trust.version}.signed", envelope)
+        for each in made:
+            write_durably(self.path / each.name, each.pem, mode=OWNER_ONLY)
+        write_durably(self.path / f"trust-{version}.signed", envelope)
         write_durably(self.trust_path, envelope)

@@ -58,11 +58,6 @@ class BlobServer:
         """Answers for an artefact no longer."""
         self._offers.pop(sha256, None)
 
-    @property
-    def busy(self) -> bool:
-        """Whether somebody waits for an answer that has not been sent."""
-        return self._next is not None or len(self._queue) > 0
-
     def on_request(self, topic: str, payload: bytes) -> bool:
         """Takes a request; returns False if the message is none, by its topic."""
         node = self._topics.blob_asker(topic)

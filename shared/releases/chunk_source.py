@@ -29,8 +29,12 @@ class ChunkSource(Protocol):
         """Asks for chunks; returns whether the question is on its way."""
         ...
 
-    def drop(self, indices: Sequence[int]) -> None:
-        """Has no more interest in some chunks."""
+    def came(self, index: int) -> None:
+        """Takes note of a chunk that has come."""
+        ...
+
+    def timed_out(self, indices: Sequence[int]) -> None:
+        """Takes note of chunks that have not come in time; they are asked for again."""
         ...
 
     def begin(self) -> None:
@@ -73,14 +77,18 @@ class RetainedChunks:
             self._link.subscribe(self._topics.blob(self._sha256, index), 0)
         return True
 
-    def drop(self, indices: Sequence[int]) -> None:
-        """Ends subscriptions."""
+    def came(self, index: int) -> None:
+        """Ends its subscription."""
+        self._link.unsubscribe(self._topics.blob(self._sha256, index))
+
+    def timed_out(self, indices: Sequence[int]) -> None:
+        """Ends their subscriptions."""
         for index in indices:
-            self._link.unsubscribe(self._topics.blob(self._sha256, index))
+            self.came(index)
 
     def end(self, asked: Sequence[int]) -> None:
         """Ends the subscriptions that stand."""
-        self.drop(asked)
+        self.timed_out(asked)
 
 
 class PulledChunks:
@@ -117,8 +125,12 @@ class PulledChunks:
         except PayloadError:
             return False  # the link has said why; the fetch ends at its deadline
 
-    def drop(self, indices: Sequence[int]) -> None:
-        """Does nothing: what a server has promised, it sends."""
+    def came(self, index: int) -> None:
+        """Does nothing: the subscription is for all of them."""
+
+    def timed_out(self, indices: Sequence[int]) -> None:
+        """Listens anew: who has fetched the same file over this link, and is done, has ended it."""
+        self.begin()
 
     def end(self, asked: Sequence[int]) -> None:
         """Listens no more."""

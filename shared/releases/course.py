@@ -41,12 +41,14 @@ class End:
         reason: why, in words.
         retry: the reason lies not in the release: the same manifest may be taken again.
         quarantine: the reason lies in the release: its files are not tried again.
+        proven: the release has answered enough samples to be believed.
     """
 
     event: Event
     reason: str = ""
     retry: bool = False
     quarantine: bool = False
+    proven: bool = False
 
 
 class Course:
@@ -115,10 +117,9 @@ class Course:
                 update.smoke = SmokeTest(self._trials(update, running), self._work)
                 update.smoke.start(now_s)
             case State.SMOKE:
-                self._prove(update, health, running, now_s)
+                self._prove(update, now_s)
             case State.ACTIVATING:
-                # The node has put the model in place since the last turn.
-                self._go(update, Event.WATCH, now_s)
+                self._activate(update, health, running, now_s)
             case State.PROBATION:
                 return self._watch(update, health, now_s)
         return None
@@ -150,7 +151,7 @@ class Course:
         if all(fetch.complete for fetch in update.fetches):
             self._go(update, Event.VERIFY, now_s)
             return None
-        if update.manifest.expires <= self._utc_s():
+        if update.manifest.expires <= self._utc_s() and not update.repairs:
             return End(Event.TIME_OUT, "it expired while it was fetched")
         if now_s >= update.ends_s:
             reason = f"not complete after {self._config.deadline_s:g} s"
@@ -200,22 +201,31 @@ class Course:
             batch_size=self._pipeline.batching.max_batch_size,
         )
 
-    def _prove(self, update: Update, health: Health, running: Model | None, now_s: float) -> None:
-        if update.smoke is not None:
-            report = update.smoke.poll(now_s)
-            if report is None:
-                return
-            update.smoke = None
-            limits = ChoiceLimits(available_bytes=available_bytes())
-            choice = choose(report.results, report.running, limits)
-            update.choice, sha256 = choice.reason, choice.chosen.sha256
-            update.accepted = msgspec.structs.replace(update.accepted, sha256=sha256)
+    def _prove(self, update: Update, now_s: float) -> None:
+        report = None if update.smoke is None else update.smoke.poll(now_s)
+        if report is None:
+            return
+        limits = ChoiceLimits(available_bytes=available_bytes())
+        choice = choose(report.results, report.running, limits)
+        update.accepted = msgspec.structs.replace(update.accepted, sha256=choice.chosen.sha256)
+        self._go(update, Event.ACTIVATE, now_s, choice.reason, pending=update.accepted)
+
+    def _activate(
+        self, update: Update, health: Health, running: Model | None, now_s: float
+    ) -> None:
+        """Loads the model beside the one that serves, and lets it serve.
+
+        A load that kills the process has killed it in ACTIVATING, and is not tried again.
+        """
+        if update.model is not None:
+            # The node has put the model in place since the last turn.
+            self._go(update, Event.WATCH, now_s)
+        elif update.loading is None:
             update.loading = self._loader.submit(self.load, update.accepted, update.manifest)
-        if update.loading is not None and update.loading.done():
+        elif update.loading.done():
             update.model = update.loading.result()
             # From this turn on all that is counted is the new model's.
             update.probation = self._probation(update, health, running, now_s)
-            self._go(update, Event.ACTIVATE, now_s, update.choice, pending=update.accepted)
 
     def _probation(
         self, update: Update, health: Health, running: Model | None, now_s: float
@@ -241,7 +251,7 @@ class Course:
                 blames = verdict.blames_model
                 return End(Event.FAIL, verdict.reason, retry=not blames, quarantine=blames)
             case Decision.COMMIT:
-                return End(Event.COMMIT, verdict.reason)
+                return End(Event.COMMIT, verdict.reason, proven=not verdict.reason)
         return None
 
     def _go(

@@ -20,6 +20,7 @@ from shared.topics import Topics
 __all__ = ["ASK_AGAIN_S", "WINDOW", "Fetch"]
 
 COPIES_PER_POLL = 16
+TENTHS = 10
 STALLED_S = 120.0
 """Without a chunk for that long a download is given up, whatever its server is busy with."""
 
@@ -74,7 +75,8 @@ class Fetch:
         self._copies: deque[tuple[int, Artefact, int]] = deque()
         self._download: Download | None = None
         self._asks = False
-        self._left = 0
+        self._left = len(artefact.chunks)
+        self._said_tenths = 0
         self._session = 0
         self._progress_s = 0.0
 
@@ -90,6 +92,7 @@ class Fetch:
         here = chunks_in_common(artefact, whole)
         self._copies = deque((index, *here[index]) for index in missing if index in here)
         self._left = len(missing)
+        self._said_tenths = int(TENTHS * self.share)
         wanted = [index for index in missing if index not in here]
         if not self._source.in_order:
             self._rng.shuffle(wanted)
@@ -138,9 +141,9 @@ class Fetch:
             self._drop("bad_chunk")
             return
         self.bytes_fetched += len(data)
-        self._left -= 1
+        self._count()
         self._window.came(index, now_s)
-        self._source.drop((index,))
+        self._source.came(index)
         self._ask(now_s)
         if self.complete:
             self.end()
@@ -152,14 +155,17 @@ class Fetch:
             StorageError: the disk does not take what came.
         """
         for _ in range(min(COPIES_PER_POLL, len(self._copies))):
-            self._copy(*self._copies.popleft())
+            self._copy(*self._copies[0])
+            self._copies.popleft()
         if self._copies:
             return
         if self._download is not None:
             self._follow(self._download, now_s)
         if self._asks and self._link.connected:
             self._after_reconnect(now_s)
-            self._source.drop(self._window.time_out(now_s))
+            late = self._window.time_out(now_s)
+            if late:
+                self._source.timed_out(late)
             self._ask(now_s)
 
     def end(self) -> None:
@@ -192,7 +198,7 @@ class Fetch:
 
     def _copy(self, index: int, older: Artefact, its: int) -> None:
         if self._blobs.copy_chunk(self._artefact, index, older, its):
-            self._left -= 1
+            self._count()
         else:
             self._window.add(index)
 
@@ -202,7 +208,7 @@ class Fetch:
         ended = download.ended  # first: what comes between the two is seen at the next turn
         for index, size in download.take_news():
             self.bytes_fetched += size
-            self._left -= 1
+            self._count()
             self._window.came(index, now_s)
             self._progress_s = now_s
         self._drop("bad_chunk", download.take_bad())
@@ -215,6 +221,15 @@ class Fetch:
         if not self.complete:
             log.warning("%s; fetching the rest over MQTT", download.trouble)
             self._begin_asking()
+
+    def _count(self) -> None:
+        """Counts a chunk that is here; says so at each tenth of the file: some take hours."""
+        self._left -= 1
+        tenths = int(TENTHS * self.share)
+        if tenths > self._said_tenths:
+            self._said_tenths = tenths
+            number = len(self._artefact.chunks)
+            log.info("%s: %d of %d chunks here", self._artefact.sha256, self.chunks_done, number)
 
     def _make_window(self, missing: Sequence[int]) -> ChunkWindow:
         return ChunkWindow(missing, self._rng, self._source.batch)

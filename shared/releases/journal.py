@@ -117,19 +117,22 @@ class Journal:
         self._write_if_possible(record)
         self._enter(record, now_s)
 
-    def settle(self, event: Event, reason: str) -> None:
+    def settle(self, event: Event, reason: str, **changes: Any) -> None:
         """Ends what the last life left under way. The report goes out at the next ``say``.
 
         Args:
             event: what is made of it.
             reason: in words.
+            changes: of the record, written together with it.
         """
         record = self.record
         state = advance(record.state, event)
         report = record.report and msgspec.structs.replace(
             record.report, state=state.value, reason=reason, since=time.time()
         )
-        settled = msgspec.structs.replace(record, state=state, report=report, pending=None)
+        settled = msgspec.structs.replace(
+            record, state=state, report=report, **{"pending": None, **changes}
+        )
         self._write_if_possible(settled)
         self.record = settled
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from shared.config import PipelineConfig
+from shared.errors import ArtefactError
 from shared.model import Model
 from shared.releases.manifest import Manifest
 
@@ -21,7 +22,12 @@ def load_release(
         threads: that it may run; None for all that are worth having.
 
     Raises:
-        ArtefactError: it does not load or does not fit.
+        ArtefactError: it does not load or does not fit, or there is no memory for it.
     """
     size = pipeline.batching.max_batch_size
-    return Model.load(path, manifest.model_spec(path.name), pipeline.layout, size, threads)
+    try:
+        return Model.load(path, manifest.model_spec(path.name), pipeline.layout, size, threads)
+    except MemoryError as error:
+        raise ArtefactError(
+            f"there is no memory for {path.name} beside the model that serves"
+        ) from error

@@ -71,6 +71,8 @@ TRANSITIONS = MappingProxyType(
         (State.SMOKE, Event.ACTIVATE): State.ACTIVATING,
         (State.ACTIVATING, Event.WATCH): State.PROBATION,
         (State.PROBATION, Event.COMMIT): State.COMMITTED,
+        # Committed although nothing had tried it, and then the node died with it, again and again.
+        (State.COMMITTED, Event.FAIL): State.ROLLED_BACK,
         **{(state, Event.FAIL): State.FAILED_NO_STATE_CHANGE for state in BEFORE_THE_SWAP},
         **{(state, Event.FAIL): State.ROLLED_BACK for state in AFTER_THE_SWAP},
         **{(state, Event.SUPERSEDE): State.SUPERSEDED for state in BEFORE_THE_SWAP},

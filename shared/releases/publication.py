@@ -30,8 +30,10 @@ class Parcel(NamedTuple):
 class Publication:
     """One release on its way to a broker.
 
-    A broker may forget what it acknowledged, so the owner begins anew at every connect. An artefact
-    that is pulled has no chunks to publish: a ``BlobServer`` answers for it.
+    A broker may forget what it acknowledged, so the owner begins anew at every connect. What was
+    published before is then read back first, up to the first chunk that is not there, and what was
+    not found is sent. An artefact that is pulled has no chunks to publish: a ``BlobServer`` answers
+    for it.
 
     Args:
         channel: the channel.
@@ -94,14 +96,16 @@ class Publication:
                     f"{artefact.sha256} is damaged or gone. Fix: publish it anew from its file"
                 )
         self.end()
-        self._waiting = deque(
+        parcels = [
             Parcel(artefact, index)
             for artefact in self._artefacts
             if artefact.delivery == "retained"
             for index in range(len(artefact.chunks))
-        )
-        self._unread = list(self._waiting) if self._reads_back else []
-        self._unacknowledged = self._rounds = 0
+        ]
+        is_there = self.published and self._reads_back
+        self._waiting = deque(() if is_there else parcels)
+        self._unread = parcels if self._reads_back else []
+        self._unacknowledged, self._rounds = 0, 0 if is_there else 1
         self._manifest_sent = False
         self.trouble = ""
         self._attempt += 1
@@ -117,7 +121,8 @@ class Publication:
                 Expected(self._topic(each), each.artefact.chunks[each.chunk])
                 for each in self._unread
             ]
-            self._read_back = ReadBack(expected, self._link)
+            sent = self._rounds > 0
+            self._read_back = ReadBack(expected, self._link, stops_at_loss=not sent)
         if self._read_back is not None:
             self._read_back.poll(now_s)
             if not self._read_back.complete:
@@ -159,11 +164,12 @@ class Publication:
 
     def _judge(self, read_back: ReadBack) -> None:
         """Has what the broker did not keep sent again; not for ever."""
-        lost = [self._unread[number] for number in sorted(read_back.lost)]
-        self._read_back, self._unread = None, lost
+        found = read_back.found
+        lost = [each for number, each in enumerate(self._unread) if number not in found]
+        self.end()
+        self._unread = lost
         if not lost:
             return
-        self._rounds += 1
         text = f"the broker acknowledged {len(lost)} chunks of {self.channel} and has not kept them"
         if self._rounds >= MAX_ROUNDS:
             self._give_up(
@@ -174,6 +180,7 @@ class Publication:
                 )
             )
             return
+        self._rounds += 1
         log.warning("%s; sending them again", text)
         self._waiting = deque(lost)
         self._send_chunks()

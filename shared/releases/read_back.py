@@ -29,15 +29,21 @@ class ReadBack:
     Args:
         expected: what should be there.
         link: the broker.
+        stops_at_loss: whether to look no further once one was not there.
 
     Attributes:
-        lost: positions in ``expected`` of what was not there, or was something else.
+        found: positions in ``expected`` of what was there.
+        lost: of what was not there, or was something else.
     """
 
-    def __init__(self, expected: Sequence[Expected], link: Link) -> None:
-        self.lost: list[int] = []
+    def __init__(
+        self, expected: Sequence[Expected], link: Link, *, stops_at_loss: bool = False
+    ) -> None:
+        self.found: set[int] = set()
+        self.lost: set[int] = set()
         self._expected = expected
         self._link = link
+        self._stops_at_loss = stops_at_loss
         self._by_topic = {each.topic: number for number, each in enumerate(expected)}
         # No jitter is needed: nobody else reads at this moment.
         self._window = ChunkWindow(range(len(expected)), random.Random(0))  # noqa: S311
@@ -45,7 +51,7 @@ class ReadBack:
     @property
     def complete(self) -> bool:
         """Whether nothing is left to be looked at."""
-        return self._window.empty
+        return self._window.empty or (self._stops_at_loss and bool(self.lost))
 
     def poll(self, now_s: float) -> None:
         """Asks on; what did not come in time is lost."""
@@ -67,11 +73,12 @@ class ReadBack:
             self._link.unsubscribe(self._expected[number].topic)
 
     def _ask(self, now_s: float) -> None:
+        if self.complete:
+            return
         for number in self._window.ask(now_s):
             self._link.subscribe(self._expected[number].topic, 0)
 
     def _settle(self, number: int, now_s: float, *, found: bool) -> None:
         self._window.came(number, now_s)
         self._link.unsubscribe(self._expected[number].topic)
-        if not found:
-            self.lost.append(number)
+        (self.found if found else self.lost).add(number)

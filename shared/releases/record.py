@@ -56,6 +56,10 @@ class ChannelRecord(msgspec.Struct, frozen=True, kw_only=True):
         retry: the last update ended for a reason that lay not in the release (no chunks in time,
             the disk), so the same seq may be taken again.
         report: the last one published.
+        proven: whether the active release has answered enough samples to be believed. Until then
+            its ``deaths`` speak against it.
+        deaths: how often in a row the node has died with an active release that is not proven.
+        stops: how often it was stopped on purpose within the probation under way.
     """
 
     key_epoch: int = 0
@@ -69,6 +73,9 @@ class ChannelRecord(msgspec.Struct, frozen=True, kw_only=True):
     quarantined: tuple[Quarantine, ...] = ()
     retry: bool = False
     report: UpdateReport | None = None
+    proven: bool = True
+    deaths: int = 0
+    stops: int = 0
 
     @property
     def order(self) -> tuple[int, int]:

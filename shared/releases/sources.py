@@ -77,10 +77,20 @@ class Sources:
             updater.on_chunk(*chunk, message.payload, now_s)
         return True
 
+    def poll(self, now_s: float) -> None:
+        """Now and then looks whether a trust document was missed."""
+        if self._trust is not None:
+            self._trust.poll(now_s)
+
     @property
     def busy(self) -> bool:
         """Whether an update is under way."""
         return any(source.busy for source in self.by_pipeline.values())
+
+    def farewell(self) -> None:
+        """Notes that the node stops on purpose."""
+        for updater in self._by_topic.values():
+            updater.farewell()
 
     def close(self) -> None:
         """Ends updates under way."""

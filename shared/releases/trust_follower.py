@@ -1,9 +1,9 @@
-"""Follows the trust document over a broker, version by version, and hands it down."""
+"""Follows the trust document over a broker, version by version."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from shared.errors import ArtefactError, StorageError
 from shared.metrics import NodeMetrics
@@ -12,6 +12,8 @@ from shared.releases.trust import Trust
 from shared.releases.trust_store import TrustStore
 from shared.topics import Topics
 
+LOOK_AGAIN_S = 300.0
+
 log = logging.getLogger(__name__)
 
 
@@ -19,7 +21,8 @@ class TrustFollower:
     """Takes the next version of the trust document as soon as the broker has it.
 
     Every version is retained on a topic of its own, and only the next one is subscribed to: what
-    was away for three versions walks through all three.
+    was away for three versions walks through all three. Now and then it is asked for again: a full
+    disk may have refused it.
 
     Args:
         store: the versions on the disk.
@@ -42,11 +45,17 @@ class TrustFollower:
         self._topics = topics
         self._metrics = metrics
         self._changed = changed
+        self._look_again_s = 0.0
 
     @property
     def current(self) -> Trust:
         """The version in force."""
         return self._store.current
+
+    @property
+    def envelopes(self) -> Mapping[int, bytes]:
+        """The signed documents that are here, by version."""
+        return self._store.envelopes
 
     def start(self) -> None:
         """Reads the versions on the disk, and subscribes to the next one.
@@ -76,10 +85,11 @@ class TrustFollower:
         self._changed()
         return True
 
-    def hand_down(self, link: Link, topics: Topics) -> None:
-        """Publishes every version, retained: a broker may have forgotten them."""
-        for version, envelope in self._store.envelopes.items():
-            link.publish(topics.trust(version), envelope, retain=True)
+    def poll(self, now_s: float) -> None:
+        """Now and then has the broker deliver the next version once more, if it has it."""
+        if self._link.connected and now_s >= self._look_again_s:
+            self._look_again_s = now_s + LOOK_AGAIN_S
+            self._ask()
 
     def _ask(self) -> None:
         self._link.subscribe(self._topics.trust(self.current.version + 1), 0)

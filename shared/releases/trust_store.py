@@ -82,6 +82,9 @@ class TrustStore:
         Args:
             envelope: bytes from anywhere.
 
+        Returns:
+            The version that is in force now: it, or one behind it that the disk has.
+
         Raises:
             SignatureError: too few of the old or of the new root keys have signed it.
             ManifestError: it is not the next version, or contradicts itself.
@@ -90,6 +93,9 @@ class TrustStore:
         trust = open_next(envelope, self.current)
         write_durably(self._path(trust.version), envelope)
         self._take(trust, envelope)
+        while self._load_next():  # what the disk had kept behind one that it had damaged
+            pass
+        trust = self.current
         log.warning("trust version %d is in force, key epoch %d", trust.version, trust.key_epoch)
         return trust
 

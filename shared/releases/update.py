@@ -31,8 +31,8 @@ class Update:
         smoke: tries them.
         loading: loads the one that was chosen.
         model: that one, loaded.
-        choice: why that one, in words.
         probation: watches that one, from the swap on.
+        repairs: whether it brings back what was committed, and the disk has lost.
         trust: the document by which it was last found to be rightly signed.
     """
 
@@ -45,8 +45,8 @@ class Update:
     smoke: SmokeTest | None = None
     loading: Future[Model] | None = None
     model: Model | None = None
-    choice: str = ""
     probation: Probation | None = None
+    repairs: bool = False
     trust: Trust | None = None
 
     @property

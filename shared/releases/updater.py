@@ -42,6 +42,9 @@ from shared.topics import Topics
 RECONCILE_S = 300.0
 JITTER_S = 0.2  # spreads a site's nodes over the broker when a manifest reaches them all at once
 MAX_QUARANTINED = 256
+MAX_DOUBLINGS = 6
+MAX_STOPS = 2
+MAX_DEATHS = 3
 
 log = logging.getLogger(__name__)
 
@@ -127,10 +130,16 @@ class Updater:
             memory_bytes=None,
         )
         self._interrupted: Accepted | None = None
+        self._damaged: Accepted | None = None
+        self._repair_due_s = 0.0
         self._committed: Model | None = None
         self._active: Release | None = None
         self._update: Update | None = None
+        self._holds = False
         self._reconcile_due_s = 0.0
+        self._retries = 0
+        self._is_unsaid = False
+        self._is_unpruned = False
         self._said = ""
         self._course = Course(
             config=config,
@@ -160,12 +169,12 @@ class Updater:
         elif record.pending is not None:
             self._interrupted = record.pending
             self._journal.assume(pending=None, state=State.IDLE, retry=True)
-        for accepted in record.standing:
+        self._count_death()
+        for accepted in self._journal.record.standing:
             if self._committed is None:
                 self._committed = self._reload(accepted)
-                if self._committed is None and accepted == record.active:
-                    self._interrupted = self._interrupted or accepted  # fetched anew
-                    self._journal.assume(retry=True)
+                if self._committed is None and accepted == self._journal.record.active:
+                    self._damaged = accepted
 
     def begin_with(self, model: Model) -> None:
         """Lets a model serve until the first release, and again should that be rolled back."""
@@ -174,15 +183,14 @@ class Updater:
     @property
     def serving(self) -> Model | None:
         """The model that is to serve from the next batch on; None while there is none."""
-        update = self._update
-        if update is not None and self._journal.record.state in AFTER_THE_SWAP:
-            return update.model
+        if self._update is not None and self._update.model is not None:
+            return self._update.model
         return self._committed
 
     def on_connected(self, now_s: float) -> None:
         """Subscribes, and publishes the last report again: the broker may have lost it."""
-        if self._interrupted is not None:
-            accepted, self._interrupted = self._interrupted, None
+        accepted, self._interrupted = self._interrupted, None
+        if accepted is not None:
             self._guarded(lambda: self._resume(accepted, now_s), now_s)
         self.reconcile(now_s)
         self._journal.say()
@@ -206,12 +214,27 @@ class Updater:
             health: what the pipeline has counted so far.
             now_s: monotonic.
         """
-        if self._update is not None:
-            self._guarded(lambda: self._advance(health, now_s), now_s)
-            return
-        self._course.note(health, now_s)
-        if self._place.link.connected and now_s >= self._reconcile_due_s:
+        if now_s >= self._reconcile_due_s:
             self.reconcile(now_s)
+        if self._is_unsaid and self._place.link.connected:
+            self._journal.say()
+        if self._update is None:
+            self._rest(health, now_s)
+        else:
+            self._guarded(lambda: self._advance(health, now_s), now_s)
+
+    def _rest(self, health: Health, now_s: float) -> None:
+        """Does what there is time for while no update is under way."""
+        self._course.note(health, now_s)
+        if self._is_unpruned:
+            self._is_unpruned = False
+            self._blobs.prune({each.sha256 for each in self._journal.record.standing})
+        if not self._journal.record.proven and health.samples >= self._config.probation.min_samples:
+            self._write_if_possible(proven=True, deaths=0)
+        accepted = self._damaged
+        if accepted is not None and self._place.link.connected and now_s >= self._repair_due_s:
+            self._damaged = None
+            self._guarded(lambda: self._resume(accepted, now_s), now_s)
 
     def reconcile(self, now_s: float) -> None:
         """Has the broker deliver the retained manifest once more.
@@ -231,19 +254,33 @@ class Updater:
         fetches = self._journal.record.state is State.FETCHING
         return not fetches or any(fetch.busy for fetch in self._update.fetches)
 
-    def close(self) -> None:
-        """Ends child and thread. An update in its probation begins anew at the next start.
+    def farewell(self) -> None:
+        """Notes that the node stops on purpose: an update in its probation begins anew.
 
-        Only a crash speaks against the model; a stop on purpose does not.
+        Only a crash speaks against a model, and being stopped in its probation again and again:
+        that may be somebody who sees it do harm.
         """
+        record = self._journal.record
+        if not record.proven:
+            self._write_if_possible(deaths=0)
+        if self._update is not None and record.state in AFTER_THE_SWAP:
+            if record.stops < MAX_STOPS:
+                self._write_if_possible(state=State.SMOKE, stops=record.stops + 1)
+            else:
+                reason = f"the node was stopped {record.stops + 1} times in its probation"
+                self._end(End(Event.FAIL, reason, quarantine=True), self._journal.since_s)
+
+    def close(self) -> None:
+        """Ends child and thread; without a farewell before it, as a crash would."""
         if self._update is not None:
             self._update.stop()
-            if self._journal.record.state in AFTER_THE_SWAP:
-                try:
-                    self._journal.write(state=State.SMOKE)
-                except StorageError as error:
-                    log.error("%s: %s", self._config.channel, error)
         self._course.close()
+
+    def _write_if_possible(self, **changes: Any) -> None:
+        try:
+            self._journal.write(**changes)
+        except StorageError as error:
+            self._say_once(f"{self._config.channel}: {error}")
 
     # What a manifest does
 
@@ -272,7 +309,9 @@ class Updater:
         self, ruling: Ruling, accepted: Accepted, manifest: Manifest, now_s: float
     ) -> None:
         if ruling.act in ("ignore", "hold"):
-            return  # what is held is retained, and comes again when probation is over: see _end
+            # What is held is retained, and comes again when probation is over: see _end.
+            self._holds = self._holds or ruling.act == "hold"
+            return
         if ruling.ends is not None:
             self._end(End(*ruling.ends), now_s)
         if ruling.act == "offer":
@@ -316,11 +355,14 @@ class Updater:
     def _resume(self, accepted: Accepted, now_s: float) -> None:
         """Begins an update anew that the last life has begun, or a release that was damaged."""
         manifest = read_manifest(accepted.envelope)
-        self._offer(Accepted(accepted.envelope), manifest, now_s)
-        if manifest.expires <= self._utc_s():
+        repairs = accepted == self._journal.record.active
+        self._offer(Accepted(accepted.envelope), manifest, now_s, repairs=repairs)
+        if manifest.expires <= self._utc_s() and not repairs:
             self._end(End(Event.REJECT, "it has expired"), now_s)
 
-    def _offer(self, accepted: Accepted, manifest: Manifest, now_s: float) -> None:
+    def _offer(
+        self, accepted: Accepted, manifest: Manifest, now_s: float, *, repairs: bool = False
+    ) -> None:
         place = self._place
         fetches = [
             Fetch(
@@ -335,9 +377,12 @@ class Updater:
             )
             for artefact in manifest.release.artefacts
         ]
+        self._holds = False
         begins_s = now_s + self._rng.uniform(0, JITTER_S)
         ends_s = begins_s + self._config.deadline_s
-        self._update = Update(accepted, manifest, fetches, begins_s, ends_s)
+        self._update = Update(accepted, manifest, fetches, begins_s, ends_s, repairs=repairs)
+        if manifest.order > self._journal.record.order:
+            self._retries = 0
         memory = _memory(manifest, self._journal.record)
         try:
             self._journal.go(
@@ -356,7 +401,7 @@ class Updater:
         self._check_trust(update)
         end = self._course.advance(update, health, self._committed, now_s)
         if end is not None and end.event is Event.COMMIT:
-            self._commit(update, end.reason, now_s)
+            self._commit(update, end, now_s)
         elif end is not None:
             self._end(end, now_s)
 
@@ -369,39 +414,35 @@ class Updater:
         trust, record = self._trusts.current, self._journal.record
         is_looked_at = trust is update.trust or record.state not in BEFORE_THE_SWAP
         # What had been committed, and was lost by the disk, was trusted when it was.
-        if is_looked_at or self._was_committed(update):
+        if is_looked_at or update.repairs:
             return
         open_manifest(update.accepted.envelope, trust.releases)
         check_epoch(update.manifest, trust)
         update.trust = trust
 
-    def _was_committed(self, update: Update) -> bool:
-        """Whether it brings back what serves: the disk had lost it."""
-        active = self._journal.record.active
-        return active is not None and active.envelope == update.accepted.envelope
-
-    def _commit(self, update: Update, reason: str, now_s: float) -> None:
+    def _commit(self, update: Update, end: End, now_s: float) -> None:
         """Makes the release the active one, on disk first; a disk that is full is asked again."""
         record = self._journal.record
-        is_another = not self._was_committed(update)
         try:
             self._journal.go(
                 Event.COMMIT,
                 update.subject,
                 now_s,
-                reason,
+                end.reason,
                 active=update.accepted,
-                previous=record.active if is_another else record.previous,
+                previous=record.previous if update.repairs else record.active,
                 pending=None,
                 retry=False,
+                proven=end.proven,
+                deaths=0,
+                stops=0,
             )
         except StorageError as error:
             self._say_once(f"{self._config.channel}: not committed yet: {error}")
             return
-        self._committed, self._active = update.model, update.release
-        self._finish()
+        self._committed, self._active, self._retries = update.model, update.release, 0
+        self._finish(now_s)
         self.reconcile(now_s)  # a newer manifest may have come in the meantime
-        self._prune()
 
     def _guarded(self, act: Callable[[], None], now_s: float) -> None:
         """Runs a step; what goes wrong ends the update with its reason, never the node."""
@@ -420,17 +461,22 @@ class Updater:
             return
         if end.quarantine:
             self._quarantine(update.manifest)
-        self._journal.end(end.event, update.subject, now_s, end.reason, retry=end.retry)
-        self._finish()
-        if end.retry:
-            self._reconcile_due_s = now_s + RECONCILE_S  # not at once: it has just failed
+        self._journal.end(end.event, update.subject, now_s, end.reason, retry=end.retry, stops=0)
+        self._finish(now_s)
+        if end.retry and not self._holds:
+            # Not at once: it has just failed. What fails again and again is tried ever more seldom.
+            self._reconcile_due_s = now_s + RECONCILE_S * 2 ** min(self._retries, MAX_DOUBLINGS)
+            self._retries += 1
         else:
             self.reconcile(now_s)  # a newer manifest may have come in the meantime
 
-    def _finish(self) -> None:
+    def _finish(self, now_s: float) -> None:
         if self._update is not None:
             self._update.stop()
+            self._damaged = self._journal.record.active if self._lacks_its_release else None
+            self._repair_due_s = now_s + RECONCILE_S
         self._update = None
+        self._is_unpruned = not self._journal.record.retry  # what is tried again keeps its chunks
 
     def _say_once(self, text: str) -> None:
         if text != self._said:
@@ -460,13 +506,38 @@ class Updater:
     # What a restart finds
 
     def _settle_crash(self, pending: Accepted) -> None:
-        try:
-            self._quarantine(read_manifest(pending.envelope))
-        except ArtefactError as error:
-            log.error(
-                "%s: the update that was cut off is unreadable: %s", self._config.channel, error
-            )
+        self._quarantine_of(pending)
         self._journal.settle(Event.FAIL, "the node died while it was new")
+
+    def _quarantine_of(self, accepted: Accepted) -> None:
+        try:
+            self._quarantine(read_manifest(accepted.envelope))
+        except ArtefactError as error:
+            log.error("%s: a manifest on the disk is unreadable: %s", self._config.channel, error)
+
+    def _count_death(self) -> None:
+        """Goes back to the release before if the node dies with an active one that nothing proved.
+
+        A release that nothing tried in its probation was committed all the same.
+        """
+        record = self._journal.record
+        if record.active is None or record.proven:
+            return
+        if record.deaths < MAX_DEATHS or record.previous is None:
+            self._write_if_possible(deaths=record.deaths + 1)
+            return
+        reason = f"the node died {record.deaths} times with it, and nothing had proved it"
+        log.error("%s: the release before serves again: %s", self._config.channel, reason)
+        self._quarantine_of(record.active)
+        self._journal.settle(
+            Event.FAIL, reason, active=record.previous, previous=None, proven=True, deaths=0
+        )
+
+    @property
+    def _lacks_its_release(self) -> bool:
+        """Whether something else serves than the release that is active, or nothing does."""
+        active, serving = self._journal.record.active, self._committed
+        return active is not None and (serving is None or serving.spec.sha256 != active.sha256)
 
     def _quarantine(self, manifest: Manifest) -> None:
         """Remembers, with the next write, that the files of a release have failed here."""
@@ -503,14 +574,9 @@ class Updater:
                 log.warning("%s: %s", self._config.channel, error)
         return known
 
-    def _prune(self) -> None:
-        """Deletes files that are neither active nor previous."""
-        standing = self._journal.record.standing
-        self._blobs.prune({each.sha256 for each in standing})
-
     def _publish(self, report: UpdateReport) -> None:
         topic = self._place.topics.updates(self._place.node, self._config.channel)
-        self._place.link.publish(topic, to_json(report), retain=True)
+        self._is_unsaid = not self._place.link.publish(topic, to_json(report), retain=True)
 
 
 def _memory(manifest: Manifest, record: ChannelRecord) -> dict[str, Any]:

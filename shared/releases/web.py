@@ -25,7 +25,10 @@ class WebError(Exception):
 
 
 class _SafeRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to http and https alone; urllib itself would follow some to ftp, too."""
+    """Follows redirects to http and https alone; urllib itself would follow some to ftp, too.
+
+    What a server sends with a redirect is not read: urllib would take all of it into memory.
+    """
 
     def redirect_request(  # noqa: PLR0917 - the signature is urllib's
         self,
@@ -36,7 +39,8 @@ class _SafeRedirects(urllib.request.HTTPRedirectHandler):
         headers: http.client.HTTPMessage,
         newurl: str,
     ) -> urllib.request.Request | None:
-        """Refuses every other scheme."""
+        """Closes the answer, and refuses every other scheme."""
+        fp.close()
         if urlsplit(newurl).scheme not in ("http", "https"):
             raise WebError(f"it redirects to {newurl}, which is not http or https")
         return super().redirect_request(req, fp, code, msg, headers, newurl)

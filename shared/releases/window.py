@@ -30,7 +30,7 @@ class ChunkWindow:
         self._asked: dict[int, None] = {}
         self._rng = rng
         self._batch = batch
-        self._time_outs = 0
+        self._ask_again_s = ASK_AGAIN_S
         self._came = 0
         self._due_s = 0.0
 
@@ -71,7 +71,7 @@ class ChunkWindow:
             return False
         self._came += 1
         if self._came >= WINDOW:
-            self._time_outs = 0
+            self._ask_again_s = ASK_AGAIN_S
         self._set_due(now_s)
         return True
 
@@ -79,7 +79,7 @@ class ChunkWindow:
         """Returns what did not come in time; it is asked for again in its turn."""
         if not self._asked or now_s < self._due_s:
             return ()
-        self._time_outs, self._came = self._time_outs + 1, 0
+        self._ask_again_s, self._came = min(2 * self._ask_again_s, MAX_ASK_AGAIN_S), 0
         late = tuple(self._asked)
         self._asked.clear()
         self._waiting.extend(late)
@@ -95,5 +95,4 @@ class ChunkWindow:
         self._set_due(now_s)
 
     def _set_due(self, now_s: float) -> None:
-        after_s = min(ASK_AGAIN_S * 2**self._time_outs, MAX_ASK_AGAIN_S)
-        self._due_s = now_s + after_s * self._rng.uniform(0.6, 1.0)
+        self._due_s = now_s + self._ask_again_s * self._rng.uniform(0.6, 1.0)

@@ -12,6 +12,8 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from onnx import TensorProto, helper, numpy_helper
 
+from cloud.registry import Registry
+from cloud.version import Version
 from shared.messages import Tensor
 from shared.model_spec import Calibration
 from shared.releases.artefact import Artefact
@@ -110,6 +112,15 @@ class SignedRelease:
     def file(self) -> Artefact:
         """What the manifest says of the artefact."""
         return self.manifest.release.artefacts[0]
+
+    def register(self, registry: Registry) -> None:
+        """Puts it into the registry of a cloud, as if it had been made there."""
+        manifest = self.manifest
+        made = Version(
+            channel=manifest.channel, release=manifest.release, made=manifest.issued, by="test"
+        )
+        registry.add_version(made, [self.artefact])
+        registry.add_manifest(self.envelope)
 
 
 class ReleaseKey:

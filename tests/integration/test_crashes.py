@@ -16,7 +16,6 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from cloud.registry import Registry
-from cloud.version import Version
 from tests.integration.hierarchy import (
     PREFIX,
     SITE,
@@ -230,12 +229,7 @@ def start_whole(hierarchy: Hierarchy) -> Whole:
     registry = Registry(folder / "cloud" / "registry")
     releases = [key.release(FULL, 1, TIER2_TURN), key.release(SMALL, 1, TIER1_TURN)]
     for release in releases:
-        manifest = release.manifest
-        made = Version(
-            channel=manifest.channel, release=manifest.release, made=manifest.issued, by="test"
-        )
-        registry.add_version(made, [release.artefact])
-        registry.add_manifest(release.envelope)
+        release.register(registry)
     cloud = hierarchy.start("cloud", "cloud", cloud_config(folder))
     tier2 = hierarchy.start(
         "tier2",

@@ -13,6 +13,8 @@ from hypothesis import HealthCheck, settings
 from prometheus_client import CollectorRegistry
 
 from shared.metrics import NodeMetrics
+from shared.releases.health import Health
+from shared.releases.machine import State
 from tests.fakes import FakeBroker
 from tests.update_station import Station, model_of, release
 
@@ -65,6 +67,8 @@ def committed_folder(
     station = Station(folder, release_key, FakeBroker())
     station.start()
     station.publish(release(1), model_of(1))
+    station.run_to(State.PROBATION, 1)
+    station.health = Health(batches=20, samples=20)
     station.commit(1)
     station.updater.close()
     return folder

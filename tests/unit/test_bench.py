@@ -19,7 +19,7 @@ from bench.arguments import parse_arguments
 from bench.errors import BenchError
 from bench.ledger import Ledger
 from bench.load import acknowledgements
-from bench.loops import Meter, difference
+from bench.loops import Latency, Meter, difference
 from bench.models import SMALL
 from bench.packets import (
     MalformedStreamError,
@@ -42,6 +42,7 @@ from bench.report import (
 from bench.rows import BY_KEY, TARGETS, Row, Target, not_measured, ratios, row
 from bench.samples import VECTORS, Feed, json_feed, packet_id, raw_feed
 from bench.scenario import Figure
+from bench.swap import Run
 from escalon.cli import main as command_line
 from shared.errors import StorageError
 
@@ -55,6 +56,17 @@ MACHINE = {
     "paho-mqtt": "2.2.0",
     "load_average": "0.10",
 }
+
+
+# The course of a release
+
+
+@pytest.mark.parametrize("committed_s", [9.9, 15.1], ids=["before", "after"])
+def test_a_release_that_is_committed_outside_the_measurement_spoils_it(committed_s: float) -> None:
+    run = Run(Latency(1000.0, 1.0, 2.0, 5000), begins_s=10.0, ends_s=15.0)
+    run.check_within(1, 13.0)
+    with pytest.raises(BenchError, match="release 1 was committed"):
+        run.check_within(1, committed_s)
 
 
 # Packets

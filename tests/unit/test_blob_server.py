@@ -131,9 +131,8 @@ def test_no_more_than_a_window_is_on_its_way_to_the_broker(rig: Rig) -> None:
     rig.ask("press-1", *range(40))
     rig.turn()
     assert rig.answers == list(range(WINDOW))
-    assert rig.server.busy
     rig.link.holds_acks = False
-    while rig.server.busy:
+    for _ in range(40):
         rig.turn()
     assert rig.answers == list(range(40))
 
@@ -154,7 +153,7 @@ def test_behind_a_cut_link_what_was_asked_waits(rig: Rig) -> None:
     rig.server.poll()
     rig.link.connect()
     rig.link.holds_acks = False
-    while rig.server.busy:
+    for _ in range(20):
         rig.turn()
     assert set(rig.answers) == set(range(20))
 

@@ -22,7 +22,7 @@ from shared.releases.fetch import STALLED_S, Fetch
 from shared.releases.packing import pack_chunk
 from shared.topics import Topics
 from tests.fakes import FakeBroker, FakeLink, wait_until
-from tests.web_server import Mood, WebServer
+from tests.web_server import FLOOD_BYTES, Mood, WebServer
 
 TOPICS = Topics("escalon", "site-a")
 CHUNK_BYTES = 2**13
@@ -157,6 +157,13 @@ def test_redirects_within_http_are_followed(rig: Rig, server: WebServer) -> None
     server.mood = "redirects"
     rig.fetch.begin(0.0)
     rig.until_complete()
+
+
+def test_what_a_server_sends_with_a_redirect_is_not_read(rig: Rig, server: WebServer) -> None:
+    server.mood = "floods"
+    rig.fetch.begin(0.0)
+    rig.until_complete()
+    assert server.sent_bytes < FLOOD_BYTES
 
 
 @pytest.mark.parametrize(

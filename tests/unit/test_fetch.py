@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import tracemalloc
 from pathlib import Path
@@ -9,12 +10,14 @@ from typing import Any
 
 import pytest
 
+from shared.errors import StorageError
 from shared.messages import BlobRequest, unpack
 from shared.metrics import NodeMetrics
 from shared.releases.artefact import MAX_CHUNK_BYTES, Artefact
 from shared.releases.blob_server import BlobServer
 from shared.releases.blobs import BlobStore, chunked, describe
 from shared.releases.fetch import ASK_AGAIN_S, WINDOW, Fetch
+from shared.releases.incoming import Incoming
 from shared.topics import Topics
 from tests.fakes import FakeBroker, FakeLink, Published
 
@@ -163,6 +166,20 @@ def test_what_came_is_counted_by_its_bytes_and_its_share(rig: Rig) -> None:
     assert not rig.fetch.complete
 
 
+def test_each_tenth_of_the_file_is_said(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    rig.blobs.add_chunk(ARTEFACT, 0, PARTS[0])
+    rig.fetch.begin(0.0)
+    for index in range(1, len(PARTS)):
+        rig.fetch.on_chunk(index, PARTS[index], 0.0)
+    said = [record.getMessage().split(": ")[1] for record in caplog.records]
+    assert said == [f"{number} of 40 chunks here" for number in range(4, 41, 4)]
+
+
+def test_before_it_has_looked_nothing_is_complete(rig: Rig) -> None:
+    assert not rig.fetch.complete
+
+
 def test_repeated_and_foreign_chunks_are_counted_and_cost_nothing(rig: Rig) -> None:
     rig.fetch.begin(0.0)
     rig.fetch.on_chunk(0, PARTS[0], 0.0)
@@ -217,6 +234,42 @@ def test_of_the_next_version_only_the_changed_chunks_are_fetched(rig: Rig) -> No
     assert rig.blobs.path(artefact.sha256).read_bytes() == newer
 
 
+def test_a_chunk_that_a_full_disk_did_not_take_is_copied_later(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.blobs.add(DATA)
+    artefact = describe(DATA[::-1] + DATA, 5, "fp32")
+    for index, part in enumerate(chunked(DATA[::-1], 5)):
+        rig.hub.publish(TOPICS.blob(artefact.sha256, index), part, retain=True)
+    rig.fetch = rig.make(artefact, known=[ARTEFACT])
+    with monkeypatch.context() as disk:
+        disk.setattr(Incoming, "put", full)
+        with pytest.raises(StorageError):
+            rig.fetch.begin(0.0)
+    while rig.fetch.busy:
+        rig.fetch.poll(0.0)
+    rig.fetch.poll(0.0)
+    rig.pump(0.0)
+    assert rig.fetch.complete
+    rig.blobs.assemble(artefact)
+
+
+def test_two_that_fetch_one_file_over_one_link_do_not_keep_each_other_from_it(
+    rig: Rig, tmp_path: Path, metrics: NodeMetrics
+) -> None:
+    for index in range(len(PARTS)):
+        rig.retain(index)
+    other = Fetch(ARTEFACT, BlobStore(tmp_path / "other"), rig.link, TOPICS, metrics)
+    rig.fetch.begin(0.0)
+    other.begin(0.0)
+    rig.fetch.end()
+    for turn in range(1, len(PARTS)):
+        other.poll(turn * ASK_AGAIN_S)
+        for message in rig.link.receive():
+            other.on_chunk(int(message.topic.rsplit("/", 1)[1]), message.payload, 0.0)
+    assert other.complete
+
+
 def test_a_damaged_older_version_is_not_copied_from(rig: Rig) -> None:
     rig.blobs.add(DATA)
     rig.blobs.path(ARTEFACT.sha256).write_bytes(DATA[:-1] + b"!")
@@ -225,6 +278,10 @@ def test_a_damaged_older_version_is_not_copied_from(rig: Rig) -> None:
     rig.fetch.begin(0.0)
     assert rig.fetch.chunks_done == 0
     assert rig.asked == list(range(WINDOW))
+
+
+def full(*_: object) -> None:
+    raise StorageError("no space left")
 
 
 class PullRig(Rig):
@@ -303,6 +360,18 @@ def test_an_answer_that_is_lost_is_asked_for_again_after_the_time_out(pull_rig: 
     pull_rig.now_s = ASK_AGAIN_S
     pull_rig.until_complete()
     assert pull_rig.fetch.complete
+
+
+def test_who_is_done_with_a_file_keeps_no_other_on_its_link_from_it(
+    pull_rig: PullRig, tmp_path: Path, metrics: NodeMetrics
+) -> None:
+    first = Fetch(pull_rig.pulled, BlobStore(tmp_path / "1"), pull_rig.link, TOPICS, metrics)
+    first.begin(0.0)
+    pull_rig.fetch.begin(0.0)
+    first.end()
+    pull_rig.turn()
+    pull_rig.now_s = ASK_AGAIN_S
+    pull_rig.until_complete()
 
 
 def test_after_a_cut_link_it_asks_at_once(pull_rig: PullRig) -> None:

@@ -120,6 +120,42 @@ def test_one_root_key_given_twice_counts_once(
     assert "root keys that it takes" in capsys.readouterr().err
 
 
+def test_one_old_root_key_given_twice_keeps_no_other_from_signing(
+    folder: Path, tmp_path: Path
+) -> None:
+    stick = tmp_path / "stick.key"
+    (folder / "root-2.key").replace(stick)
+    (folder / "root-3.key").unlink()
+    given = ("--root-key", folder / "root-1.key", "--root-key", stick)
+    assert keys("rotate", folder, "--root", "3", "--threshold", "2", *given) == 0
+    assert open_next(document(folder, 2), open_first(document(folder, 1))).root.threshold == 2
+
+
+def test_more_signatures_than_a_node_reads_are_refused_before_anything_is_written(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(folder.iterdir())
+    assert keys("rotate", folder, "--root", "15") == 1
+    assert "17 signatures" in capsys.readouterr().err
+    assert sorted(folder.iterdir()) == before
+    assert keys("rotate", folder, "--root", "14") == 0
+    assert len(newest(folder).root.keys) == 14
+
+
+def test_a_threshold_that_the_keys_cannot_reach_leaves_nothing_behind(tmp_path: Path) -> None:
+    assert keys("init", tmp_path / "keys", "--root", "2", "--threshold", "3") == 1
+    assert keys("init", tmp_path / "keys", "--root", "2", "--threshold", "2") == 0
+
+
+def test_a_threshold_without_new_root_keys_is_an_error_of_the_command_line(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        keys("rotate", folder, "--threshold", "3")
+    assert "give --root N as well" in capsys.readouterr().err
+    assert newest(folder).version == 1
+
+
 def test_the_document_is_printed_for_programs(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -267,9 +267,41 @@ def test_a_broker_that_forgot_everything_gets_everything_again(rig: Rig) -> None
     rig.link.disconnect()
     rig.link.connect()
     rig.publication.begin(rig.now_s)
-    for _ in range(3 * len(PARTS)):
-        rig.turn()
+    rig.wait()
     assert len(rig.hub.retained) == len(PARTS) + 1
+
+
+def test_where_a_broker_forgot_everything_only_a_window_is_looked_for(rig: Rig) -> None:
+    rig.publication.begin(rig.now_s)
+    rig.acknowledge_all()
+    rig.hub.forget()
+    rig.link.subscribed.clear()
+    rig.publication.begin(rig.now_s)
+    while len(rig.hub.published) == len(PARTS) + 1:
+        rig.now_s += ASK_AGAIN_S
+        rig.turn()
+    assert len(rig.link.subscribed) == WINDOW
+    assert rig.link.subscriptions == {}
+
+
+def test_to_a_broker_that_has_kept_everything_no_chunk_is_sent_again(rig: Rig) -> None:
+    rig.publication.begin(rig.now_s)
+    rig.acknowledge_all()
+    rig.hub.published.clear()
+    rig.publication.begin(rig.now_s)
+    rig.wait()
+    assert [message.payload for message in rig.hub.published] == [rig.envelope]
+
+
+def test_what_a_broker_has_lost_of_a_release_is_sent_again(rig: Rig) -> None:
+    rig.publication.begin(rig.now_s)
+    rig.acknowledge_all()
+    rig.hub.published.clear()
+    topic = TOPICS.blob(file_of(MANIFEST).sha256, len(PARTS) - 1)
+    del rig.hub.retained[topic]
+    rig.publication.begin(rig.now_s)
+    rig.wait()
+    assert [message.topic for message in rig.hub.published] == [topic, TOPICS.releases(CHANNEL)]
 
 
 def test_acknowledgements_of_an_earlier_attempt_do_not_open_the_window(rig: Rig) -> None:

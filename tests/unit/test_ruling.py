@@ -243,3 +243,21 @@ def test_what_failed_here_is_tried_again_only_if_the_manifest_asks_for_it() -> N
             of(7, retry_epoch=retry_epoch), failed, HOST, NOW_S
         )
     assert unfit(of(7, retry_epoch=2), failed, HOST, NOW_S) == ""
+
+
+def test_what_was_rejected_is_offered_once_nothing_speaks_against_it_any_more() -> None:
+    rejected, heavy = in_state(State.REJECTED), of(6, needs=Needs(memory_bytes=2**29))
+    full = replace(HOST, memory_bytes=2**28)
+    asked: dict[str, Any] = {"serves": True, "now_s": NOW_S}
+    assert rule(heavy, rejected, None, ACTIVE, full, **asked) == Ruling("ignore")
+    assert rule(heavy, rejected, None, ACTIVE, HOST, **asked) == Ruling("offer")
+
+
+@pytest.mark.parametrize("changes", [{"rollout": NOBODY}, {"state": "halted"}])
+@pytest.mark.parametrize("retry", [False, True])
+def test_what_is_known_and_asks_nothing_of_this_node_is_not_noted_again(
+    changes: dict[str, Any], retry: bool
+) -> None:
+    for state in (State.REJECTED, State.TIMED_OUT, State.COMMITTED):
+        record = ChannelRecord(key_epoch=1, seq=6, state=state, retry=retry)
+        assert ruling(of(6, **changes), record) == Ruling("ignore")

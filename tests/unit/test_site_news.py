@@ -112,6 +112,19 @@ def test_no_site_makes_a_gateway_remember_without_end(rig: Rig) -> None:
     assert rig.cloud.payloads(TOPICS.state("edge-0"))[-1] == b"offline"
 
 
+def test_a_node_that_was_taken_off_the_site_goes_above_and_makes_room_for_another(rig: Rig) -> None:
+    for number in range(MAX_TOPICS):
+        rig.site.publish(TOPICS.state(f"edge-{number}"), b"online", retain=True)
+    rig.turn()
+    rig.site.publish(TOPICS.state("edge-0"), b"", retain=True)
+    rig.turn()
+    rig.site.publish(TOPICS.state("another"), b"online", retain=True)
+    rig.turn()
+    assert TOPICS.state("edge-0") not in rig.cloud.retained
+    assert rig.cloud.retained[TOPICS.state("another")] == b"online"
+    assert rig.dropped == 0
+
+
 def test_what_comes_from_the_cloud_is_no_news_of_the_site(rig: Rig) -> None:
     rig.above.subscribe(STATE, 0)
     rig.cloud.publish(STATE, b"online")

@@ -81,6 +81,14 @@ def test_a_name_that_is_too_long_above_is_refused(tmp_path: Path) -> None:
     parse(tmp_path, {}, site="s" * 40, node="n" * 40)
 
 
+def test_a_gateway_that_asks_the_cloud_for_releases_has_a_name_that_is_not_too_long(
+    tmp_path: Path,
+) -> None:
+    relay = {"channels": ["meter"], "trust": str(tmp_path / "trust.signed")}
+    with pytest.raises(ValidationError, match="is longer than 64"):
+        parse(tmp_path, {}, site="s" * 40, node="n" * 40, relay=relay)
+
+
 def test_an_escalation_with_nobody_to_ask_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="nobody to ask") as refusal:
         parse(tmp_path, {"escalation": {"deadline_ms": 100.0}})

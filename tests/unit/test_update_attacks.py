@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from shared.releases.clock import BUILT_S
 from shared.releases.envelope import MAGIC, Role, body_of, seal
+from shared.releases.health import Health
 from shared.releases.keys import public_hex
 from shared.releases.machine import BEFORE_THE_SWAP, State
 from shared.releases.manifest import MAX_MANIFEST_BYTES, Manifest, sign_manifest
@@ -20,7 +21,7 @@ from shared.releases.trust import Trust, found_trust, open_first, sign_trust
 from shared.releases.updater import RECONCILE_S
 from tests.builders import file_of, trust_in
 from tests.unit.conftest import StationMaker
-from tests.update_station import TOPICS, Station, model_of, release
+from tests.update_station import PROBATION_S, TOPICS, Station, model_of, release
 
 YEAR_S = 365 * 86_400.0
 STRANGER, SECOND = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
@@ -270,6 +271,7 @@ def test_after_a_stolen_key_ran_ahead_in_numbers_and_time_a_new_epoch_begins_ane
     station.publish(release(4, seq=1, **sound), model_of(4))
     station.commit(1)
     assert station.version == "4"
+    assert "REJECTED" not in {report.state for report in station.reports}
     assert (station.record.order, station.record.issued) == ((2, 1), sound["issued"])
     again = make_following()
     again.key = NEW_KEY
@@ -449,6 +451,24 @@ def test_of_two_manifests_in_one_second_the_newer_one_is_taken_whichever_comes_f
     assert (2, "FETCHING") not in {(report.seq, report.state) for report in station.reports}
     station.settle()
     assert station.version == "3"
+
+
+def test_a_newer_release_that_waited_is_taken_at_once_when_the_one_before_lost_its_upstream(
+    on_1: Station,
+) -> None:
+    station = on_1
+    station.turn()
+    station.health = Health(asked=1000, lost=10)
+    station.publish(release(2), model_of(2))
+    station.run_to(State.PROBATION, 2)
+    station.publish(release(3), model_of(3))
+    station.turn()
+    station.health = Health(asked=1100, lost=110)
+    station.now_s += PROBATION_S
+    station.run_to(State.OFFERED, 3)
+    assert (2, "ROLLED_BACK") in {(report.seq, report.state) for report in station.reports}
+    station.health = Health()
+    station.commit(3)
 
 
 def test_a_node_that_was_away_for_three_versions_takes_the_newest_alone(

@@ -18,7 +18,7 @@ from shared.releases.health import Health
 from shared.releases.machine import AFTER_THE_SWAP, BEFORE_THE_SWAP, State
 from shared.releases.manifest import sign_manifest
 from shared.releases.record import ChannelFile, ChannelRecord, Quarantine
-from shared.releases.updater import RECONCILE_S
+from shared.releases.updater import MAX_DEATHS, MAX_STOPS, RECONCILE_S
 from shared.serving import load_local
 from tests.builders import (
     CHANNEL,
@@ -60,12 +60,20 @@ def test_a_release_goes_the_whole_way_and_reports_each_state_once(
     assert not station.updater.busy
 
 
-def test_a_model_serves_from_activating_on_and_not_before(on_1: Station) -> None:
+def test_a_model_serves_once_it_is_loaded_and_not_before(on_1: Station) -> None:
     on_1.publish(release(2), model_of(2))
-    on_1.run_to(State.SMOKE, 2)
-    assert on_1.version == "1"
-    on_1.run_to(State.ACTIVATING, 2)
-    assert on_1.version == "2"
+    for state in (State.SMOKE, State.ACTIVATING):
+        on_1.run_to(state, 2)
+        assert on_1.version == "1"
+
+    def serves() -> bool:
+        on_1.turn()
+        return on_1.version == "2"
+
+    wait_until(serves, "it serves")
+    assert on_1.state == (State.ACTIVATING, 2)
+    on_1.turn()
+    assert on_1.state == (State.PROBATION, 2)
 
 
 def test_success_is_not_reported_before_probation_is_over(on_1: Station) -> None:
@@ -94,9 +102,11 @@ def test_active_and_previous_artefacts_stay_and_older_ones_go(on_1: Station) -> 
     first, second, third = (release(seq) for seq in (1, 2, 3))
     on_1.publish(second, model_of(2))
     on_1.commit(2)
+    on_1.settle()
     assert on_1.blobs == {file_of(first).sha256, file_of(second).sha256}
     on_1.publish(third, model_of(3))
     on_1.commit(3)
+    on_1.settle()
     assert on_1.blobs == {file_of(second).sha256, file_of(third).sha256}
 
 
@@ -450,6 +460,7 @@ def test_a_stop_on_purpose_in_probation_is_no_evidence_against_the_release(
     station.start()
     station.publish(release(2), model_of(2))
     station.run_to(state, 2)
+    station.updater.farewell()
     station.updater.close()
     again = make_on_1()
     again.start()
@@ -569,7 +580,6 @@ def test_a_crash_after_the_swap_rolls_back_and_quarantines(
     station.start()
     station.publish(release(2), model_of(2))
     station.run_to(state, 2)
-    assert station.version == "2"
     again = make_on_1()
     again.start()
     assert again.version == "1"
@@ -677,3 +687,157 @@ def test_a_disk_that_does_not_take_one_step_costs_that_release_and_not_the_next(
     on_1.publish(release(3), model_of(3))
     on_1.commit(3)
     assert on_1.version == "3"
+
+
+# A release that nothing had proved
+
+
+def committed_unwatched(station: Station) -> None:
+    station.start()
+    station.publish(release(2), model_of(2))
+    station.commit(2)
+    assert not station.record.proven
+
+
+def test_a_node_that_dies_again_and_again_with_an_unproven_release_goes_back(
+    make_on_1: StationMaker,
+) -> None:
+    committed_unwatched(make_on_1())
+    for _ in range(MAX_DEATHS):
+        station = make_on_1()
+        station.start()
+        assert station.version == "2"
+    last = make_on_1()
+    last.start()
+    assert last.version == "1"
+    assert last.state == (State.ROLLED_BACK, 2)
+    assert "died 3 times with it" in last.reports[-1].reason
+    assert last.record.knows(file_of(release(2)).sha256, retry_epoch=0)
+    last.publish(release(2, seq=3), model_of(2))
+    last.settle()
+    assert last.state == (State.REJECTED, 3)
+
+
+def test_samples_prove_a_release_and_no_death_speaks_against_it_any_more(
+    make_on_1: StationMaker,
+) -> None:
+    station = make_on_1()
+    committed_unwatched(station)
+    station.health = Health(batches=20, samples=20)
+    station.turn()
+    assert station.record.proven
+    for _ in range(2 * MAX_DEATHS):
+        again = make_on_1()
+        again.start()
+        assert again.version == "2"
+
+
+def test_stops_on_purpose_do_not_speak_against_an_unproven_release(
+    make_on_1: StationMaker,
+) -> None:
+    committed_unwatched(make_on_1())
+    for _ in range(2 * MAX_DEATHS):
+        station = make_on_1()
+        station.start()
+        assert station.version == "2"
+        station.updater.farewell()
+
+
+def test_a_release_that_is_stopped_in_its_probation_again_and_again_is_rolled_back(
+    make_on_1: StationMaker,
+) -> None:
+    station = make_on_1()
+    station.start()
+    station.publish(release(2), model_of(2))
+    for _ in range(MAX_STOPS):
+        station.run_to(State.PROBATION, 2)
+        station.updater.farewell()
+        assert station.record.state is State.SMOKE
+        station = make_on_1()
+        station.start()
+    station.run_to(State.PROBATION, 2)
+    station.updater.farewell()
+    again = make_on_1()
+    again.start()
+    assert again.version == "1"
+    assert again.state == (State.ROLLED_BACK, 2)
+    assert "stopped 3 times in its probation" in again.reports[-1].reason
+
+
+# Tried again
+
+
+def test_what_fails_again_and_again_for_no_fault_of_its_own_is_tried_ever_more_seldom(
+    on_1: Station,
+) -> None:
+    on_1.publish(release(2), model_of(2), chunks=0)
+    for doubling in range(3):
+        on_1.run_to(State.FETCHING, 2)
+        on_1.now_s += DEADLINE_S
+        on_1.run_to(State.TIMED_OUT, 2)
+        on_1.now_s += RECONCILE_S * 2**doubling - 1
+        on_1.settle()
+        on_1.turn()
+        assert on_1.state == (State.TIMED_OUT, 2)
+        on_1.now_s += 1
+
+
+def test_a_report_that_the_link_did_not_take_goes_out_later(on_1: Station) -> None:
+    on_1.publish(release(2), model_of(2))
+    on_1.run_to(State.PROBATION, 2)
+    on_1.link.full = True
+    on_1.now_s += PROBATION_S
+    on_1.turn()
+    assert on_1.state == (State.PROBATION, 2)
+    on_1.link.full = False
+    on_1.turn()
+    assert on_1.state == (State.COMMITTED, 2)
+
+
+def test_what_failed_leaves_no_file_behind(on_1: Station) -> None:
+    for seq, data in ((2, nan_onnx()), (3, diagonal_onnx(9.0))):
+        on_1.publish(release(seq, data), data)
+        on_1.run_to(State.FAILED_NO_STATE_CHANGE, seq)
+        on_1.settle()
+    assert on_1.blobs == {file_of(release(1)).sha256}
+
+
+# A release that the disk has lost
+
+
+def damage(station: Station, seq: int) -> None:
+    path = station.folder / "models" / CHANNEL / "blobs" / file_of(release(seq)).sha256
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def test_a_damaged_release_is_fetched_again_though_its_manifest_has_expired(
+    make_on_1: StationMaker,
+) -> None:
+    station = make_on_1()
+    station.start()
+    station.publish(release(1), model_of(1))
+    damage(station, 1)
+    again = make_on_1()
+    again.utc_s = release(1).expires + 1
+    again.start()
+    assert again.version is None
+    again.commit(1)
+    assert again.version == "1"
+
+
+def test_a_damaged_release_is_fetched_again_once_the_update_under_way_has_ended(
+    make_on_1: StationMaker,
+) -> None:
+    station = make_on_1()
+    station.start()
+    station.publish(release(2, nan_onnx()), nan_onnx())
+    station.run_to(State.FETCHING, 2)
+    damage(station, 1)
+    again = make_on_1()
+    again.start()
+    again.publish_chunks(release(1), model_of(1))
+    again.run_to(State.FAILED_NO_STATE_CHANGE, 2)
+    assert again.version is None
+    again.now_s += RECONCILE_S
+    again.commit(1)
+    assert again.version == "1"

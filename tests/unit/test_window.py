@@ -68,6 +68,14 @@ def test_it_waits_from_the_last_chunk_that_came_and_longer_after_each_time_out()
     assert waits_s[-1] > MAX_ASK_AGAIN_S / 2
 
 
+def test_a_sender_that_is_away_for_days_is_asked_on() -> None:
+    chunks = window(3)
+    for turn in range(3000):
+        chunks.ask(turn * MAX_ASK_AGAIN_S)
+        assert chunks.time_out((turn + 1) * MAX_ASK_AGAIN_S)
+    assert chunks.ask(3000 * MAX_ASK_AGAIN_S)
+
+
 def test_after_a_whole_window_without_a_time_out_it_waits_a_short_time_again() -> None:
     chunks = window(4 * WINDOW)
     now_s = 0.0

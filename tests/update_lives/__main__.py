@@ -20,16 +20,19 @@ from prometheus_client import CollectorRegistry
 
 from shared.metrics import NodeMetrics
 from shared.releases.blobs import BlobStore
+from shared.releases.health import Health
 from shared.releases.machine import State
 from shared.releases.manifest import Manifest
 from shared.releases.record import ChannelFile
 from shared.releases.trust import found_trust, open_first, sign_trust
 from shared.releases.trust_follower import TrustFollower
 from shared.releases.trust_store import TrustStore
+from shared.releases.updater import MAX_DEATHS
 from tests.builders import CHANNEL, nan_onnx
 from tests.fakes import FakeBroker, FakeLink
 from tests.update_lives.courses import (
     CASES,
+    DYING,
     NEW,
     OLD,
     Act,
@@ -91,12 +94,26 @@ def begin_in(folder: Path, name: str) -> Outcome:
     station = Station(folder, KEY, FakeBroker())
     station.start()
     station.publish(release(OLD), model_of(OLD))
+    station.run_to(State.PROBATION, OLD)
+    station.health = Health(batches=20, samples=20)
     station.commit(OLD)
+    if name == DYING:
+        return die_again_and_again(station)
     described, data, at = BEFORE[name]
     if described is not None:
         station.publish(described, data)
         live(station, at)
     assert station.record.state == name.replace("interrupted", "FETCHING"), station.reports[-1]
+    return {}
+
+
+def die_again_and_again(station: Station) -> Outcome:
+    """Commits a release that nothing proves, and dies with it as often as one may."""
+    good(station)
+    station.commit(NEW)
+    for _ in range(MAX_DEATHS):
+        station.updater.start()
+    assert station.record.deaths == MAX_DEATHS
     return {}
 
 

@@ -20,6 +20,9 @@ from tests.update_station import DEADLINE_S, Station, model_of, release
 
 OLD, NEW, NEWER = 1, 7, 8
 
+DYING = "dying"
+"""The folder of a node that has died too often with a release that nothing has proved."""
+
 NOTE, ADOPT = "note", "adopt"
 """The writes that are no row of the table: a manifest's number alone, another manifest's name."""
 
@@ -128,6 +131,8 @@ BY_ROW: Mapping[Row, Course] = {
     },
     # A disk is no fault of the release: it is taken again in the next life.
     **{(state, Event.FAIL): Course(good, COMMITS, refuses=state) for state in UNDER_WAY},
+    # It was committed, nothing had proved it, and the node has died with it.
+    (State.COMMITTED, Event.FAIL): Course(good, (State.ROLLED_BACK, NEW, str(OLD)), begins=DYING),
     (State.SMOKE, Event.FAIL): Course(answers_nan, (State.FAILED_NO_STATE_CHANGE, NEW, str(OLD))),
     (State.PROBATION, Event.FAIL): Course(
         good, (State.ROLLED_BACK, NEW, str(OLD)), at={State.PROBATION: breaks}
