@@ -250,6 +250,23 @@ def test_a_model_in_its_probation_stays_though_its_key_was_revoked(following: St
     assert station.answers_rightly
 
 
+def test_what_had_been_committed_and_the_disk_has_lost_is_fetched_though_its_key_was_revoked(
+    make_following: StationMaker,
+) -> None:
+    first = make_following()
+    first.start()
+    revoke(first)
+    first.publish(release(1), model_of(1))
+    blob = first.folder / "models" / "meter-tier1" / "blobs" / file_of(release(1)).sha256
+    blob.write_bytes(b"damaged")
+    again = make_following()
+    again.start()
+    assert again.follower.current.key_epoch == 2
+    assert again.model is None
+    again.commit(1)
+    assert (again.version, again.answers_rightly) == ("1", True)
+
+
 def test_after_a_stolen_key_ran_ahead_in_numbers_and_time_a_new_epoch_begins_anew(
     make_following: StationMaker,
 ) -> None:

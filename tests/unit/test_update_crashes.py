@@ -16,7 +16,6 @@ from shared.releases.machine import AFTER_THE_SWAP, TRANSITIONS, Event, State
 from tests.builders import CHANNEL, file_of
 from tests.update_lives.courses import (
     CASES,
-    COMMITS,
     DYING,
     NEW,
     OLD,
@@ -125,8 +124,8 @@ def test_a_kill_at_any_change_of_the_disk_while_files_come_is_made_good(outcomes
     assert len(cases) > 2 * len(file_of(release(NEW)).chunks)
     for outcome in cases:
         assert outcome["status"] == WELL
-        assert tuple(outcome["end"]) == COMMITS, outcome["case"]
-        assert outcome["first"] == [str(OLD if outcome["killed"] else NEW), True]
+        assert tuple(outcome["end"]) == (State.STAGED, NEW, str(OLD)), outcome["case"]
+        assert outcome["first"] == outcome["last"] == [str(OLD), True]
         assert outcome["left"] == [f"{CHANNEL}.record"]
         assert outcome["quarantined"] == []
 

@@ -163,11 +163,11 @@ def fetching(folder: Path, number: int) -> Outcome:
         die_at_change(number, here)
         good(station)
         station.start()
-        live(station, {})
+        live(station, {}, State.STAGED)
         return {}
 
     status, _ = forked(first)
-    again, outcome = forked(lambda: life(folder, good, {}))
+    again, outcome = forked(lambda: life(folder, good, {}, State.STAGED))
     return {"case": f"fetching-{number}", "killed": bool(status), "status": again, **outcome}
 
 

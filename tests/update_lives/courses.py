@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from shared.releases.health import Health
 from shared.releases.machine import (
+    AFTER_THE_SWAP,
     BEFORE_THE_SWAP,
     ENDS,
     TRANSITIONS,
@@ -23,8 +24,9 @@ OLD, NEW, NEWER = 1, 7, 8
 DYING = "dying"
 """The folder of a node that has died too often with a release that nothing has proved."""
 
-NOTE, ADOPT = "note", "adopt"
-"""The writes that are no row of the table: a manifest's number alone, another manifest's name."""
+NOTE, ADOPT, STOP = "note", "adopt", "stop"
+"""The writes that are no row of the table: a manifest's number alone, another manifest's name, and
+a stop on purpose, which is no evidence against what is in its probation."""
 
 POINTS = ("before", "written", "after")
 """Where a life dies: before the write begins; the temporary file is written and has not its name
@@ -97,6 +99,10 @@ def breaks(station: Station) -> None:
     station.health = Health(batches=10, broken_batches=10)
 
 
+def stop(station: Station) -> None:
+    station.updater.close()
+
+
 def too_late(station: Station) -> None:
     station.now_s += DEADLINE_S
 
@@ -137,6 +143,7 @@ BY_ROW: Mapping[Row, Course] = {
     (State.PROBATION, Event.FAIL): Course(
         good, (State.ROLLED_BACK, NEW, str(OLD)), at={State.PROBATION: breaks}
     ),
+    **{(state, STOP): Course(good, COMMITS, at={state: stop}) for state in AFTER_THE_SWAP},
     **{
         (state, ADOPT): Course(good, ADOPTED, at={state: the_same_again}, then=the_same_again)
         for state in BEFORE_THE_SWAP
@@ -157,6 +164,7 @@ ROWS: tuple[Row, ...] = (
     *TRANSITIONS,
     (State.COMMITTED, NOTE),
     *((state, ADOPT) for state in BEFORE_THE_SWAP),
+    *((state, STOP) for state in AFTER_THE_SWAP),
 )
 CASES: Mapping[str, tuple[Row, str]] = {
     f"{row[0].value}-{row[1]}-{point}".replace(" ", "_"): (row, point)
@@ -168,4 +176,6 @@ CASES: Mapping[str, tuple[Row, str]] = {
 def after(row: Row) -> State:
     """Returns the state that a row leads to."""
     state, event = row
-    return TRANSITIONS[state, event] if isinstance(event, Event) else state
+    if isinstance(event, Event):
+        return TRANSITIONS[state, event]
+    return State.SMOKE if event == STOP else state
