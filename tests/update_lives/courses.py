@@ -100,7 +100,7 @@ def breaks(station: Station) -> None:
 
 
 def stop(station: Station) -> None:
-    station.updater.close()
+    station.updater.farewell()
 
 
 def too_late(station: Station) -> None:
