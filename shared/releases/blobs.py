@@ -174,6 +174,7 @@ class BlobStore:
 
     def prune(self, keep: set[str]) -> None:
         """Deletes whole artefacts but those in ``keep``, and the chunks of every other."""
+        self._incoming = {each: slot for each, slot in self._incoming.items() if each in keep}
         for kind in ("blobs", "incoming", "packed"):
             for path in (self._folder / kind).glob("*"):
                 named, written = NAMED.fullmatch(path.name), LEFT_BY_A_WRITE.fullmatch(path.name)

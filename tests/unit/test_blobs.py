@@ -243,6 +243,15 @@ def test_pruning_keeps_what_is_named_and_deletes_the_rest(blobs: BlobStore, tmp_
     assert not blobs.path(other).exists()
 
 
+def test_a_fetch_whose_chunks_were_pruned_begins_anew_in_the_same_life(blobs: BlobStore) -> None:
+    blobs.add_chunk(ARTEFACT, 0, PARTS[0])
+    blobs.prune(set())
+    assert blobs.missing(ARTEFACT) == list(range(len(PARTS)))
+    fill(blobs)
+    blobs.assemble(ARTEFACT)
+    assert blobs.has(ARTEFACT)
+
+
 def test_pruning_an_empty_store_is_nothing(blobs: BlobStore) -> None:
     blobs.prune(set())
 
