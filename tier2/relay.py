@@ -100,7 +100,7 @@ class ChannelRelay:
         if self._record.active is not None:
             envelope = self._record.active.envelope
             try:
-                self._stage(envelope, read_manifest(envelope))
+                self._stage(envelope, read_manifest(envelope), looks_first=True)
             except ArtefactError as error:
                 log.error("%s: what was handed down last cannot be again: %s", self.channel, error)
         self._up.subscribe(self.manifest_topic, 0)
@@ -219,7 +219,8 @@ class ChannelRelay:
             StorageError: the disk does not take the record.
         """
         manifest, record = coming.manifest, self._record
-        is_wave = _release_of(record.active) == manifest.release
+        known = [_release_of(each) for each in record.standing]
+        is_wave = known[:1] == [manifest.release]
         record = msgspec.structs.replace(
             record,
             key_epoch=manifest.key_epoch,
@@ -232,7 +233,7 @@ class ChannelRelay:
         self._record, self._coming = record, None
         if self._publication is not None:
             self._publication.end()
-        publication = self._stage(coming.envelope, manifest)
+        publication = self._stage(coming.envelope, manifest, looks_first=manifest.release in known)
         self._blobs.prune({each.sha256 for each in self._standing})
         self._pause_s = PAUSE_S
         self._hand_down(publication, now_s)
@@ -249,8 +250,14 @@ class ChannelRelay:
         releases = map(_release_of, reversed(self._record.standing))
         return [each for release in releases if release is not None for each in release.artefacts]
 
-    def _stage(self, envelope: bytes, manifest: Manifest) -> Publication:
-        """Makes a release the one that is handed down; the one before may still be fetched."""
+    def _stage(self, envelope: bytes, manifest: Manifest, *, looks_first: bool) -> Publication:
+        """Makes a release the one that is handed down; the one before may still be fetched.
+
+        Args:
+            envelope: the signed manifest.
+            manifest: the same, read.
+            looks_first: whether the site's broker may have its chunks from before.
+        """
         self._shelf.hold(self.channel, self._standing, self._blobs)
         self._publication = Publication(
             channel=manifest.channel,
@@ -260,6 +267,7 @@ class ChannelRelay:
             blobs=self._blobs,
             link=self._down,
             topics=self._down_topics,
+            looks_first=looks_first,
         )
         return self._publication
 
@@ -288,10 +296,8 @@ class ChannelRelay:
             log.error("%s", text)
 
 
-def _release_of(accepted: Accepted | None) -> Release | None:
+def _release_of(accepted: Accepted) -> Release | None:
     """Returns what a manifest in the record releases; None where it cannot be read any more."""
-    if accepted is None:
-        return None
     try:
         return read_manifest(accepted.envelope).release
     except ArtefactError as error:

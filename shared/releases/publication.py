@@ -30,10 +30,10 @@ class Parcel(NamedTuple):
 class Publication:
     """One release on its way to a broker.
 
-    A broker may forget what it acknowledged, so the owner begins anew at every connect. What was
-    published before is then read back first, up to the first chunk that is not there, and what was
-    not found is sent. An artefact that is pulled has no chunks to publish: a ``BlobServer`` answers
-    for it.
+    A broker may forget what it acknowledged, so the owner begins anew at every connect. Chunks that
+    were published before are then read back first, up to the first one that is not there, and what
+    was not found is sent. An artefact that is pulled has no chunks to publish: a ``BlobServer``
+    answers for it.
 
     Args:
         channel: the channel.
@@ -45,6 +45,7 @@ class Publication:
         topics: of the site that it is published for.
         reads_back: whether every chunk is read back before the manifest goes out; the owner then
             hands on what comes on the topics of blobs.
+        looks_first: whether its chunks may be there from before, and are read back first.
 
     Attributes:
         published: whether the broker has acknowledged the manifest.
@@ -62,6 +63,7 @@ class Publication:
         link: Link,
         topics: Topics,
         reads_back: bool = True,
+        looks_first: bool = False,
     ) -> None:
         self.channel = channel
         self.published = False
@@ -73,6 +75,7 @@ class Publication:
         self._link = link
         self._topics = topics
         self._reads_back = reads_back
+        self._looks_first = looks_first
         self._waiting: deque[Parcel] = deque()
         self._unread: list[Parcel] = []
         self._read_back: ReadBack | None = None
@@ -102,10 +105,10 @@ class Publication:
             if artefact.delivery == "retained"
             for index in range(len(artefact.chunks))
         ]
-        is_there = self.published and self._reads_back
-        self._waiting = deque(() if is_there else parcels)
+        looks = self._reads_back and (self._looks_first or self.published)
+        self._waiting = deque(() if looks else parcels)
         self._unread = parcels if self._reads_back else []
-        self._unacknowledged, self._rounds = 0, 0 if is_there else 1
+        self._unacknowledged, self._rounds = 0, 0 if looks else 1
         self._manifest_sent = False
         self.trouble = ""
         self._attempt += 1

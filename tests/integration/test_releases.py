@@ -230,12 +230,12 @@ def test_relay_that_lost_its_artefacts_starts_and_fetches_them_again(site: Site)
     assert site.tier2.stop() == 0
     shutil.rmtree(site.hierarchy.folder / "full-1" / "relay" / METER)
     since = site.observer.mark()
+    topic = f"escalon/{SITE}/releases/{METER}"
     try:
         site.hierarchy.restart(site.tier2)
-        site.observer.until(
-            lambda: site.observer.seen(chunk_topic(release, 0, SITE), since), "chunk 0 again"
-        )
+        site.observer.until(lambda: site.observer.seen(topic, since), "the manifest again")
         assert site.tier2.alive
+        assert list((site.hierarchy.folder / "full-1" / "relay" / METER / "blobs").iterdir())
     finally:
         revive(site)
 

@@ -238,6 +238,7 @@ def test_after_a_restart_it_hands_down_again_without_the_cloud(make: Callable[[]
     again = make()
     again.up.disconnect()
     again.run()
+    again.run(now_s=ASK_AGAIN_S)
     assert again.handed_down == [sign_manifest(release(1), [again.key])]
 
 
@@ -248,6 +249,7 @@ def test_after_a_restart_an_older_release_is_still_ignored(make: Callable[[], Ri
     again = make()
     again.publish(release(1))
     again.run()
+    again.run(now_s=ASK_AGAIN_S)
     assert again.handed_down == [sign_manifest(release(2), [again.key])]
 
 
@@ -342,6 +344,7 @@ def test_the_release_before_stays_through_all_waves_of_the_next_one_and_a_restar
     rig = make()
     rig.publish(wave(release(2), seq=4), chunks=0)
     rig.run()
+    rig.run(now_s=ASK_AGAIN_S)
     assert BlobStore(rig.folder / CHANNEL).has(file_of(release(1)))
     assert len(chunks_of(rig, release(2))) == len(file_of(release(2)).chunks)
     rig.publish(release(5))
@@ -354,6 +357,15 @@ def test_a_site_broker_that_kept_everything_gets_no_chunk_again(rig: Rig) -> Non
     rig.run()
     rig.site.published.clear()
     rig.relay.on_site_connected(0.0)
+    rig.run()
+    assert [message.topic for message in rig.site.published] == [DOWN.releases(CHANNEL)]
+
+
+def test_of_a_release_that_goes_on_to_its_next_wave_no_chunk_is_sent_again(rig: Rig) -> None:
+    rig.publish(release(1))
+    rig.run()
+    rig.site.published.clear()
+    rig.publish(wave(release(1), seq=2), chunks=0)
     rig.run()
     assert [message.topic for message in rig.site.published] == [DOWN.releases(CHANNEL)]
 
@@ -458,6 +470,7 @@ def test_a_file_that_goes_in_mid_publication_is_fetched_again(rig: Rig) -> None:
     rig.run()
     assert rig.handed_down == []
     rig.run(now_s=PAUSE_S)
+    rig.run(now_s=PAUSE_S + ASK_AGAIN_S)
     assert rig.handed_down == [sign_manifest(release(1), [rig.key])]
 
 

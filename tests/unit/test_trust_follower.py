@@ -17,7 +17,7 @@ from shared.releases.envelope import Role
 from shared.releases.keys import public_hex
 from shared.releases.manifest import sign_manifest
 from shared.releases.trust import found_trust, open_first, sign_trust
-from shared.releases.trust_follower import TrustFollower
+from shared.releases.trust_follower import LOOK_AGAIN_S, TrustFollower
 from shared.releases.trust_store import TrustStore
 from shared.topics import Topics
 from tests.builders import CHANNEL, CHUNK_BYTES, file_of
@@ -149,9 +149,11 @@ def test_an_emptied_version_takes_nothing_back(following: Following, hub: FakeBr
     assert (following.version, following.refused) == (2, 0)
 
 
-def test_a_version_that_the_disk_does_not_take_is_not_in_force(
-    following: Following, hub: FakeBroker
+@pytest.mark.parametrize("after", ["a cut link", "a while"])
+def test_a_version_that_the_disk_does_not_take_is_not_in_force_until_it_does(
+    following: Following, hub: FakeBroker, after: str
 ) -> None:
+    following.follower.poll(0.0)
     folder = following.installed.parent / "state" / "trust"
     for path in folder.iterdir():
         path.unlink()
@@ -161,8 +163,10 @@ def test_a_version_that_the_disk_does_not_take_is_not_in_force(
     following.run()
     assert (following.version, following.refused) == (1, 1)
     folder.unlink()
-    following.link.cut()
-    following.link.tend(0.0)
+    if after == "a cut link":
+        following.link.cut()
+        following.link.tend(0.0)
+    following.follower.poll(0.0 if after == "a cut link" else LOOK_AGAIN_S)
     following.run()
     assert following.version == 2
 
