@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import os
 import random
+import shutil
 import tracemalloc
 from pathlib import Path
 from typing import Any
