@@ -277,6 +277,7 @@ def test_where_the_target_of_a_rollback_is_gone_the_one_before_serves_until_it_i
     assert [each.sha256 for each in again.record.standing] == [
         file_of(release(number)).sha256 for number in (2, 1)
     ]
+    again.settle()
     assert again.blobs == {file_of(release(number)).sha256 for number in (1, 2)}
 
 
