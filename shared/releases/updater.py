@@ -22,7 +22,6 @@ from shared.messages import UpdateReport, to_json
 from shared.metrics import NodeMetrics
 from shared.model import RUNTIME_VERSION, Model
 from shared.mqtt.link import Link
-from shared.releases.artefact import Artefact
 from shared.releases.blobs import BlobStore
 from shared.releases.clock import not_before
 from shared.releases.course import Course, End
@@ -32,19 +31,17 @@ from shared.releases.journal import Journal, Subject
 from shared.releases.machine import AFTER_THE_SWAP, BEFORE_THE_SWAP, Event, State
 from shared.releases.manifest import Manifest, open_manifest, read_manifest
 from shared.releases.memory import available_bytes
-from shared.releases.record import Accepted, ChannelFile, ChannelRecord, Quarantine
-from shared.releases.release import Release
+from shared.releases.record import Accepted, ChannelFile, ChannelRecord
 from shared.releases.ruling import Host, Ruling, check_epoch, check_order, rule
+from shared.releases.standing import Standing
 from shared.releases.trust import Trust
 from shared.releases.update import Update
 from shared.topics import Topics
 
 RECONCILE_S = 300.0
 JITTER_S = 0.2  # spreads a site's nodes over the broker when a manifest reaches them all at once
-MAX_QUARANTINED = 256
 MAX_DOUBLINGS = 6
 MAX_STOPS = 2
-MAX_DEATHS = 3
 
 log = logging.getLogger(__name__)
 
@@ -130,10 +127,7 @@ class Updater:
             memory_bytes=None,
         )
         self._interrupted: Accepted | None = None
-        self._damaged: Accepted | None = None
         self._repair_due_s = 0.0
-        self._committed: Model | None = None
-        self._active: Release | None = None
         self._update: Update | None = None
         self._holds = False
         self._reconcile_due_s = 0.0
@@ -150,6 +144,7 @@ class Updater:
             threads=place.threads,
             utc_s=self._utc_s,
         )
+        self._standing = Standing(config.channel, self._journal, self._blobs, self._course.load)
 
     # What the node calls
 
@@ -165,27 +160,24 @@ class Updater:
         self._journal.load()
         record = self._journal.record
         if record.pending is not None and record.state in AFTER_THE_SWAP:
-            self._settle_crash(record.pending)
+            self._standing.quarantine(record.pending)
+            self._journal.settle(Event.FAIL, "the node died while it was new")
         elif record.pending is not None:
             self._interrupted = record.pending
             self._journal.assume(pending=None, state=State.IDLE, retry=True)
-        self._count_death()
-        for accepted in self._journal.record.standing:
-            if self._committed is None:
-                self._committed = self._reload(accepted)
-                if self._committed is None and accepted == self._journal.record.active:
-                    self._damaged = accepted
+        self._standing.start()
+        self._is_unpruned = self._interrupted is None
 
     def begin_with(self, model: Model) -> None:
         """Lets a model serve until the first release, and again should that be rolled back."""
-        self._committed = model
+        self._standing.model = model
 
     @property
     def serving(self) -> Model | None:
         """The model that is to serve from the next batch on; None while there is none."""
         if self._update is not None and self._update.model is not None:
             return self._update.model
-        return self._committed
+        return self._standing.model
 
     def on_connected(self, now_s: float) -> None:
         """Subscribes, and publishes the last report again: the broker may have lost it."""
@@ -228,12 +220,11 @@ class Updater:
         self._course.note(health, now_s)
         if self._is_unpruned:
             self._is_unpruned = False
-            self._blobs.prune({each.sha256 for each in self._journal.record.standing})
-        if not self._journal.record.proven and health.samples >= self._config.probation.min_samples:
-            self._write_if_possible(proven=True, deaths=0)
-        accepted = self._damaged
+            self._standing.prune()
+        self._standing.believe(health.samples, self._config.probation.min_samples)
+        accepted = self._standing.damaged
         if accepted is not None and self._place.link.connected and now_s >= self._repair_due_s:
-            self._damaged = None
+            self._repair_due_s = now_s + RECONCILE_S
             self._guarded(lambda: self._resume(accepted, now_s), now_s)
 
     def reconcile(self, now_s: float) -> None:
@@ -261,8 +252,7 @@ class Updater:
         that may be somebody who sees it do harm.
         """
         record = self._journal.record
-        if not record.proven:
-            self._write_if_possible(deaths=0)
+        self._standing.forgive()
         if self._update is not None and record.state in AFTER_THE_SWAP:
             if record.stops < MAX_STOPS:
                 self._write_if_possible(state=State.SMOKE, stops=record.stops + 1)
@@ -298,7 +288,7 @@ class Updater:
             manifest,
             record,
             None if update is None else update.release,
-            self._active,
+            self._standing.release,
             replace(self._host, memory_bytes=available_bytes()),
             serves=self.serving is not None,
             now_s=self._utc_s(),
@@ -372,7 +362,7 @@ class Updater:
                 place.topics,
                 self._metrics,
                 node=place.node,
-                known=self._known,
+                known=self._standing.files,
                 rng=self._rng,
             )
             for artefact in manifest.release.artefacts
@@ -399,7 +389,7 @@ class Updater:
         if update is None:
             return
         self._check_trust(update)
-        end = self._course.advance(update, health, self._committed, now_s)
+        end = self._course.advance(update, health, self._standing.model, now_s)
         if end is not None and end.event is Event.COMMIT:
             self._commit(update, end, now_s)
         elif end is not None:
@@ -440,7 +430,9 @@ class Updater:
         except StorageError as error:
             self._say_once(f"{self._config.channel}: not committed yet: {error}")
             return
-        self._committed, self._active, self._retries = update.model, update.release, 0
+        if update.model is not None:
+            self._standing.commit(update.model, update.release)
+        self._retries = 0
         self._finish(now_s)
         self.reconcile(now_s)  # a newer manifest may have come in the meantime
 
@@ -460,7 +452,7 @@ class Updater:
         if update is None:
             return
         if end.quarantine:
-            self._quarantine(update.manifest)
+            self._standing.quarantine(update.accepted)
         self._journal.end(end.event, update.subject, now_s, end.reason, retry=end.retry, stops=0)
         self._finish(now_s)
         if end.retry and not self._holds:
@@ -473,7 +465,6 @@ class Updater:
     def _finish(self, now_s: float) -> None:
         if self._update is not None:
             self._update.stop()
-            self._damaged = self._journal.record.active if self._lacks_its_release else None
             self._repair_due_s = now_s + RECONCILE_S
         self._update = None
         self._is_unpruned = not self._journal.record.retry  # what is tried again keeps its chunks
@@ -502,77 +493,6 @@ class Updater:
         record = self._journal.record
         is_of_epoch = record.key_epoch == self._trusts.current.key_epoch
         return not_before(self._clock(), record.issued if is_of_epoch else 0.0)
-
-    # What a restart finds
-
-    def _settle_crash(self, pending: Accepted) -> None:
-        self._quarantine_of(pending)
-        self._journal.settle(Event.FAIL, "the node died while it was new")
-
-    def _quarantine_of(self, accepted: Accepted) -> None:
-        try:
-            self._quarantine(read_manifest(accepted.envelope))
-        except ArtefactError as error:
-            log.error("%s: a manifest on the disk is unreadable: %s", self._config.channel, error)
-
-    def _count_death(self) -> None:
-        """Goes back to the release before if the node dies with an active one that nothing proved.
-
-        A release that nothing tried in its probation was committed all the same.
-        """
-        record = self._journal.record
-        if record.active is None or record.proven:
-            return
-        if record.deaths < MAX_DEATHS or record.previous is None:
-            self._write_if_possible(deaths=record.deaths + 1)
-            return
-        reason = f"the node died {record.deaths} times with it, and nothing had proved it"
-        log.error("%s: the release before serves again: %s", self._config.channel, reason)
-        self._quarantine_of(record.active)
-        self._journal.settle(
-            Event.FAIL, reason, active=record.previous, previous=None, proven=True, deaths=0
-        )
-
-    @property
-    def _lacks_its_release(self) -> bool:
-        """Whether something else serves than the release that is active, or nothing does."""
-        active, serving = self._journal.record.active, self._committed
-        return active is not None and (serving is None or serving.spec.sha256 != active.sha256)
-
-    def _quarantine(self, manifest: Manifest) -> None:
-        """Remembers, with the next write, that the files of a release have failed here."""
-        known = [
-            each
-            for each in self._journal.record.quarantined
-            if each.sha256 not in manifest.release.digests
-        ]
-        known += [Quarantine(each, manifest.retry_epoch) for each in manifest.release.digests]
-        self._journal.assume(quarantined=tuple(known[-MAX_QUARANTINED:]))
-
-    def _reload(self, accepted: Accepted) -> Model | None:
-        try:
-            manifest = read_manifest(accepted.envelope)
-            artefact = manifest.release.variant(accepted.sha256).artefact
-            if not self._blobs.has(artefact):
-                raise ArtefactError(f"{artefact.sha256} is damaged or gone")
-            model = self._course.load(accepted, manifest)
-        except ArtefactError as error:
-            log.error("%s: a committed release cannot serve: %s", self._config.channel, error)
-            return None
-        self._active = manifest.release
-        return model
-
-    @property
-    def _known(self) -> list[Artefact]:
-        """The files that serve or have served: what comes may have chunks in common with them."""
-        known = []
-        for accepted in self._journal.record.standing:
-            try:
-                release = read_manifest(accepted.envelope).release
-                known.append(release.variant(accepted.sha256).artefact)
-            except ArtefactError as error:
-                log.warning("%s: %s", self._config.channel, error)
-        return known
 
     def _publish(self, report: UpdateReport) -> None:
         topic = self._place.topics.updates(self._place.node, self._config.channel)

@@ -18,7 +18,8 @@ from shared.releases.health import Health
 from shared.releases.machine import AFTER_THE_SWAP, BEFORE_THE_SWAP, State
 from shared.releases.manifest import sign_manifest
 from shared.releases.record import ChannelFile, ChannelRecord, Quarantine
-from shared.releases.updater import MAX_DEATHS, MAX_STOPS, RECONCILE_S
+from shared.releases.standing import MAX_DEATHS
+from shared.releases.updater import MAX_STOPS, RECONCILE_S
 from shared.serving import load_local
 from tests.builders import (
     CHANNEL,
@@ -716,6 +717,21 @@ def test_a_node_that_dies_again_and_again_with_an_unproven_release_goes_back(
     last.publish(release(2, seq=3), model_of(2))
     last.settle()
     assert last.state == (State.REJECTED, 3)
+
+
+def test_a_death_with_an_unproven_release_after_another_was_rejected_goes_back_as_well(
+    make_on_1: StationMaker,
+) -> None:
+    station = make_on_1()
+    committed_unwatched(station)
+    station.publish(release(3, expires=5.0), model_of(3))
+    station.settle()
+    assert station.state == (State.REJECTED, 3)
+    for _ in range(MAX_DEATHS + 1):
+        station = make_on_1()
+        station.start()
+    assert station.version == "1"
+    assert station.record.state is State.REJECTED
 
 
 def test_samples_prove_a_release_and_no_death_speaks_against_it_any_more(

@@ -24,10 +24,10 @@ from shared.releases.health import Health
 from shared.releases.machine import State
 from shared.releases.manifest import Manifest
 from shared.releases.record import ChannelFile
+from shared.releases.standing import MAX_DEATHS
 from shared.releases.trust import found_trust, open_first, sign_trust
 from shared.releases.trust_follower import TrustFollower
 from shared.releases.trust_store import TrustStore
-from shared.releases.updater import MAX_DEATHS
 from tests.builders import CHANNEL, nan_onnx
 from tests.fakes import FakeBroker, FakeLink
 from tests.update_lives.courses import (
