@@ -53,6 +53,7 @@ class Handmade:
         notes: in words.
         parents: versions that it was made from.
         metrics: figures of its making.
+        url_prefix: of a web server that is to have the files; empty for none.
     """
 
     models: Sequence[Path]
@@ -66,6 +67,7 @@ class Handmade:
     notes: str = ""
     parents: tuple[str, ...] = ()
     metrics: dict[str, float] = field(default_factory=dict)
+    url_prefix: str = ""
 
 
 def draft(made: Handmade, config: CloudPipelineConfig, pipeline: str, channel: str) -> Draft:
@@ -107,6 +109,7 @@ def draft(made: Handmade, config: CloudPipelineConfig, pipeline: str, channel: s
         parents=made.parents,
         metrics=made.metrics,
         notes=made.notes,
+        url_prefix=made.url_prefix,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -12,7 +13,8 @@ from cloud.registry import Registry
 from cloud.version import Version
 from shared.messages import Tensor
 from shared.model_spec import Calibration
-from shared.releases.artefact import Precision
+from shared.releases.artefact import Artefact, Precision
+from shared.releases.blobs import BlobStore
 from shared.releases.packing import describe
 from shared.releases.release import Release, Variant
 from shared.scores import Floats, ScoreKind
@@ -56,6 +58,8 @@ class Draft:
         data_sha256: of what it was trained from, in hex.
         metrics: figures of its making.
         notes: in words.
+        url_prefix: of a web server that is to have the files; empty for none. There each lies under
+            its digest, as ``wire_form`` gives it.
     """
 
     pipeline: str
@@ -70,6 +74,7 @@ class Draft:
     data_sha256: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
     notes: str = ""
+    url_prefix: str = ""
 
 
 def register(draft: Draft, registry: Registry, chunk_bytes: int, now_s: float) -> Version:
@@ -117,7 +122,7 @@ def compose(draft: Draft, chunk_bytes: int) -> Release:
         input_shape=draft.golden_inputs.shape[1:],
         scores=draft.scores,
         golden=Tensor.of(draft.golden_inputs),
-        variants=tuple(_variant(file, chunk_bytes) for file in draft.files),
+        variants=tuple(_variant(file, chunk_bytes, draft.url_prefix) for file in draft.files),
     )
 
 
@@ -126,9 +131,20 @@ def tolerance(precision: Precision, golden_scores: Floats) -> float:
     return GOLDEN_TOLERANCE[precision] * float(np.ptp(golden_scores))
 
 
-def _variant(file: ModelFile, chunk_bytes: int) -> Variant:
+def wire_form(artefact: Artefact, blobs: BlobStore) -> bytes:
+    """Returns a file as a web server is to have it: its chunks as they travel, one after the other.
+
+    Raises:
+        StorageError: the file is damaged or gone.
+    """
+    return b"".join(blobs.chunk(artefact, index) for index in range(len(artefact.chunks)))
+
+
+def _variant(file: ModelFile, chunk_bytes: int, url_prefix: str) -> Variant:
+    digest = hashlib.sha256(file.data).hexdigest()
+    url = f"{url_prefix.rstrip('/')}/{digest}" if url_prefix else ""
     return Variant(
-        artefact=describe(file.data, chunk_bytes, file.precision),
+        artefact=describe(file.data, chunk_bytes, file.precision, url=url),
         calibration=file.calibration,
         scores=Tensor.of(file.golden_scores),
         tolerance=tolerance(file.precision, file.golden_scores),

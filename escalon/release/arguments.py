@@ -9,6 +9,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from shared.releases.artefact import URL
+
 CLOUD_VARIABLE = "ESCALON_CLOUD"
 
 EXAMPLES = """\
@@ -17,6 +19,7 @@ examples (with --config cloud.yaml, or ESCALON_CLOUD=cloud.yaml in the environme
   escalon release status --watch                 until the rollouts have ended
   escalon release promote --channel meter-tier1  the next wave now
   escalon release halt --channel meter-tier1     and `resume`, `rollback`, `retry`
+  escalon release files meter-tier1/3 --to www/  what `publish --url https://…/` is to find there
   escalon release diff meter-tier1/2 meter-tier1/3
 
 exit codes: 0 done, 1 refused or failed and was said, 2 the command line is wrong;
@@ -43,12 +46,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     diff.add_argument("versions", metavar="V", nargs=2, help="a version, or CHANNEL/VERSION")
     publish = commands.add_parser("publish", help="publish a model that was made elsewhere")
     _add_publish(publish)
+    files = commands.add_parser("files", help="write a version's files as a web server needs them")
+    files.add_argument("version", metavar="V", help="a version, or CHANNEL/VERSION")
+    files.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="where they go")
     offer = commands.add_parser("offer", help="roll out a version that is in the registry")
     offer.add_argument("version", metavar="V", help="a version, or CHANNEL/VERSION")
     actions = [commands.add_parser(name, help=text) for name, text in ACTIONS.items()]
     status = commands.add_parser("status", help="how the rollouts stand, node by node")
     status.add_argument("--watch", action="store_true", help="until all rollouts have ended")
-    for command in (listing, show, diff, publish, offer, *actions, status):
+    for command in (listing, show, diff, publish, files, offer, *actions, status):
         _add_scope(command)
 
 
@@ -91,6 +97,10 @@ def _add_publish(parser: argparse.ArgumentParser) -> None:
         "--metric", type=_metric, action="append", default=[], metavar="NAME=NUMBER",
         help="a figure of its making, kept with the version",
     )  # fmt: skip
+    parser.add_argument(
+        "--url", type=_url, metavar="PREFIX",
+        help="a web server from which nodes are to fetch the files (see `files`)",
+    )  # fmt: skip
     parser.add_argument("--by", default=_user(os.environ), metavar="NAME", help="who publishes it")
 
 
@@ -116,6 +126,12 @@ def _positive(text: str) -> float:
     if (value := _number(text)) == 0:
         raise argparse.ArgumentTypeError(f"{text} is not above 0")
     return value
+
+
+def _url(text: str) -> str:
+    if not URL.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text} does not begin with http:// or https://")
+    return text
 
 
 def _metric(text: str) -> tuple[str, float]:

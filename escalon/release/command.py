@@ -12,12 +12,14 @@ import msgspec
 
 from cloud.channel import Channel
 from cloud.director import new_ticket
+from cloud.releasing import wire_form
 from cloud.rollout.commands import halt, pause, promote, resume, roll_back
 from cloud.rollout.decision import Decision
 from cloud.rollout.record import RolloutRecord
 from escalon.release.scope import Scope
 from escalon.release.status import ChannelStatus, exit_code, in_words, status
 from escalon.release.versions import compared, differences, facts, listed, shown
+from shared.durable import write_durably
 from shared.errors import EscalonError
 
 PLAIN = {"pause": pause, "resume": resume, "halt": halt, "rollback": roll_back}
@@ -47,6 +49,8 @@ def run_release(
         case "show":
             version = scope.version(arguments.version)
             text = _json(facts(version)) if arguments.json else shown(version)
+        case "files":
+            text = _files(scope, arguments)
         case "diff":
             text = _diff(scope, arguments)
         case "status":
@@ -55,6 +59,19 @@ def run_release(
             text = _act(scope, arguments)
     output.write(text + "\n")
     return 0
+
+
+def _files(scope: Scope, arguments: argparse.Namespace) -> str:
+    """Writes the files of a version as they travel."""
+    written = []
+    for artefact in scope.version(arguments.version).release.artefacts:
+        path = arguments.to / artefact.sha256
+        write_durably(path, wire_form(artefact, scope.registry.blobs))
+        written.append({"file": str(path), "bytes": artefact.wire_total, "url": artefact.url})
+    if arguments.json:
+        return _json(written)
+    lines = [f"{each['file']}   {each['bytes']} bytes   {each['url']}" for each in written]
+    return "\n".join(lines).rstrip()
 
 
 def statuses(scope: Scope) -> list[ChannelStatus]:

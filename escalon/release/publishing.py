@@ -72,4 +72,5 @@ def _handmade(arguments: argparse.Namespace, tier: int, channel: Channel) -> Han
         notes=arguments.notes,
         parents=tuple(parents),
         metrics=dict(arguments.metric),
+        url_prefix=arguments.url or "",
     )

@@ -20,7 +20,7 @@ from escalon.release.command import statuses
 from escalon.release.scope import Scope
 from escalon.release.watch import watch
 from shared.config_file import ConfigFile
-from tests.builders import CHANNEL, LABELS, diagonal_onnx, nan_onnx
+from tests.builders import CHANNEL, LABELS, diagonal_onnx, nan_onnx, sha256
 from tests.cloud_desk import TIER2, Desk, Said
 from tests.hostile_models import adding, external_tensor
 
@@ -58,6 +58,33 @@ def test_of_several_files_each_has_its_own_golden_scores(desk: Desk) -> None:
     assert version is not None
     scores = [each.scores.array().max() for each in version.release.variants]
     assert scores == [1.0, 2.0]
+
+
+def test_the_files_of_a_version_with_a_url_are_written_as_a_web_server_needs_them(
+    desk: Desk,
+) -> None:
+    desk.publish("--url", "https://store.example/models/")
+    version = Registry(desk.state / "registry").version(CHANNEL, "1")
+    assert version is not None
+    (artefact,) = version.release.artefacts
+    assert artefact.url == f"https://store.example/models/{artefact.sha256}"
+    (written,) = desk.json("files", "1", "--to", desk.folder / "www")
+    data = (desk.folder / "www" / artefact.sha256).read_bytes()
+    assert written == {
+        "file": str(desk.folder / "www" / artefact.sha256),
+        "bytes": len(data),
+        "url": artefact.url,
+    }
+    starts = [sum(map(artefact.wire_size, range(index))) for index in range(len(artefact.chunks))]
+    for index, start in enumerate(starts):
+        chunk = data[start : start + artefact.wire_size(index)]
+        assert sha256(chunk) == artefact.chunks[index]
+
+
+def test_a_url_that_nodes_would_refuse_is_refused_here(desk: Desk) -> None:
+    with pytest.raises(SystemExit) as ended:
+        desk.publish("--url", "file:///models/")
+    assert ended.value.code == 2
 
 
 def test_published_again_after_it_was_cut_off_it_is_the_same_version(desk: Desk) -> None:
