@@ -18,6 +18,7 @@ MAX_NODES = 20_000
 MAX_NEWS_BYTES = 64 * 2**10
 MAX_CHANNELS = 64
 MAX_TEXT = 200
+YEAR_9999_S = 253_402_300_799.0
 STATES = frozenset(state.value for state in State)
 
 News = TypeVar("News", NodeState, NodeInfo, UpdateReport)
@@ -190,7 +191,7 @@ def _with_info(node: NodeEntry, payload: bytes) -> NodeEntry:
     return msgspec.structs.replace(
         node,
         role=info.role[:MAX_TEXT],
-        hardware=info.hardware[:MAX_TEXT],
+        hardware=_shown(info.hardware),
         channels=tuple(each[:MAX_TEXT] for each in info.channels[:MAX_CHANNELS]),
         runs={model.model[:MAX_TEXT]: model.version[:MAX_TEXT] for model in models},
     )
@@ -208,13 +209,18 @@ def _with_update(node: NodeEntry, channel: str, payload: bytes) -> NodeEntry:
         raise PayloadError("bad_news", f"more than {MAX_CHANNELS} channels on one node")
     updates[channel] = NodeUpdate(
         state=State(report.state),
-        version=report.version[:MAX_TEXT],
-        reason=report.reason[:MAX_TEXT],
-        since=report.since,
-        rollout=report.rollout[:MAX_TEXT],
+        version=_shown(report.version),
+        reason=_shown(report.reason),
+        since=min(max(report.since, 0.0), YEAR_9999_S),
+        rollout=_shown(report.rollout),
         seq=report.seq,
     )
     return msgspec.structs.replace(node, updates=updates)
+
+
+def _shown(text: str) -> str:
+    """Returns what may be shown of a node's text: one line, and nothing that a terminal obeys."""
+    return "".join(each if each.isprintable() else "?" for each in text[:MAX_TEXT])
 
 
 def _read(payload: bytes, kind: type[News], node: str) -> News:

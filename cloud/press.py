@@ -67,7 +67,7 @@ class Press:
         self._entries[channel] = entry
         self._keep(channel, entry.manifest.release)
         if self._link.connected:
-            self._publish(channel, now_s, alone=entry.manifest.state == "halted")
+            self._publish(channel, now_s)
 
     def on_connected(self, now_s: float) -> None:
         """Publishes everything anew: the broker may have forgotten it."""
@@ -116,12 +116,13 @@ class Press:
                 self._at_broker.discard(artefact.sha256)
                 self._clearance.add(artefact)
 
-    def _publish(self, channel: str, now_s: float, *, alone: bool = False) -> None:
+    def _publish(self, channel: str, now_s: float) -> None:
         manifest, envelope = self._entries[channel].manifest, self._entries[channel].envelope
+        is_halt = manifest.state == "halted"  # it waits for no file, and for none that is lost
         artefacts = [
             artefact
             for artefact in manifest.release.artefacts
-            if not alone and artefact.sha256 not in self._at_broker
+            if not is_halt and artefact.sha256 not in self._at_broker
         ]
         if channel in self._publications:
             self._publications[channel].end()

@@ -40,10 +40,10 @@ def watch(
         while True:
             found = look()
             screen.show(found)
-            code = exit_code(found)
+            goes_on = any(exit_code([each]) == EXIT_UNDER_WAY for each in found)
             # The record says that it has ended before the broker has the last manifest.
-            if code != EXIT_UNDER_WAY and all(each.seq or not each.phase for each in found):
-                return code
+            if not goes_on and all(each.seq or not each.phase for each in found):
+                return exit_code(found)
             pause(LOOK_S)
 
 

@@ -45,6 +45,7 @@ class Standing:
         self._journal = journal
         self._blobs = blobs
         self._load = load
+        self._seen_before: int | None = None
 
     def start(self) -> None:
         """Loads the active release, or where it cannot serve the one before."""
@@ -55,7 +56,7 @@ class Standing:
 
     def commit(self, model: Model, release: Release) -> None:
         """Makes a release the one that serves. The record says so already."""
-        self.model, self.release = model, release
+        self.model, self.release, self._seen_before = model, release, None
 
     @property
     def damaged(self) -> Accepted | None:
@@ -84,10 +85,14 @@ class Standing:
         """Takes the active release for proven once it has answered enough samples.
 
         Args:
-            samples: that went through the model.
+            samples: that went through models since the node started.
             enough: so many prove it.
         """
-        if not self._journal.record.proven and samples >= enough:
+        if self._journal.record.proven:
+            return
+        # What the model before it has answered proves nothing of this one.
+        self._seen_before = samples if self._seen_before is None else self._seen_before
+        if samples - self._seen_before >= enough:
             self._write(proven=True, deaths=0)
 
     def forgive(self) -> None:

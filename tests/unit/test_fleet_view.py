@@ -10,6 +10,7 @@ import pytest
 from cloud.fleet_file import EVERY_S, FleetFile
 from cloud.fleet_view import MAX_NEWS_BYTES, MAX_TEXT, FleetView, fleet_of
 from cloud.rollout.fleet import FleetNode, NodeReport
+from escalon.release.versions import moment
 from shared.errors import PayloadError
 from shared.messages import ModelInfo, NodeInfo, NodeState, UpdateReport, to_json
 from shared.releases.machine import State
@@ -137,6 +138,15 @@ def test_long_texts_are_cut_and_channels_counted() -> None:
         view.take(*report(channel=f"c{number}"))
     with pytest.raises(PayloadError, match="more than 64 channels"):
         view.take(*report(channel="one-more"))
+
+
+@pytest.mark.parametrize("since", [-1e300, -1.0, 1e18, 1e300])
+def test_no_text_or_time_of_a_node_harms_who_looks_at_it(since: float) -> None:
+    view = seen(report(reason="ok\n\x1b[2Jplant/z COMMITTED", since=since))
+    (node,) = view.nodes()
+    update = node.updates[METER]
+    assert update.reason == "ok??[2Jplant/z COMMITTED"
+    assert moment(update.since)
 
 
 def test_the_snapshot_is_what_was_seen_and_is_written_no_more_often_than_it_may(

@@ -111,6 +111,30 @@ def test_a_halt_does_not_wait_behind_files_that_are_under_way(rig: Rig) -> None:
     assert rig.topics()[sent:] == [TOPICS.releases(CHANNEL)]
 
 
+def test_a_halt_that_was_decided_while_the_link_was_cut_goes_out_before_any_file(rig: Rig) -> None:
+    rig.put(rig.entry(1))
+    rig.link.disconnect()
+    halted = rig.entry(2, state="halted")
+    rig.put(halted)
+    sent = len(rig.hub.published)
+    rig.link.connect()
+    rig.press.on_connected(1.0)
+    rig.turns()
+    assert [each.payload for each in rig.hub.published[sent:]] == [halted.envelope]
+
+
+def test_a_halt_goes_out_though_its_file_is_lost(rig: Rig) -> None:
+    rig.put(rig.entry(1))
+    rig.blobs.path(file_of(manifest(DATA)).sha256).unlink()
+    rig.link.disconnect()
+    halted = rig.entry(2, state="halted")
+    rig.put(halted)
+    rig.link.connect()
+    rig.press.on_connected(1.0)
+    rig.turns()
+    assert rig.retained == halted.envelope
+
+
 def test_what_was_halted_before_its_files_were_out_brings_them_when_it_goes_on(rig: Rig) -> None:
     rig.put(rig.entry(1, state="halted"))
     assert rig.chunk not in rig.hub.retained

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -18,6 +19,7 @@ from cloud.training import Mlp
 from escalon.cli import main
 from escalon.release.command import statuses
 from escalon.release.scope import Scope
+from escalon.release.status import ChannelStatus
 from escalon.release.watch import watch
 from shared.config_file import ConfigFile
 from tests.builders import CHANNEL, LABELS, diagonal_onnx, nan_onnx, sha256
@@ -341,6 +343,26 @@ def test_status_is_watched_until_the_rollout_has_ended_and_says_what_has_changed
     first, second = output.getvalue().splitlines()
     assert "version 1 running" in first
     assert "version 1 completed" in second
+
+
+@pytest.mark.parametrize("phases", [("halted", "running"), ("running", "halted")])
+def test_a_rollout_that_has_ended_hides_none_that_goes_on(
+    desk: Desk, phases: tuple[str, str]
+) -> None:
+    desk.fleet("press-1")
+    desk.publish()
+    scope = Scope(ConfigFile(desk.config).parse(CloudConfig, {}), CHANNEL)
+    (one,) = statuses(scope)
+    found = [replace_phase(one, f"{CHANNEL}-{number}", each) for number, each in enumerate(phases)]
+    looks = iter([found, [replace_phase(each, each.channel, "completed") for each in found]])
+    pauses: list[float] = []
+    assert watch(lambda: next(looks), io.StringIO(), as_json=True, pause=pauses.append) == 0
+    assert len(pauses) == 1
+
+
+def replace_phase(status: ChannelStatus, channel: str, phase: str) -> ChannelStatus:
+    """Returns a status of another channel, in another phase, whose manifest is out."""
+    return msgspec.structs.replace(status, channel=channel, phase=phase, seq=1)
 
 
 def test_a_watched_status_is_a_line_of_json_a_change_for_a_program(desk: Desk) -> None:

@@ -739,6 +739,7 @@ def test_samples_prove_a_release_and_no_death_speaks_against_it_any_more(
 ) -> None:
     station = make_on_1()
     committed_unwatched(station)
+    station.turn()
     station.health = Health(batches=20, samples=20)
     station.turn()
     assert station.record.proven
@@ -746,6 +747,17 @@ def test_samples_prove_a_release_and_no_death_speaks_against_it_any_more(
         again = make_on_1()
         again.start()
         assert again.version == "2"
+
+
+def test_what_the_model_before_has_answered_proves_nothing_of_the_new_one(
+    make_on_1: StationMaker,
+) -> None:
+    station = make_on_1()
+    station.health = Health(batches=1000, samples=1000)
+    committed_unwatched(station)
+    station.turn()
+    station.turn()
+    assert not station.record.proven
 
 
 def test_stops_on_purpose_do_not_speak_against_an_unproven_release(
