@@ -21,6 +21,7 @@ from shared.releases.updater import Place, Updater
 from shared.topics import Topics
 
 Source = Updater | Follower
+Followed = Mapping[str, tuple[PipelineConfig, ReleasesConfig]]
 
 
 class Sources:
@@ -126,12 +127,19 @@ def open_sources(
         if pipeline.releases is not None
     }
     _check_channels([releases for _, releases in followed.values()])
-    if not leads:
-        followers = {
-            name: _follower(config, pipeline, releases, threads)
-            for name, (pipeline, releases) in followed.items()
-        }
-        return Sources(config.topics, followers, {}, None)
+    if leads:
+        return _leading(config, followed, link, metrics, threads=threads)
+    followers = {
+        name: _follower(config, pipeline, releases, threads)
+        for name, (pipeline, releases) in followed.items()
+    }
+    return Sources(config.topics, followers, {}, None)
+
+
+def _leading(
+    config: NodeConfig, followed: Followed, link: Link, metrics: NodeMetrics, *, threads: int
+) -> Sources:
+    """Returns the updaters of all channels, and what follows the trust document for them."""
     updaters: dict[str, Updater] = {}
 
     def look_again() -> None:
@@ -141,11 +149,10 @@ def open_sources(
     store = TrustStore(_trust_file(releases for _, releases in followed.values()), config.state_dir)
     trust = TrustFollower(store, link, config.topics, metrics, look_again)
     for name, (pipeline, releases) in followed.items():
-        place = Place(config.node, name, config.state_dir, link, config.topics, threads)
         updaters[name] = Updater(
             config=releases,
             pipeline=pipeline,
-            place=place,
+            place=Place(config.node, name, config.state_dir, link, config.topics, threads),
             trusts=trust,
             metrics=metrics,
             rng=random.Random(),  # noqa: S311 - jitter, not a secret
