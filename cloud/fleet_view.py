@@ -18,6 +18,7 @@ MAX_NODES = 20_000
 MAX_NEWS_BYTES = 64 * 2**10
 MAX_CHANNELS = 64
 MAX_TEXT = 200
+GATEWAY = "tier2"
 YEAR_9999_S = 253_402_300_799.0
 STATES = frozenset(state.value for state in State)
 
@@ -160,10 +161,21 @@ class FleetView:
 
 
 def fleet_of(nodes: Iterable[NodeEntry], channel: str) -> list[FleetNode]:
-    """Returns the nodes that follow a channel, as a rollout sees them."""
+    """Returns the nodes that follow a channel, as a rollout sees them.
+
+    Of a site whose uplink is dead, the cloud's broker knows only that its gateway vanished: what
+    its other nodes said last stays retained. None of them is online then.
+    """
+    nodes = list(nodes)
+    gateways = [node for node in nodes if node.role == GATEWAY]
+    cut_off = {node.site for node in gateways} - {node.site for node in gateways if node.online}
     return [
         FleetNode(
-            node.site, node.node, node.hardware, node.online, _report(node.updates.get(channel))
+            node.site,
+            node.node,
+            node.hardware,
+            node.online and node.site not in cut_off,
+            _report(node.updates.get(channel)),
         )
         for node in nodes
         if node.follows(channel)

@@ -107,7 +107,8 @@ class CloudNode:
         for version, envelope in self._trust.envelopes.items():
             link.publish(self._topics.trust(version), envelope, retain=True)
         self._press.on_connected(time.monotonic())
-        # It comes back behind all that is retained of the fleet.
+        # It comes back behind all that is retained of the fleet. Until then the view is of before.
+        self._knows_fleet = False
         link.publish(self._echo, b"", qos=0)
 
     def on_message(self, link: Link, message: Message, now_s: float) -> None:
@@ -150,7 +151,9 @@ class CloudNode:
     def _direct(self, channel: str, director: Director, now_s: float) -> None:
         if not director.due(now_s):
             return
-        fleet = self._view.fleet(channel) if self._knows_fleet else None
+        # What the cloud cannot see speaks against no node.
+        sees = self._knows_fleet and self._link.connected
+        fleet = self._view.fleet(channel) if sees else None
         director.turn(fleet, self._press.out(channel), time.time(), now_s)
         self._press.put(channel, director.newest, now_s)
         if director.record is not None:

@@ -137,6 +137,34 @@ def test_what_the_broker_retains_of_the_fleet_is_heard_before_anything_begins(ri
     assert (record.share, len(record.canaries)) == (0.0, 1)  # not everybody: two are known
 
 
+def test_nothing_is_decided_on_what_was_seen_before_the_link_was_cut(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+    turn = Director.turn
+
+    def noting(self: Director, fleet: Any, *others: Any) -> None:
+        seen.append(fleet is not None)
+        turn(self, fleet, *others)
+
+    monkeypatch.setattr(Director, "turn", noting)
+    rig.births("press-1")
+    rig.connect()
+    rig.turn(3)
+    assert seen[-1]
+    rig.link.disconnect()
+    seen.clear()
+    rig.turn(3)
+    assert seen
+    assert not any(seen)
+    rig.link.connect()
+    rig.node.on_connected(rig.link)
+    rig.node.turn(rig.now_s + 2)
+    assert not any(seen)
+    rig.turn(3)
+    assert seen[-1]
+
+
 def test_a_manifest_goes_out_and_the_record_says_so(rig: Rig) -> None:
     rig.births("press-1")
     rig.connect()

@@ -20,8 +20,8 @@ METER = "meter-tier1"
 PLANT = Topics("escalon", "plant")
 
 
-def born(node: str = "press-1", state: Any = "online") -> tuple[str, bytes]:
-    return PLANT.state(node), to_json(NodeState(node=node, role="tier1", state=state))
+def born(node: str = "press-1", state: Any = "online", role: str = "tier1") -> tuple[str, bytes]:
+    return PLANT.state(node), to_json(NodeState(node=node, role=role, state=state))
 
 
 def info(node: str = "press-1", **changes: Any) -> tuple[str, bytes]:
@@ -73,6 +73,17 @@ def test_a_will_takes_a_node_offline_and_a_birth_back() -> None:
     view = seen(info(), born(), born(state="offline"))
     assert [node.online for node in view.fleet(METER)] == [False]
     view.take(*born())
+    assert [node.online for node in view.fleet(METER)] == [True]
+
+
+def test_of_a_site_whose_uplink_is_dead_no_node_is_online() -> None:
+    gateway = info("full-1", role="tier2", channels=(), models={})
+    view = seen(gateway, born("full-1", role="tier2"), info(), born())
+    assert [node.online for node in view.fleet(METER)] == [True]
+    view.take(*born("full-1", state="offline", role="tier2"))
+    assert [node.online for node in view.fleet(METER)] == [False]
+    view.take(*info("full-2", role="tier2", channels=(), models={}))
+    view.take(*born("full-2", role="tier2"))
     assert [node.online for node in view.fleet(METER)] == [True]
 
 
