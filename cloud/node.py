@@ -86,8 +86,7 @@ class CloudNode:
             EscalonError: store or registry cannot be used.
         """
         self._store.open()
-        snapshot = self._fleet_file.read()
-        self._view.seed(snapshot.nodes if snapshot else ())
+        self._fleet_file.seed(self._view)
         for channel, director in self._directors.items():
             director.start()
             self._press.put(channel, director.newest, time.monotonic())
@@ -109,6 +108,7 @@ class CloudNode:
         self._press.on_connected(time.monotonic())
         # It comes back behind all that is retained of the fleet. Until then the view is of before.
         self._knows_fleet = False
+        self._view.hear_anew()
         link.publish(self._echo, b"", qos=0)
 
     def on_message(self, link: Link, message: Message, now_s: float) -> None:
@@ -168,13 +168,11 @@ class CloudNode:
             return True
 
     def _keep_fleet(self, now_s: float) -> None:
-        if not self._knows_fleet:
+        if not (self._knows_fleet and self._link.connected):
             return
-        try:
-            if self._fleet_file.keep(self._view, time.time(), now_s):
-                self._gauges.show_fleet(self._view.nodes())
-        except StorageError as error:
-            log.error("the command line cannot be shown the fleet: %s", error)
+        self._view.forget_unheard(now_s)
+        if self._fleet_file.keep(self._view, time.time(), now_s):
+            self._gauges.show_fleet(self._view.nodes())
 
     def _activity(self) -> str:
         said = [course.activity for course in self._courses.values()]

@@ -65,6 +65,10 @@ class CloudRig:
         now_s: seconds since 1970 when it starts.
         trust: whom the fleet trusts.
         fails: names of nodes on which every release but the first fails.
+        nodes: how many there are.
+
+    Attributes:
+        silent: nodes take what is offered, and say no more.
     """
 
     def __init__(
@@ -81,6 +85,7 @@ class CloudRig:
     ) -> None:
         self.now_s = now_s
         self.fails = fails
+        self.silent = False
         self.trust = trust or trust_in(key)
         self.hub = hub
         self.link = FakeLink(hub)
@@ -151,6 +156,8 @@ class CloudRig:
             or not takes_part(manifest.rollout, "plant", name)
         ):
             return None
+        if self.silent:
+            return NodeReport(manifest.rollout.id, State.FETCHING)
         failed = name in self.fails and manifest.release.version != "1"
         state = State.ROLLED_BACK if failed else State.COMMITTED
         return NodeReport(manifest.rollout.id, state, "p95 latency rose" if failed else "")
