@@ -61,8 +61,9 @@ class Channel:
         self.plan = plan
         self.registry = registry
         self.lock = ChannelLock(folder / f"{name}.lock", f"the rollout of {name}")
-        self._folder = folder
-        self._file = RolloutFile(folder / f"{name}.json")
+        self._path = folder / f"{name}.json"
+        self._archived = folder / name
+        self._file = RolloutFile(self._path)
 
     def read(self) -> RolloutRecord | None:
         """Returns the rollout, None if there was never one.
@@ -114,7 +115,11 @@ class Channel:
         before = self.read()
         if (reason := refusal(before)) and not retry:
             raise IllegalCommandError(reason)
-        self._check(version, fleet)
+        if self.registry.version(self.name, version) is None:
+            raise StorageError(
+                f"{self.name} has no version {version}. Fix: see `escalon release list`"
+            )
+        self._check_fleet(fleet)
         record = begin(
             self.plan, fleet, rollout=ticket.rollout, channel=self.name, salt=ticket.salt
         )
@@ -132,12 +137,8 @@ class Channel:
         self.write(record)
         return Decision(None, record, record.reason)
 
-    def _check(self, version: str, fleet: Fleet) -> None:
-        """Refuses a version that is not here, and a fleet of which nobody could go first."""
-        if self.registry.version(self.name, version) is None:
-            raise StorageError(
-                f"{self.name} has no version {version}. Fix: see `escalon release list`"
-            )
+    def _check_fleet(self, fleet: Fleet) -> None:
+        """Refuses a fleet of which nobody could go first."""
         if fleet and len(self.plan.waves) > 1 and not any(node.online for node in fleet):
             raise IllegalCommandError(
                 f"none of the {len(fleet)} nodes of {self.name} is online, so none could go first; "
@@ -145,8 +146,8 @@ class Channel:
             )
         if not fleet and self.registry.next_seq(self.name) > 1:
             raise IllegalCommandError(
-                f"no node of {self.name} is known, and it has had a release, so {version} would go "
-                "to everybody at once; wait until the cloud node has heard of the fleet, see "
+                f"no node of {self.name} is known, though releases were published: another would "
+                "go to everybody at once; wait until the cloud node has heard of the fleet, see "
                 "`escalon release status`"
             )
 
@@ -206,9 +207,8 @@ class Channel:
         if before.phase is Phase.RUNNING:
             reason = f"superseded by version {then.version} in rollout {then.id}"
             before = move(before, Event.REPLACE, reason).record
-        folder = self._folder / self.name
-        write_durably(folder / f"{before.id}.json", msgspec.json.encode(before))
-        kept = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+        write_durably(self._archived / f"{before.id}.json", msgspec.json.encode(before))
+        kept = sorted(self._archived.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
         for path in kept[:-MAX_ARCHIVED]:
             path.unlink(missing_ok=True)
 
@@ -217,7 +217,7 @@ class Channel:
         if before is not None:
             yield before
         found = []
-        for path in (self._folder / self.name).glob("*.json"):
+        for path in self._archived.glob("*.json"):
             try:
                 record = RolloutFile(path).read()
             except StorageError as error:

@@ -20,6 +20,7 @@ from shared.messages import SCHEMA_VERSION, Telemetry, TelemetryAck, pack, unpac
 from shared.metrics import CloudMetrics
 from shared.mqtt.link import Link
 from shared.mqtt.message import Message
+from shared.mqtt.trouble_log import TroubleLog
 from shared.presence import Presence
 from shared.releases.trust_store import TrustStore
 from shared.runtime import BUSY_WAIT_S, IDLE_WAIT_S
@@ -70,6 +71,7 @@ class CloudNode:
         self._view = FleetView(config.prefix)
         self._fleet_file = FleetFile.of(config.state_dir)
         self._knows_fleet = False
+        self._troubles = TroubleLog(log)
         self._gauges = RolloutGauges(metrics)
         self._press = Press(registry.blobs, link, self._topics, metrics.drops)
         self._announced = ""
@@ -163,7 +165,8 @@ class CloudNode:
         try:
             return self._view.take(message.topic, message.payload)
         except PayloadError as error:
-            log.warning("%s: %s", message.topic, error)
+            said = f"{message.topic}: {error}"
+            self._troubles.say(logging.WARNING, said, time.monotonic(), key=error.reason)
             self._metrics.drops.labels(reason=error.reason).inc()
             return True
 

@@ -14,7 +14,7 @@ from cloud.config import CloudConfig
 from cloud.course import Course
 from cloud.director import Director
 from cloud.fleet_file import FleetFile
-from cloud.fleet_view import UNHEARD_S
+from cloud.fleet_view import UNHEARD_S, FleetView
 from cloud.node import CloudNode
 from cloud.releasing import register
 from cloud.rollout.commands import halt
@@ -270,6 +270,18 @@ def test_news_that_is_none_is_counted_and_dropped(rig: Rig) -> None:
     rig.turn()
     assert rig.value("edge_drops_total", reason="not_nodeinfo") == 1
     assert rig.value("edge_drops_total", reason="bad_news") == 1
+
+
+def test_a_fleet_that_is_full_is_counted_for_each_and_said_once(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.node._view = FleetView("escalon", max_nodes=1)
+    rig.births("a", *(f"press-{number}" for number in range(20)))
+    rig.connect()
+    rig.turn()
+    # The cloud's own birth is news as well; of 21 others none has room.
+    assert rig.value("edge_drops_total", reason="fleet_full") >= 40
+    assert caplog.text.count("is one node more than 1") == 1
 
 
 def test_what_a_person_decides_beside_it_is_at_the_broker_soon(rig: Rig) -> None:

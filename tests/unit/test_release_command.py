@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from cloud.export import to_onnx
 from cloud.quantize import quantize_int8
 from cloud.registry import Registry
 from cloud.rollout.plan import RolloutPlan
+from cloud.rollout.record import NodeCourse, published
 from cloud.training import Mlp
 from escalon.cli import main
 from escalon.release.command import statuses
@@ -329,9 +331,9 @@ def test_status_says_how_old_what_it_shows_of_the_fleet_is(
     age_s: float, age: int, said: str
 ) -> None:
     taken_s = 1_700_000_000.0
-    for published in ("", "1"):
+    for known in ("", "1"):
         found = status(
-            CHANNEL, None, RolloutPlan(), (), published=published, fleet_taken=taken_s,
+            CHANNEL, None, RolloutPlan(), (), published=known, fleet_taken=taken_s,
             now_s=taken_s + age_s,
         )  # fmt: skip
         assert (found.fleet_taken, found.fleet_age) == (taken_s, age)
@@ -343,8 +345,15 @@ def test_status_of_a_cloud_that_went_down_says_so_and_calls_nobody_silent(desk: 
     assert found["fleet_age"] is None
     desk.fleet("press-1", "press-2")
     desk.publish()
-    desk.report(desk.record.canaries[0].removeprefix("plant/"), "FETCHING")
+    went_s = time.time() - 86_400
+    course = NodeCourse(wave=0, offered_s=went_s)
+    down = published(desk.record, 1, went_s)
+    desk.rollout.write(
+        msgspec.structs.replace(down, seen_s=went_s, nodes={down.canaries[0]: course})
+    )
     (found,) = desk.json("status", "--channel", CHANNEL, code=3)
+    assert "wave 1 of 4: 0 of 1 committed" in found["summary"]
+    assert "TIMED_OUT" not in found["summary"]
     assert found["fleet_age"] > 86_400
     assert "days ago" in found["summary"]
     assert "the cloud node does not run, or has no connection" in found["summary"]
