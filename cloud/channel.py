@@ -130,7 +130,6 @@ class Channel:
             retry_epoch=self._retry_epoch(before) + retry,
             began_s=ticket.now_s,
             number=next((each.number for each in self._history(before)), 0) + 1,
-            seen_s=ticket.now_s,
         )
         if before is not None:
             self._archive(before, record)

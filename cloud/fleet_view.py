@@ -204,8 +204,7 @@ class FleetView:
         before_bytes = self._sizes.get(name, 0)
         if not before_bytes and len(self._nodes) >= self._max_nodes:
             raise PayloadError("fleet_full", f"{name} is one node more than {self._max_nodes}")
-        grows = size_bytes > before_bytes
-        if grows and self._bytes - before_bytes + size_bytes > self._max_bytes:
+        if self._bytes - before_bytes + size_bytes > self._max_bytes:
             raise PayloadError(
                 "fleet_full", f"this of {name} is more than the {self._max_bytes} bytes of a fleet"
             )

@@ -220,6 +220,19 @@ def test_a_node_that_was_cleared_while_the_cloud_was_down_does_not_come_back_for
     assert "ghost" not in snapshot_of(rig)
 
 
+def test_a_node_that_was_cleared_while_the_broker_was_away_does_not_stay(rig: Rig) -> None:
+    rig.births("press-1", "gone")
+    rig.connect()
+    rig.turn()
+    rig.link.disconnect()
+    for topic, _ in rig.desk.news("gone"):
+        rig.says(topic, b"")
+    rig.connect()
+    rig.turn(int(UNHEARD_S / 2) + 1)
+    assert "press-1" in snapshot_of(rig)
+    assert "gone" not in snapshot_of(rig)
+
+
 def snapshot_of(rig: Rig) -> set[str]:
     snapshot = FleetFile.of(rig.config.state_dir).read()
     assert snapshot is not None

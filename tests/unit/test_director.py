@@ -286,6 +286,16 @@ def test_a_cloud_that_was_away_for_a_day_calls_nobody_silent_when_it_is_back(
     assert cloud.director.record.passed_s == cloud.now_s
 
 
+def test_who_is_silent_while_the_cloud_watches_times_out(rig: Rig) -> None:
+    cloud = rig(plan=ALL_AT_ONCE.model_copy(update={"deadline_s": 20.0}))
+    cloud.silent = True
+    cloud.release(1.0)
+    began_s = cloud.now_s
+    record = cloud.until(Phase.ABORTED)
+    assert "3 TIMED_OUT" in record.reason
+    assert cloud.now_s - began_s >= 20
+
+
 def test_what_a_watch_has_moved_on_is_written_before_it_is_taken_for_done(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -351,19 +361,24 @@ def test_a_rollout_that_the_disk_took_though_it_said_otherwise_goes_on(
 ) -> None:
     completed(rig(), 1.0)
     cloud, real = rig(), durable._put_in_place
+    cloud.silent = True
     cloud.release(2.0)
+    cloud.until(Phase.RUNNING)
+    cloud.turn()
 
     def doubtful(written: Path, path: Path) -> None:
         real(written, path)
         if path.name == f"{CHANNEL}.json":
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
+    cloud.release(3.0)
+    cloud.silent = False  # and at the same time there is news of the one before
     with monkeypatch.context() as patch:
         patch.setattr(durable, "_put_in_place", doubtful)
         cloud.turn()
     begun = cloud.channel.read()
     assert begun is not None
-    assert begun.version == "2"
+    assert begun.version == "3"
     assert cloud.until(Phase.COMPLETED).id == begun.id
 
 

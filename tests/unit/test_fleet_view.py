@@ -257,8 +257,9 @@ def test_what_was_cleared_of_a_node_while_nobody_listened_is_gone() -> None:
 
 
 def room(*news: tuple[str, bytes]) -> int:
-    """Returns what news takes in a view."""
-    return len(msgspec.json.encode(seen(*news).nodes())) + 10
+    """Returns what the one node of some news takes in a view."""
+    (node,) = seen(*news).nodes()
+    return len(msgspec.json.encode(msgspec.structs.replace(node, online=False)))
 
 
 def test_the_whole_fleet_has_a_bound_in_bytes_and_what_is_there_is_heard_on() -> None:
@@ -275,6 +276,16 @@ def test_the_whole_fleet_has_a_bound_in_bytes_and_what_is_there_is_heard_on() ->
         view.take(topic, b"")
     view.take(*info("b"))
     assert [node.node for node in view.nodes()] == ["b"]
+
+
+def test_however_full_it_is_a_node_that_goes_is_heard() -> None:
+    view, letters = seen(info("a"), born("a"), max_bytes=room(info("a"), born("a")) + 20), 0
+    with pytest.raises(PayloadError, match="bytes of a fleet"):
+        for letters in range(MAX_TEXT):
+            view.take(*info("a", hardware="arm" + letters * "y"))
+    assert letters > 20
+    view.take(*born("a", state="offline"))
+    assert [node.online for node in view.nodes()] == [False]
 
 
 def test_a_hostile_fleet_takes_no_more_than_its_bound() -> None:

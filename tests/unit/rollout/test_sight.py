@@ -85,6 +85,13 @@ def was_down_after_it_was_cut_off(cloud: Cloud) -> None:
     cloud.passes(DAY_S)
 
 
+def was_down_twice(cloud: Cloud) -> None:
+    cloud.passes(DAY_S)
+    cloud.restarts()
+    cloud.turn()
+    cloud.restarts()
+
+
 def was_suspended(cloud: Cloud) -> None:
     cloud.wall_s += DAY_S  # the other clock stands still meanwhile
 
@@ -114,6 +121,7 @@ BLINDNESS: list[Befalls] = [
     was_down,
     was_cut_off,
     was_down_after_it_was_cut_off,
+    was_down_twice,
     was_suspended,
     was_set_ahead,
     was_set_back,
@@ -195,6 +203,16 @@ def test_a_cloud_that_watches_undisturbed_changes_no_time_and_writes_once_a_minu
     assert cloud.writes - before == 10
     assert cloud.record.since_s == since_s
     assert {course.offered_s for course in cloud.record.nodes.values()} == offered
+
+
+def test_a_rollout_that_has_ended_is_not_written_again_and_again() -> None:
+    cloud = watched()
+    cloud.nodes.says(State.ROLLED_BACK, *range(20))
+    cloud.turn()
+    assert cloud.record.phase is Phase.ABORTED
+    before = cloud.writes
+    cloud.watches(10 * NOTED_EVERY_S)
+    assert cloud.writes == before
 
 
 def test_a_clock_that_is_set_by_less_than_a_second_moves_nothing() -> None:

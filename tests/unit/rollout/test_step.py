@@ -436,6 +436,17 @@ def test_a_plan_that_was_shortened_numbers_no_wave_twice() -> None:
     assert shares == [(0, 0.0), (1, 0.05), (2, 0.25), (3, 0.6), (4, 1.0)]
 
 
+def test_a_plan_that_became_finer_skips_nothing_that_was_reached() -> None:
+    nodes, record = fleet(400), out(PLAN, fleet(400))
+    nodes.says(State.COMMITTED, *range(400))
+    record = msgspec.structs.replace(record, wave=1, share=0.25)
+    finer = RolloutPlan(waves=tuple(Wave(share=each) for each in (0, 0.05, 0.1, 0.25, 1)))
+    decision = steps(record, finer, nodes, 0.0, SOAK_S)
+    assert decision.event is Event.ADVANCE
+    assert decision.reason.startswith("wave 4 of 5: ")
+    assert "skipped" not in decision.reason
+
+
 def test_a_wave_of_a_plan_that_changed_soaks_as_the_share_does_that_it_has_reached() -> None:
     nodes, record = fleet(400), out(PLAN, fleet(400))
     nodes.says(State.COMMITTED, *range(400))
