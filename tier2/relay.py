@@ -18,10 +18,11 @@ from shared.releases.fetch import Fetch
 from shared.releases.machine import State
 from shared.releases.manifest import Manifest, open_manifest, read_manifest
 from shared.releases.publication import Publication
+from shared.releases.reconciliation import RECONCILE_S
 from shared.releases.record import Accepted, ChannelFile, ChannelRecord
 from shared.releases.release import Release
 from shared.releases.ruling import check_order
-from shared.releases.updater import RECONCILE_S, Trusts
+from shared.releases.trust import Trusts
 from shared.topics import Topics
 from tier2.coming import Coming
 from tier2.shelf import Shelf

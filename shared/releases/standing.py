@@ -36,11 +36,13 @@ class Standing:
     Attributes:
         model: what serves outside of a probation; None while there is nothing.
         release: the active one, while it is the model's.
+        has_leftovers: whether files of other releases may be there that nobody needs any more.
     """
 
     def __init__(self, channel: str, journal: Journal, blobs: BlobStore, load: Load) -> None:
         self.model: Model | None = None
         self.release: Release | None = None
+        self.has_leftovers = True
         self._channel = channel
         self._journal = journal
         self._blobs = blobs
@@ -78,8 +80,10 @@ class Standing:
         return found
 
     def prune(self) -> None:
-        """Deletes the files of all other releases."""
-        self._blobs.prune({each.sha256 for each in self._journal.record.standing})
+        """Deletes the files of all other releases, once they are leftovers."""
+        if self.has_leftovers:
+            self.has_leftovers = False
+            self._blobs.prune({each.sha256 for each in self._journal.record.standing})
 
     def believe(self, samples: int, enough: int) -> None:
         """Takes the active release for proven once it has answered enough samples.

@@ -17,9 +17,10 @@ from shared.releases.blobs import BlobStore
 from shared.releases.health import Health
 from shared.releases.machine import AFTER_THE_SWAP, BEFORE_THE_SWAP, State
 from shared.releases.manifest import sign_manifest
+from shared.releases.reconciliation import RECONCILE_S
 from shared.releases.record import ChannelFile, ChannelRecord, Quarantine
 from shared.releases.standing import MAX_DEATHS
-from shared.releases.updater import MAX_STOPS, RECONCILE_S
+from shared.releases.under_way import MAX_STOPS
 from shared.serving import load_local
 from tests.builders import (
     CHANNEL,
