@@ -10,10 +10,12 @@ import numpy as np
 from cloud.releasing import Draft, ModelFile
 from cloud.trainer import Report
 from cloud.version import TRAINER
-from shared.errors import StorageError
 from shared.files import read_file
 from shared.model_spec import Calibration
+from shared.npz import as_numbers, read_npz
 from shared.scores import Floats
+
+MAX_GOLDEN_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -85,11 +87,8 @@ class Candidate:
     def _golden(self, name: str) -> Floats:
         """Returns golden inputs, or the scores that a model of the candidate gave to them."""
         path = self.folder / "golden.npz"
-        try:
-            with np.load(path) as data:
-                return np.asarray(data[name], np.float32)
-        except (OSError, KeyError, ValueError) as error:
-            raise StorageError(f"cannot read {path}: {error}") from error
+        data = read_npz(path, name, max_bytes=MAX_GOLDEN_BYTES)
+        return as_numbers(data[name], np.float32, path)
 
 
 def figures(report: Report) -> dict[str, float]:

@@ -29,6 +29,7 @@ from shared.inputs import Inputs as ModelInputs
 from shared.messages import UNREADABLE, Public
 from shared.model import Model
 from shared.model_spec import Calibration, ModelSpec
+from shared.npz import as_numbers, read_npz
 from shared.scores import Floats
 
 RECIPE = 1
@@ -204,8 +205,8 @@ def _lesson_from_telemetry(path: Path, job: Job, base: Floats, teacher: Model) -
 
     Escalations alone never show what the old model gets wrong with confidence; the audit does.
     """
-    with np.load(path) as data:
-        inputs, tier2, audit = data["x"], data["tier2"], data["audit"]
+    data = read_npz(path, "x", "tier2", "audit")
+    inputs, tier2, audit = data["x"], data["tier2"], data["audit"]
     # A softmax forgets only a constant for each sample, and distillation centres the logits.
     logits = job.teacher_temperature * np.log(np.maximum(tier2, SMALLEST_PROBABILITY))
     audits = np.flatnonzero(audit)
@@ -260,11 +261,8 @@ def _open(
 
 def _load(path: Path) -> tuple[Floats, Labels]:
     """Returns inputs and labels of a data file."""
-    try:
-        with np.load(path) as data:
-            return np.asarray(data["x"], np.float32), np.asarray(data["y"], np.int64)
-    except (OSError, KeyError, ValueError) as error:
-        raise StorageError(f"cannot read {path}: {error}") from error
+    data = read_npz(path, "x", "y")
+    return as_numbers(data["x"], np.float32, path), as_numbers(data["y"], np.int64, path)
 
 
 def _read(folder: Path) -> tuple[Job, str]:
