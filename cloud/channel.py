@@ -14,7 +14,7 @@ from cloud.rollout.decision import Decision, move
 from cloud.rollout.fleet import Fleet
 from cloud.rollout.phases import ENDED, Event, IllegalCommandError, Phase
 from cloud.rollout.plan import RolloutPlan
-from cloud.rollout.record import RolloutFile, RolloutRecord
+from cloud.rollout.record import RolloutFile, RolloutRecord, published_seq
 from cloud.rollout.waves import begin
 from shared.durable import write_durably
 from shared.errors import StorageError
@@ -57,8 +57,9 @@ class Channel:
         self.plan = plan
         self.registry = registry
         self.lock = ChannelLock(folder / f"{name}.lock", f"the rollout of {name}")
-        self._folder = folder
-        self._file = RolloutFile(folder / f"{name}.json")
+        self._path = folder / f"{name}.json"
+        self._archived = folder / name
+        self._file = RolloutFile(self._path)
 
     def read(self) -> RolloutRecord | None:
         """Returns the rollout, None if there was never one.
@@ -84,13 +85,29 @@ class Channel:
         """
         return standing(self.read(), self._published())
 
-    def refusal(self) -> str:
-        """Returns why no other rollout may begin now; empty if one may.
+    def check(self, fleet: Fleet) -> None:
+        """Refuses now what ``offer`` would refuse of every version.
+
+        Args:
+            fleet: all nodes of the channel.
 
         Raises:
-            StorageError: the record cannot be read.
+            IllegalCommandError, ManifestError, StorageError: as ``offer``.
         """
-        return refusal(self.read())
+        if reason := refusal(self.read()):
+            raise IllegalCommandError(reason)
+        self._check_fleet(fleet)
+        begin(self.plan, fleet, rollout="new", channel=self.name, salt="new")
+
+    def next_seq(self) -> int:
+        """Returns the number after the highest that anything here says was ever given.
+
+        Where the registry comes from a backup, the rollouts may know of later ones.
+        """
+        rollouts = [self._path, *self._archived.glob("*.json")]
+        return max(
+            self.registry.next_seq(self.name), *(published_seq(each) + 1 for each in rollouts)
+        )
 
     def offer(self, version: str, fleet: Fleet, ticket: Ticket, *, retry: bool = False) -> Decision:
         """Begins a rollout; one that runs ends superseded.
@@ -110,7 +127,11 @@ class Channel:
         before = self.read()
         if (reason := refusal(before)) and not retry:
             raise IllegalCommandError(reason)
-        self._check(version, fleet)
+        if self.registry.version(self.name, version) is None:
+            raise StorageError(
+                f"{self.name} has no version {version}. Fix: see `escalon release list`"
+            )
+        self._check_fleet(fleet)
         record = begin(
             self.plan, fleet, rollout=ticket.rollout, channel=self.name, salt=ticket.salt
         )
@@ -126,12 +147,8 @@ class Channel:
         self.write(record)
         return Decision(None, record, record.reason)
 
-    def _check(self, version: str, fleet: Fleet) -> None:
-        """Refuses a version that is not here, and a fleet of which nobody could go first."""
-        if self.registry.version(self.name, version) is None:
-            raise StorageError(
-                f"{self.name} has no version {version}. Fix: see `escalon release list`"
-            )
+    def _check_fleet(self, fleet: Fleet) -> None:
+        """Refuses a fleet of which nobody could go first."""
         if fleet and len(self.plan.waves) > 1 and not any(node.online for node in fleet):
             raise IllegalCommandError(
                 f"none of the {len(fleet)} nodes of {self.name} is online, so none could go first; "
@@ -194,9 +211,8 @@ class Channel:
         if before.phase is Phase.RUNNING:
             reason = f"superseded by version {then.version} in rollout {then.id}"
             before = move(before, Event.REPLACE, reason).record
-        folder = self._folder / self.name
-        write_durably(folder / f"{before.id}.json", msgspec.json.encode(before))
-        kept = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+        write_durably(self._archived / f"{before.id}.json", msgspec.json.encode(before))
+        kept = sorted(self._archived.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
         for path in kept[:-MAX_ARCHIVED]:
             path.unlink(missing_ok=True)
 

@@ -33,6 +33,10 @@ class TrainingConfig(Section):
     """Height and width where inputs are images: these are shifted and blurred in training."""
     seed: int = Field(default=1, ge=0, le=2**31)
     """Decides all randomness of the training."""
+    offer_fp32: bool = False
+    """Release tier-1's model before quantization as well, where it is certified: nodes fetch both
+    files, three to four times the bytes, and serve the faster one, which for a tiny model is
+    often fp32."""
 
 
 class CertificateConfig(Section):

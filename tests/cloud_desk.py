@@ -126,6 +126,14 @@ class Desk:
             view.take(topic, payload)
         FleetFile.of(self.state).keep(view, 1_700_000_000.0, 0.0)
 
+    def asleep(self) -> None:
+        """Has the cloud node have started anew, before any node said that it is there."""
+        snapshot = FleetFile.of(self.state).read()
+        assert snapshot is not None
+        view = FleetView("escalon")
+        view.seed(snapshot.nodes)
+        FleetFile.of(self.state).keep(view, 1_700_000_000.0, 0.0)
+
     def report(self, node: str, state: str, reason: str = "") -> None:
         """Has a node have reported on the rollout, after its manifest was published."""
         record = self.record

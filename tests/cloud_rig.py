@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,8 @@ class CloudRig:
         now_s: seconds since 1970 when it starts.
         trust: whom the fleet trusts.
         fails: names of nodes on which every release but the first fails.
+        nodes: so many follow the channel.
+        reports: key epoch and seq that nodes report, by name, whatever the broker has.
     """
 
     def __init__(
@@ -78,7 +81,9 @@ class CloudRig:
         trust: Trust | None = None,
         fails: tuple[str, ...] = (),
         nodes: int = 3,
+        reports: Mapping[str, tuple[int, int]] | None = None,
     ) -> None:
+        self.reports = reports or {}
         self.now_s = now_s
         self.fails = fails
         self.trust = trust or trust_in(key)
@@ -145,6 +150,8 @@ class CloudRig:
                 for name in self.names]  # fmt: skip
 
     def _report(self, name: str, manifest: Manifest | None) -> NodeReport | None:
+        if name in self.reports:
+            return NodeReport("r-lost", State.COMMITTED, order=self.reports[name])
         if (
             manifest is None
             or manifest.state == "halted"
@@ -153,7 +160,8 @@ class CloudRig:
             return None
         failed = name in self.fails and manifest.release.version != "1"
         state = State.ROLLED_BACK if failed else State.COMMITTED
-        return NodeReport(manifest.rollout.id, state, "p95 latency rose" if failed else "")
+        reason = "p95 latency rose" if failed else ""
+        return NodeReport(manifest.rollout.id, state, reason, order=manifest.order)
 
     def seqs(self) -> list[int]:
         """Returns the numbers of all manifests that were signed."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from prometheus_client import CollectorRegistry
@@ -15,7 +17,7 @@ from cloud.course import Course
 from cloud.director import Director
 from cloud.fleet_file import FleetFile
 from cloud.node import CloudNode
-from cloud.releasing import register
+from cloud.releasing import ModelFile, register
 from cloud.rollout.commands import halt
 from cloud.rollout.phases import Phase
 from cloud.signer import Signer
@@ -23,12 +25,13 @@ from cloud.store import TelemetryStore
 from shared.config_file import ConfigFile, ConfigFileError
 from shared.messages import GateCount, NodeState, to_json
 from shared.metrics import CloudMetrics
+from shared.model_spec import Calibration
 from shared.presence import Presence
 from shared.releases.manifest import read_manifest
 from shared.releases.trust import found_trust
 from shared.releases.trust_store import TrustStore
 from shared.topics import Topics
-from tests.builders import CHANNEL, CHUNK_BYTES, EPOCH_S
+from tests.builders import CERTIFICATE, CHANNEL, CHUNK_BYTES, EPOCH_S, diagonal_onnx
 from tests.cloud_desk import TIER2, TOPICS, Desk, Said
 from tests.cloud_rig import draft
 from tests.fakes import FakeBroker, FakeLink
@@ -222,6 +225,25 @@ def test_drift_asks_for_a_training_of_what_stands(rig: Rig) -> None:
     rig.turn()
     assert "drift" in rig.course.activity
     assert rig.store.asked == 1
+
+
+def test_what_any_file_of_a_version_may_escalate_is_no_drift(rig: Rig) -> None:
+    rig.connect()
+    rig.turn(8)
+    eye = np.eye(3, dtype=np.float32)
+    certificates = (CERTIFICATE, replace(CERTIFICATE, coverage=0.5))
+    files = [
+        ModelFile(diagonal_onnx(gain), "fp32", Calibration(1.0, 0.8, certificate), eye)
+        for gain, certificate in enumerate(certificates, 1)
+    ]
+    with rig.channels[CHANNEL].lock.claimed():
+        version = register(draft(1.0, files=files), rig.registry, CHUNK_BYTES, EPOCH_S + 1)
+    rig.directors[CHANNEL].propose(version.name)
+    rig.turn(2)
+    rig.course.count(GateCount("press-1", "meter", version.name, WINDOW, WINDOW * 6 // 10))
+    assert "watching" in rig.course.activity
+    rig.course.count(GateCount("press-1", "meter", version.name, WINDOW, WINDOW))
+    assert "100% of 50 samples escalated where 50% were certified" in rig.course.activity
 
 
 def test_where_people_make_all_models_drift_is_said_and_nothing_trained(
