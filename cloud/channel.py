@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +15,15 @@ from cloud.rollout.decision import Decision, move
 from cloud.rollout.fleet import Fleet
 from cloud.rollout.phases import ENDED, Event, IllegalCommandError, Phase
 from cloud.rollout.plan import RolloutPlan
+from cloud.rollout.proven import proven
 from cloud.rollout.record import RolloutFile, RolloutRecord, published_seq
 from cloud.rollout.waves import begin
 from shared.durable import write_durably
 from shared.errors import StorageError
 
 MAX_ARCHIVED = 50
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -119,8 +123,8 @@ class Channel:
             retry: whether nodes are to try again what failed on them, though a person stopped it.
 
         Raises:
-            IllegalCommandError: somebody has paused or halted the rollout before it, or nobody of
-                the fleet is online.
+            IllegalCommandError: somebody has paused or halted the rollout before it, or nobody
+                could go first: no node is online, or none is known though there was a release.
             ManifestError: a node's name cannot stand in a manifest.
             StorageError: there is no such version, or the disk fails.
         """
@@ -138,9 +142,11 @@ class Channel:
         record = msgspec.structs.replace(
             record,
             version=version,
-            base=_base(before, self._published(), version),
+            base=proven(self._history(before), version),
             retry_epoch=self._retry_epoch(before) + retry,
             began_s=ticket.now_s,
+            number=next((each.number for each in self._history(before)), 0) + 1,
+            seen_s=ticket.now_s,
         )
         if before is not None:
             self._archive(before, record)
@@ -153,6 +159,12 @@ class Channel:
             raise IllegalCommandError(
                 f"none of the {len(fleet)} nodes of {self.name} is online, so none could go first; "
                 "wait until one is"
+            )
+        if not fleet and self.registry.next_seq(self.name) > 1:
+            raise IllegalCommandError(
+                f"no node of {self.name} is known, though releases were published: another would "
+                "go to everybody at once; wait until the cloud node has heard of the fleet, see "
+                "`escalon release status`"
             )
 
     def retry(self, fleet: Fleet, ticket: Ticket) -> Decision:
@@ -183,7 +195,7 @@ class Channel:
         if decision.record.offer.previous and not decision.record.base:
             raise IllegalCommandError(
                 f"'roll back' is not possible: {self.name} has no release from before version "
-                f"{decision.record.version}; possible: halt"
+                f"{decision.record.version}; possible: halt, or offer a version that you trust"
             )
         self.write(decision.record)
         return decision
@@ -216,6 +228,21 @@ class Channel:
         for path in kept[:-MAX_ARCHIVED]:
             path.unlink(missing_ok=True)
 
+    def _history(self, before: RolloutRecord | None) -> Iterator[RolloutRecord]:
+        """Yields the rollouts so far, newest first; the archive is read only if it is asked for."""
+        if before is not None:
+            yield before
+        found = []
+        for path in self._archived.glob("*.json"):
+            try:
+                record = RolloutFile(path).read()
+            except StorageError as error:
+                log.warning("left out of the rollouts before: %s", error)
+                continue
+            if record is not None:
+                found.append(record)
+        yield from sorted(found, key=lambda each: (each.number, each.began_s), reverse=True)
+
 
 def refusal(record: RolloutRecord | None) -> str:
     """Returns why a rollout may not be followed by another now; empty if it may.
@@ -243,13 +270,3 @@ def standing(record: RolloutRecord | None, published: str) -> str:
     if record.phase in (Phase.ABORTED, Phase.ROLLED_BACK):
         return record.base or record.version
     return record.version
-
-
-def _base(before: RolloutRecord | None, published: str, version: str) -> str:
-    """Returns what a rollback of a new rollout brings back: what was proven last."""
-    if before is None:
-        return published if published != version else ""
-    if before.version == version or before.phase not in (Phase.COMPLETED, Phase.RUNNING):
-        return before.base
-    # One that was still running is better than nothing, where nothing was before it.
-    return before.version if before.phase is Phase.COMPLETED else before.base or before.version

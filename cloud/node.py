@@ -20,6 +20,7 @@ from shared.messages import SCHEMA_VERSION, Telemetry, TelemetryAck, pack, unpac
 from shared.metrics import CloudMetrics
 from shared.mqtt.link import Link
 from shared.mqtt.message import Message
+from shared.mqtt.trouble_log import TroubleLog
 from shared.presence import Presence
 from shared.releases.trust_store import TrustStore
 from shared.runtime import BUSY_WAIT_S, IDLE_WAIT_S
@@ -70,6 +71,7 @@ class CloudNode:
         self._view = FleetView(config.prefix)
         self._fleet_file = FleetFile.of(config.state_dir)
         self._knows_fleet = False
+        self._troubles = TroubleLog(log)
         self._gauges = RolloutGauges(metrics)
         self._press = Press(registry.blobs, link, self._topics, metrics.drops)
         self._announced = ""
@@ -86,8 +88,7 @@ class CloudNode:
             EscalonError: store or registry cannot be used.
         """
         self._store.open()
-        snapshot = self._fleet_file.read()
-        self._view.seed(snapshot.nodes if snapshot else ())
+        self._fleet_file.seed(self._view)
         for channel, director in self._directors.items():
             director.start()
             self._press.put(channel, director.newest, time.monotonic())
@@ -109,6 +110,7 @@ class CloudNode:
         self._press.on_connected(time.monotonic())
         # It comes back behind all that is retained of the fleet. Until then the view is of before.
         self._knows_fleet = False
+        self._view.hear_anew()
         link.publish(self._echo, b"", qos=0)
 
     def on_message(self, link: Link, message: Message, now_s: float) -> None:
@@ -163,18 +165,17 @@ class CloudNode:
         try:
             return self._view.take(message.topic, message.payload)
         except PayloadError as error:
-            log.warning("%s: %s", message.topic, error)
+            said = f"{message.topic}: {error}"
+            self._troubles.say(logging.WARNING, said, time.monotonic(), key=error.reason)
             self._metrics.drops.labels(reason=error.reason).inc()
             return True
 
     def _keep_fleet(self, now_s: float) -> None:
-        if not self._knows_fleet:
+        if not (self._knows_fleet and self._link.connected):
             return
-        try:
-            if self._fleet_file.keep(self._view, time.time(), now_s):
-                self._gauges.show_fleet(self._view.nodes())
-        except StorageError as error:
-            log.error("the command line cannot be shown the fleet: %s", error)
+        self._view.forget_unheard(now_s)
+        if self._fleet_file.keep(self._view, time.time(), now_s):
+            self._gauges.show_fleet(self._view.nodes())
 
     def _activity(self) -> str:
         said = [course.activity for course in self._courses.values()]

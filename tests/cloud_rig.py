@@ -68,6 +68,9 @@ class CloudRig:
         fails: names of nodes on which every release but the first fails.
         nodes: so many follow the channel.
         reports: key epoch and seq that nodes report, by name, whatever the broker has.
+
+    Attributes:
+        silent: nodes take what is offered, and say no more.
     """
 
     def __init__(
@@ -86,6 +89,7 @@ class CloudRig:
         self.reports = reports or {}
         self.now_s = now_s
         self.fails = fails
+        self.silent = False
         self.trust = trust or trust_in(key)
         self.hub = hub
         self.link = FakeLink(hub)
@@ -158,6 +162,8 @@ class CloudRig:
             or not takes_part(manifest.rollout, "plant", name)
         ):
             return None
+        if self.silent:
+            return NodeReport(manifest.rollout.id, State.FETCHING)
         failed = name in self.fails and manifest.release.version != "1"
         state = State.ROLLED_BACK if failed else State.COMMITTED
         reason = "p95 latency rose" if failed else ""

@@ -16,6 +16,7 @@ from cloud.config import CloudConfig
 from cloud.course import Course
 from cloud.director import Director
 from cloud.fleet_file import FleetFile
+from cloud.fleet_view import UNHEARD_S, FleetView
 from cloud.node import CloudNode
 from cloud.releasing import ModelFile, register
 from cloud.rollout.commands import halt
@@ -23,7 +24,7 @@ from cloud.rollout.phases import Phase
 from cloud.signer import Signer
 from cloud.store import TelemetryStore
 from shared.config_file import ConfigFile, ConfigFileError
-from shared.messages import GateCount, NodeState, to_json
+from shared.messages import GateCount, NodeState, UpdateReport, to_json
 from shared.metrics import CloudMetrics
 from shared.model_spec import Calibration
 from shared.presence import Presence
@@ -191,6 +192,79 @@ def test_the_fleet_is_on_the_disk_for_the_command_line(rig: Rig) -> None:
     assert known == [("press-1", True), ("press-2", True)]
 
 
+def test_a_damaged_snapshot_keeps_no_node_from_starting_and_is_written_anew(
+    tmp_path: Path, release_key: Ed25519PrivateKey, capsys: Said, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "cloud" / "fleet.json"
+    path.parent.mkdir()
+    path.write_bytes(b"{")
+    rig = Rig(tmp_path, release_key, capsys)
+    assert "fleet.json is damaged" in caplog.text
+    rig.births("press-1")
+    rig.connect()
+    rig.turn()
+    snapshot = FleetFile.of(rig.config.state_dir).read()
+    assert snapshot is not None
+    assert [each.node for each in snapshot.nodes if each.follows(CHANNEL)] == ["press-1"]
+
+
+def test_a_node_that_was_cleared_while_the_cloud_was_down_does_not_come_back_for_ever(
+    tmp_path: Path, release_key: Ed25519PrivateKey, capsys: Said
+) -> None:
+    desk = Desk(tmp_path, capsys)
+    desk.fleet("press-1", "ghost")
+    rig = Rig(tmp_path, release_key, capsys)
+    rig.births("press-1")
+    rig.connect()
+    rig.turn()
+    assert {"press-1", "ghost"} <= snapshot_of(rig)
+    rig.turn(int(UNHEARD_S / 2) + 1)
+    assert "press-1" in snapshot_of(rig)
+    assert "ghost" not in snapshot_of(rig)
+
+
+def snapshot_of(rig: Rig) -> set[str]:
+    snapshot = FleetFile.of(rig.config.state_dir).read()
+    assert snapshot is not None
+    return {each.node for each in snapshot.nodes}
+
+
+def test_while_the_broker_is_away_the_snapshot_grows_old(rig: Rig) -> None:
+    rig.births("press-1")
+    rig.connect()
+    rig.turn()
+    path = rig.config.state_dir / "fleet.json"
+    path.unlink()
+    rig.link.disconnect()
+    rig.turn(40)
+    assert not path.exists()
+    rig.connect()
+    rig.turn()
+    assert path.exists()
+
+
+@pytest.mark.parametrize("content", [None, b"{"], ids=["missing", "damaged"])
+def test_without_the_fleet_a_second_version_does_not_go_to_everybody(
+    rig: Rig, content: bytes | None
+) -> None:
+    rig.births("press-1", "press-2")
+    rig.connect()
+    rig.turn(8)
+    channel, path = rig.channels[CHANNEL], rig.config.state_dir / "fleet.json"
+    before = channel.read()
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    said = "no node of meter-tier1 is known" if content is None else "Fix: start the cloud node"
+    other = rig.desk.file("other.onnx", diagonal_onnx(3.0))
+    assert said in rig.desk.error(*rig.desk.publishing(model=other))
+    assert said in rig.desk.error("offer", f"{CHANNEL}/1")
+    assert said in rig.desk.error("promote", "--channel", CHANNEL)
+    assert channel.read() == before
+    assert rig.desk.run("halt", "--channel", CHANNEL) == 0  # what needs no fleet is done
+    assert said in rig.desk.error("retry", "--channel", CHANNEL)
+
+
 def test_news_that_is_none_is_counted_and_dropped(rig: Rig) -> None:
     rig.connect()
     rig.says(TOPICS.info("press-1"), b"{")
@@ -199,6 +273,18 @@ def test_news_that_is_none_is_counted_and_dropped(rig: Rig) -> None:
     rig.turn()
     assert rig.value("edge_drops_total", reason="not_nodeinfo") == 1
     assert rig.value("edge_drops_total", reason="bad_news") == 1
+
+
+def test_a_fleet_that_is_full_is_counted_for_each_and_said_once(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.node._view = FleetView("escalon", max_nodes=1)
+    rig.births("a", *(f"press-{number}" for number in range(20)))
+    rig.connect()
+    rig.turn()
+    # The cloud's own birth is news as well; of 21 others none has room.
+    assert rig.value("edge_drops_total", reason="fleet_full") >= 40
+    assert caplog.text.count("is one node more than 1") == 1
 
 
 def test_what_a_person_decides_beside_it_is_at_the_broker_soon(rig: Rig) -> None:
@@ -270,10 +356,27 @@ def test_nothing_is_trained_while_a_person_has_halted_the_rollout(rig: Rig) -> N
     assert rig.store.asked == 0
 
 
+def commits(rig: Rig, node: str) -> None:
+    """Has a node have committed what is rolled out, which completes it."""
+    record = rig.channels[CHANNEL].read()
+    assert record is not None
+    said = UpdateReport(
+        node=node, channel=CHANNEL, seq=1, version=record.version, state="COMMITTED", reason="",
+        since=0.0, steps=[], rollout=record.id,
+    )  # fmt: skip
+    rig.says(TOPICS.updates(node, CHANNEL), to_json(said))
+    rig.turn(2)
+    record = rig.channels[CHANNEL].read()
+    assert record is not None
+    assert record.phase is Phase.COMPLETED
+
+
 def test_after_an_abort_the_version_before_is_watched_again(rig: Rig) -> None:
+    rig.births("press-1")
     rig.connect()
     rig.turn(8)
     channel = rig.channels[CHANNEL]
+    commits(rig, "press-1")
     with channel.lock.claimed():
         version = register(draft(2.0), rig.registry, CHUNK_BYTES, EPOCH_S + 1)
     rig.directors[CHANNEL].propose(version.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from cloud.config import CloudConfig
 from cloud.export import to_onnx
 from cloud.quantize import quantize_int8
 from cloud.registry import Registry
+from cloud.rollout.plan import RolloutPlan
+from cloud.rollout.record import NodeCourse, published
 from cloud.training import Mlp
 from escalon.cli import main
 from escalon.release.command import statuses
 from escalon.release.scope import Scope
-from escalon.release.status import ChannelStatus
+from escalon.release.status import ChannelStatus, status
 from escalon.release.versions import moment
 from escalon.release.watch import watch
 from shared.config_file import ConfigFile
@@ -394,6 +397,49 @@ def test_status_says_in_words_and_by_its_code_how_a_rollout_stands(desk: Desk) -
     assert "version 1 halted" in table[0]
     assert table[1].split() == ["NODE", "STATE", "SINCE", "VERSION", "WAVE", "REASON"]
     assert any(row.startswith(f"plant/{canary}") and "p95 latency rose" in row for row in table)
+
+
+@pytest.mark.parametrize(
+    ("age_s", "age", "said"),
+    [
+        pytest.param(0.0, 0, "", id="now"),
+        pytest.param(140.0, 120, "", id="a-cloud-node-that-watches"),
+        pytest.param(151.0, 120, "the fleet as it was 2 minutes ago", id="minutes"),
+        pytest.param(7300.0, 7260, "the fleet as it was 2 hours ago", id="hours"),
+        pytest.param(3 * 86_400.0, 259_200, "the fleet as it was 3 days ago", id="days"),
+        pytest.param(-500.0, 0, "", id="clock-set-back"),
+    ],
+)
+def test_status_says_how_old_what_it_shows_of_the_fleet_is(
+    age_s: float, age: int, said: str
+) -> None:
+    taken_s = 1_700_000_000.0
+    for known in ("", "1"):
+        found = status(
+            CHANNEL, None, RolloutPlan(), (), published=known, fleet_taken=taken_s,
+            now_s=taken_s + age_s,
+        )  # fmt: skip
+        assert (found.fleet_taken, found.fleet_age) == (taken_s, age)
+        assert (said in found.summary) if said else ("fleet" not in found.summary)
+
+
+def test_status_of_a_cloud_that_went_down_says_so_and_calls_nobody_silent(desk: Desk) -> None:
+    (found,) = desk.json("status", "--channel", CHANNEL)
+    assert found["fleet_age"] is None
+    desk.fleet("press-1", "press-2")
+    desk.publish()
+    went_s = time.time() - 86_400
+    course = NodeCourse(wave=0, offered_s=went_s)
+    down = published(desk.record, 1, went_s)
+    desk.rollout.write(
+        msgspec.structs.replace(down, seen_s=went_s, nodes={down.canaries[0]: course})
+    )
+    (found,) = desk.json("status", "--channel", CHANNEL, code=3)
+    assert "wave 1 of 4: 0 of 1 committed" in found["summary"]
+    assert "TIMED_OUT" not in found["summary"]
+    assert found["fleet_age"] > 86_400
+    assert "days ago" in found["summary"]
+    assert "the cloud node does not run, or has no connection" in found["summary"]
 
 
 class Terminal(io.StringIO):
