@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -86,9 +87,9 @@ class Candidate:
         """Returns golden inputs, or the scores that a model of the candidate gave to them."""
         path = self.folder / "golden.npz"
         try:
-            with np.load(path) as data:
+            with path.open("rb") as file, np.load(file) as data:
                 return np.asarray(data[name], np.float32)
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, KeyError, ValueError, BadZipFile) as error:
             raise StorageError(f"cannot read {path}: {error}") from error
 
 
