@@ -29,27 +29,26 @@ class Candidate:
         report: what came of the job.
         pipeline: the pipeline.
         labels: of its models.
+        precisions: of the small model's files, the main one first; each with what was fitted on it.
     """
 
     folder: Path
     report: Report
     pipeline: str
     labels: tuple[str, ...]
+    precisions: Sequence[Precision] = ("int8",)
 
-    def tier1(
-        self, channel: str, parents: tuple[str, ...], precisions: Sequence[Precision] = ("int8",)
-    ) -> Draft:
+    def tier1(self, channel: str, parents: tuple[str, ...]) -> Draft:
         """Returns the draft of the small model.
 
         Args:
             channel: tier-1's.
             parents: versions that it was made from.
-            precisions: of its files, the main one first; each with what was fitted on it.
 
         Raises:
             StorageError: the folder does not hold it.
         """
-        files = [self._tier1_file(each) for each in precisions]
+        files = [self._tier1_file(each) for each in self.precisions]
         return self._draft(channel, files, parents, figures(self.report))
 
     def tier2(self, channel: str) -> Draft:

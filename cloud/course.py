@@ -16,8 +16,8 @@ from cloud.certify import Promise
 from cloud.config import CloudPipelineConfig, TrainingConfig
 from cloud.director import Director
 from cloud.job import TrainingJob
+from cloud.registration import Registration
 from cloud.registry import Registry
-from cloud.releasing import register
 from cloud.retraining import EscalationMonitor
 from cloud.store import TelemetryStore
 from cloud.trainer import Job, Report
@@ -112,6 +112,7 @@ class Course:
         self._monitor = EscalationMonitor(config.retrain)
         self._watched = ""
         self._job: TrainingJob | None = None
+        self._registration: Registration | None = None
         self._retrained_s: float | None = None
         self._first_due_s: float | None = None
 
@@ -140,13 +141,17 @@ class Course:
             self._advance(now_s)
         except EscalonError as error:
             log.error("%s: %s", self._name, error)
-            self._job = None
+            self._job = self._registration = None
             if not self._tier1.standing:
                 self._first_due_s = now_s + FIRST_RETRY_S
 
     def _advance(self, now_s: float) -> None:
         if self._job is not None:
             self._judge(self._job, now_s)
+            return
+        if self._registration is not None:
+            if self._registration.poll(now_s, time.time()):
+                self._registration = None
             return
         if self._tier1.standing != self._watched:
             self._watch()
@@ -163,6 +168,9 @@ class Course:
         """What it is doing, in words."""
         if self._job is not None:
             return f"{self._name}: training"
+        if self._registration is not None:
+            trouble = self._registration.trouble
+            return f"{self._name}: " + (f"a candidate waits: {trouble}" if trouble else "releasing")
         if self._first_due_s is not None:
             return f"{self._name}: there are no first models yet, see the log; trying again"
         alarm = self._monitor.alarm
@@ -224,27 +232,17 @@ class Course:
         self._job = None
         training = self._config.training
         judgement = judge(report, offers_fp32=training is not None and training.offer_fp32)
-        verdict = "released" if judgement.accepted else "rejected"
+        verdict = "taken" if judgement.accepted else "rejected"
         log.info("%s: candidate %s: %s", self._name, verdict, judgement.reason)
         if not judgement.accepted:
             if not self._tier1.standing:
                 raise ArtefactError("there is no first release to serve; look at the data")
             return
-        candidate = Candidate(job.candidate, report, self._name, self._config.labels)
-        small = candidate.tier1(self._tier1.channel.name, self._parents(), judgement.precisions)
-        drafts = {self._tier1: small}
-        if report.tier2_calibration is not None:
-            # First, for tier-1's threshold speaks of it.
-            drafts = {self._tier2: candidate.tier2(self._tier2.channel.name), **drafts}
-        for director, draft in drafts.items():
-            with director.channel.lock.claimed():
-                version = register(draft, self._registry, self._chunk_bytes, time.time())
-            director.propose(version.name)
-
-    def _parents(self) -> tuple[str, ...]:
-        """Returns what a new tier-1 version is made from: the one that runs, and its teacher."""
-        standing = ((each.channel.name, each.standing) for each in (self._tier1, self._tier2))
-        return tuple(f"{channel}/{version}" for channel, version in standing if version)
+        candidate = Candidate(
+            job.candidate, report, self._name, self._config.labels, judgement.precisions
+        )
+        directors = self._tier1, self._tier2
+        self._registration = Registration(candidate, directors, self._registry, self._chunk_bytes)
 
     def _version(self, director: Director) -> Version:
         """Returns the version that stands in a channel."""

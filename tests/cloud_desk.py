@@ -97,6 +97,11 @@ class Desk:
         return error
 
     @property
+    def trust(self) -> Path:
+        """The trust file."""
+        return self.folder / "trust.signed"
+
+    @property
     def rollout(self) -> RolloutFile:
         return RolloutFile(self.state / "rollouts" / f"{CHANNEL}.json")
 

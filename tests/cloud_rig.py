@@ -12,9 +12,11 @@ from prometheus_client import CollectorRegistry
 
 from cloud.channel import Channel, Ticket
 from cloud.director import Director
+from cloud.fetchable import Fetchable
 from cloud.press import Press
 from cloud.registry import Registry
 from cloud.releasing import Draft, ModelFile, register
+from cloud.retained_file import RetainedFile
 from cloud.rollout.fleet import FleetNode, NodeReport
 from cloud.rollout.phases import Phase
 from cloud.rollout.plan import RolloutPlan, Wave
@@ -98,7 +100,9 @@ class CloudRig:
         self.signer = Signer(key, self.trust, release_days=90.0)
         self.director = Director(self.channel, self.signer, self._ticket)
         metrics = CloudMetrics(CollectorRegistry())
-        self.press = Press(self.registry.blobs, self.link, TOPICS, metrics.drops)
+        self.fetchable = Fetchable(self.channel)
+        retained = RetainedFile(folder / "retained.json")
+        self.press = Press(self.registry.blobs, self.link, TOPICS, metrics.drops, retained)
         self.names = [f"node-{number}" for number in range(nodes)]
         self._tickets = 0
 
@@ -112,9 +116,9 @@ class CloudRig:
 
     def start(self) -> None:
         """Reads what stands, and publishes it."""
-        self.director.start()
         self.press.start()
-        self.press.put(CHANNEL, self.director.newest, self.now_s)
+        self.director.start()
+        self._bring_out()
 
     def release(self, gain: float) -> Version:
         """Does what the trainer's course does with a candidate."""
@@ -130,8 +134,14 @@ class CloudRig:
             self.press.take(message, self.now_s)
         fleet = self.fleet() if knows_fleet else None
         self.director.turn(fleet, self.press.out(CHANNEL), self.now_s, self.now_s)
-        self.press.put(CHANNEL, self.director.newest, self.now_s)
+        self._bring_out()
         self.press.poll(self.now_s)
+
+    def _bring_out(self) -> None:
+        releases = self.fetchable.news(self.director.newest, self.director.record)
+        if releases is not None:
+            self.press.keep(CHANNEL, releases, self.now_s)
+        self.press.put(CHANNEL, self.director.newest, self.now_s)
 
     def until(self, *phases: Phase) -> RolloutRecord:
         """Turns until the rollout is in a phase and the broker has its manifest."""

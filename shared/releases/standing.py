@@ -17,7 +17,8 @@ from shared.releases.record import Accepted, Quarantine
 from shared.releases.release import Release
 
 MAX_QUARANTINED = 256
-MAX_DEATHS = 3
+DEADLY = 3
+"""Deaths in a row with a release that nothing has proved, and the release before serves again."""
 
 Load = Callable[[Accepted, Manifest], Model]
 
@@ -102,7 +103,7 @@ class Standing:
     def forgive(self) -> None:
         """Notes that the node stops on purpose: that speaks against no release."""
         if not self._journal.record.proven:
-            self._write(deaths=0)
+            self._write(deaths=0, stopped=True)
 
     def quarantine(self, accepted: Accepted) -> None:
         """Remembers, with the next write, that the files of a release have failed here."""
@@ -124,10 +125,11 @@ class Standing:
         record = self._journal.record
         if record.active is None or record.proven:
             return
-        if record.deaths < MAX_DEATHS or record.previous is None:
-            self._write(deaths=record.deaths + 1)
+        deaths = record.deaths if record.stopped else record.deaths + 1
+        if deaths < DEADLY or record.previous is None:
+            self._write(deaths=deaths, stopped=False)
             return
-        reason = f"the node died {record.deaths} times with it, and nothing had proved it"
+        reason = f"the node died {deaths} times with it, and nothing had proved it"
         log.error("%s: the release before serves again: %s", self._channel, reason)
         self.quarantine(record.active)
         back = {"active": record.previous, "previous": None, "proven": True, "deaths": 0}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,12 +45,12 @@ def test_the_small_model_is_offered_as_it_was_certified(candidate: Candidate) ->
 def test_each_file_of_the_small_model_comes_with_what_was_fitted_on_it(
     candidate: Candidate,
 ) -> None:
-    int8, fp32 = candidate.tier1(CHANNEL, (), ("int8", "fp32")).files
+    int8, fp32 = replace(candidate, precisions=("int8", "fp32")).tier1(CHANNEL, ()).files
     assert (int8.precision, int8.calibration) == ("int8", CERTIFIED)
     assert (fp32.precision, fp32.calibration) == ("fp32", FP32_CERTIFIED)
     assert (int8.data, fp32.data) == (diagonal_onnx(1.0), diagonal_onnx(2.0))
     assert (int8.golden_scores.max(), fp32.golden_scores.max()) == (1.0, 2.0)
-    (alone,) = candidate.tier1(CHANNEL, (), ("fp32",)).files
+    (alone,) = replace(candidate, precisions=("fp32",)).tier1(CHANNEL, ()).files
     assert alone.data == fp32.data
 
 

@@ -145,7 +145,7 @@ def test_while_a_person_holds_the_lock_a_turn_waits_for_the_next(rig: Rig) -> No
 def test_who_does_not_get_the_lock_says_that_another_has_it(rig: Rig) -> None:
     with (
         rig().channel.lock.claimed(),
-        pytest.raises(StorageError, match="another process has held the rollout of meter-tier1"),
+        pytest.raises(StorageError, match="another process still holds the rollout of meter-tier1"),
         rig().channel.lock.claimed(wait_s=0.0),
     ):
         raise AssertionError("two hold it")

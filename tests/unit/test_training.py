@@ -229,8 +229,8 @@ def test_what_each_file_promises_was_measured_on_that_file(done: Path, base: Pat
 def test_both_files_of_a_candidate_make_one_release(done: Path) -> None:
     report = read_report(done / "candidate")
     assert report is not None
-    candidate = Candidate(done / "candidate", report, "meter", LABELS)
-    release = compose(candidate.tier1("meter-tier1", (), ("int8", "fp32")), 4096)
+    candidate = Candidate(done / "candidate", report, "meter", LABELS, ("int8", "fp32"))
+    release = compose(candidate.tier1("meter-tier1", ()), 4096)
     assert release.problems() == []
     assert [each.artefact.precision for each in release.variants] == ["int8", "fp32"]
     assert [each.size for each in release.artefacts] == [report.int8_bytes, report.fp32_bytes]
