@@ -16,7 +16,7 @@ from cloud.rollout.fleet import Fleet
 from cloud.rollout.phases import ENDED, Event, IllegalCommandError, Phase
 from cloud.rollout.plan import RolloutPlan
 from cloud.rollout.proven import proven
-from cloud.rollout.record import RolloutFile, RolloutRecord
+from cloud.rollout.record import RolloutFile, RolloutRecord, published_seq
 from cloud.rollout.waves import begin
 from shared.durable import write_durably
 from shared.errors import StorageError
@@ -89,13 +89,29 @@ class Channel:
         """
         return standing(self.read(), self._published())
 
-    def refusal(self) -> str:
-        """Returns why no other rollout may begin now; empty if one may.
+    def check(self, fleet: Fleet) -> None:
+        """Refuses now what ``offer`` would refuse of every version.
+
+        Args:
+            fleet: all nodes of the channel.
 
         Raises:
-            StorageError: the record cannot be read.
+            IllegalCommandError, ManifestError, StorageError: as ``offer``.
         """
-        return refusal(self.read())
+        if reason := refusal(self.read()):
+            raise IllegalCommandError(reason)
+        self._check_fleet(fleet)
+        begin(self.plan, fleet, rollout="new", channel=self.name, salt="new")
+
+    def next_seq(self) -> int:
+        """Returns the number after the highest that anything here says was ever given.
+
+        Where the registry comes from a backup, the rollouts may know of later ones.
+        """
+        rollouts = [self._path, *self._archived.glob("*.json")]
+        return max(
+            self.registry.next_seq(self.name), *(published_seq(each) + 1 for each in rollouts)
+        )
 
     def offer(self, version: str, fleet: Fleet, ticket: Ticket, *, retry: bool = False) -> Decision:
         """Begins a rollout; one that runs ends superseded.

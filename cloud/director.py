@@ -9,7 +9,7 @@ from typing import Literal
 
 from cloud.channel import Channel, Ticket, refusal, standing
 from cloud.registry import Entry
-from cloud.rollout.fleet import Fleet
+from cloud.rollout.fleet import Fleet, ahead
 from cloud.rollout.phases import Phase
 from cloud.rollout.record import RolloutRecord, published
 from cloud.rollout.sight import Sight
@@ -129,7 +129,7 @@ class Director:
             with self._channel.lock.held(wait_s=0.0) as is_held:
                 if is_held:  # else a person has it, for a moment
                     self._step(fleet, published_seq, now_s, monotonic_s)
-                    trouble = self._waits_for
+                    trouble = self._waits_for or self._outrun(fleet)
         except EscalonError as error:
             trouble = "; ".join(filter(None, [self._waits_for, str(error)]))
         if trouble and trouble != self.trouble:
@@ -197,10 +197,12 @@ class Director:
         if wanted is None:
             return
         why = self._signer.why_due(self.newest, wanted, now_s)
+        if record is not None and self.newest and self.newest.manifest.seq < record.seq:
+            why = why or f"seq {record.seq} is lost"
         if not why:
             return
         registry, name = self._channel.registry, self._channel.name
-        seq = registry.next_seq(name)
+        seq = self._channel.next_seq()
         envelope = self._signer.sign(wanted, seq, now_s, self.newest)
         self.newest = registry.add_manifest(envelope)
         log.info("%s: signed seq %d, version %s: %s", name, seq, wanted.release.version, why)
@@ -235,6 +237,9 @@ class Director:
             and published_seq == newest.manifest.seq != record.seq
             and Wanted.of(newest.manifest) == self._wanted(record)
         )
+
+    def _outrun(self, fleet: Fleet | None) -> str:
+        return ahead(fleet or (), self.newest.manifest.order if self.newest else (0, 0))
 
     def _was_offered(self, version: str) -> bool:
         record = self.record

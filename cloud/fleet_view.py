@@ -42,6 +42,7 @@ class NodeUpdate(Public, frozen=True):
         since: when that began by the node's clock, seconds since 1970.
         rollout: id of the rollout; empty for none.
         seq: of the manifest.
+        key_epoch: of the manifest.
     """
 
     state: State
@@ -50,6 +51,7 @@ class NodeUpdate(Public, frozen=True):
     since: float
     rollout: str
     seq: int
+    key_epoch: int = 1
 
 
 class NodeEntry(Public, frozen=True):
@@ -249,7 +251,8 @@ def fleet_of(nodes: Iterable[NodeEntry], channel: str) -> list[FleetNode]:
 def _report(update: NodeUpdate | None) -> NodeReport | None:
     if update is None:
         return None
-    return NodeReport(update.rollout, update.state, update.reason, update.since)
+    order = update.key_epoch, update.seq
+    return NodeReport(update.rollout, update.state, update.reason, update.since, order)
 
 
 def _with_state(node: NodeEntry, payload: bytes) -> NodeEntry:
@@ -290,6 +293,7 @@ def _with_update(node: NodeEntry, channel: str, payload: bytes) -> NodeEntry:
         since=min(max(report.since, 0.0), YEAR_9999_S),
         rollout=_shown(report.rollout),
         seq=report.seq,
+        key_epoch=report.key_epoch,
     )
     return msgspec.structs.replace(node, updates=updates)
 

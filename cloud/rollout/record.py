@@ -126,6 +126,18 @@ def published(record: RolloutRecord, seq: int, now_s: float) -> RolloutRecord:
     return msgspec.structs.replace(record, seq=seq, since_s=since_s)
 
 
+class _Published(msgspec.Struct):
+    seq: int = 0
+
+
+def published_seq(path: Path) -> int:
+    """Returns the seq in a rollout's file, however the rollout ended; 0 if it cannot be read."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Published).seq
+    except (OSError, *UNREADABLE):
+        return 0
+
+
 class RolloutFile:
     """The file of a rollout's record.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -144,7 +145,7 @@ def test_while_a_person_holds_the_lock_a_turn_waits_for_the_next(rig: Rig) -> No
 def test_who_does_not_get_the_lock_says_that_another_has_it(rig: Rig) -> None:
     with (
         rig().channel.lock.claimed(),
-        pytest.raises(StorageError, match="another process has held the rollout of meter-tier1"),
+        pytest.raises(StorageError, match="another process still holds the rollout of meter-tier1"),
         rig().channel.lock.claimed(wait_s=0.0),
     ):
         raise AssertionError("two hold it")
@@ -538,6 +539,70 @@ def test_a_damaged_record_stops_the_rollout_and_not_the_manifest(rig: Rig, tmp_p
     assert (newest.seq, newest.release.version) == (3, "1")
     with pytest.raises(StorageError, match="move the file away"):
         cloud.channel.read()
+
+
+# From a backup
+
+
+def test_numbers_go_on_after_those_that_only_the_rollouts_remember(
+    rig: Rig, tmp_path: Path
+) -> None:
+    cloud = rig()
+    completed(cloud, 1.0)
+    completed(cloud, 2.0)
+    record = cloud.channel.read()
+    assert record is not None
+    assert cloud.channel.next_seq() == record.seq + 1 == 5
+    for seq in (2, 3, 4):
+        (tmp_path / "registry" / CHANNEL / f"{seq}.release").unlink()
+    assert cloud.channel.next_seq() == 5
+    (tmp_path / "rollouts" / f"{CHANNEL}.json").write_bytes(b"{")
+    assert cloud.channel.next_seq() == 3  # of the one before, whose end is kept
+
+
+def test_a_manifest_that_is_lost_is_signed_anew_under_a_number_that_no_node_has_seen(
+    rig: Rig, tmp_path: Path
+) -> None:
+    completed(rig(), 1.0)
+    cloud = rig(now_s=EPOCH_S + 61 * DAY_S)
+    for _ in range(5):
+        cloud.turn()
+    assert cloud.seqs() == [1, 2, 3]  # 3 says what 2 said, which is to expire soon
+    (tmp_path / "registry" / CHANNEL / "3.release").unlink()
+    cloud = rig()
+    for _ in range(5):
+        cloud.turn()
+    newest = cloud.at_broker()
+    assert newest is not None
+    assert (newest.seq, newest.rollout.share, cloud.director.trouble) == (4, 1.0, "")
+    assert cloud.seqs() == [1, 2, 4]
+
+
+def test_a_cloud_that_knows_less_than_its_fleet_says_so_until_a_new_key_epoch(
+    rig: Rig, tmp_path: Path, release_key: Ed25519PrivateKey
+) -> None:
+    completed(rig(), 1.0)
+    backup = tmp_path / "backup"
+    for part in ("registry", "rollouts"):
+        shutil.copytree(tmp_path / part, backup / part)
+    completed(rig(), 2.0)
+    for part in ("registry", "rollouts"):
+        shutil.rmtree(tmp_path / part)
+        shutil.copytree(backup / part, tmp_path / part)
+    cloud = rig(reports={"node-1": (1, 4)})
+    for _ in range(5):
+        cloud.turn()
+    assert cloud.director.trouble.startswith(
+        "plant/node-1 has the manifest seq 4 of key epoch 1, the newest here is seq 2 of key epoch "
+    )
+    assert "Fix: begin a new key epoch" in cloud.director.activity
+    cloud = rig(reports={"node-1": (1, 4)}, trust=trust_in(release_key, key_epoch=2))
+    for _ in range(5):
+        cloud.turn()
+    assert cloud.director.trouble == ""
+    newest = cloud.at_broker()
+    assert newest is not None
+    assert newest.order == (2, 3)
 
 
 # Killed

@@ -60,7 +60,7 @@ def test_a_node_of_older_software_is_in_the_fleet_once_it_reports() -> None:
     view = seen(info(channels=()), born())
     assert view.fleet(METER) == []
     view.take(*report())
-    told = NodeReport("r-1", State.COMMITTED, "good", 99.0)
+    told = NodeReport("r-1", State.COMMITTED, "good", 99.0, order=(1, 7))
     assert view.fleet(METER) == [FleetNode("plant", "press-1", "arm", True, told)]
 
 
