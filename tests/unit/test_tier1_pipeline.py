@@ -271,7 +271,9 @@ def test_past_the_deadline_neither_sample_nor_message_nor_pack_is_kept(
     (sample,) = rig.escalations[0].samples
     rig.pass_time(DEADLINE_S)
     late = rig.pipeline._escalator.asked(sample.correlation)
-    assert late == Late("id-0/1", "cam-01", 5.0, 100.0, False, "low_confidence", 0, echo.spec)
+    certainty = float(np.float32(UNSURE[0]))
+    own = (False, "low_confidence", 0, certainty)
+    assert late == Late("id-0/1", "cam-01", 5.0, 100.0, *own, echo.spec)
 
 
 def test_an_answer_that_comes_a_minute_too_late_corrects_nothing(rig: Rig) -> None:
