@@ -14,7 +14,7 @@ from shared.metrics import NodeMetrics
 from shared.model import Model
 from shared.slot import Slot
 from tests.builders import load_echo
-from tests.unit.test_tier1_watch import Rig, certified
+from tests.watch_rig import Rig, certified
 from tier1 import watch_file
 from tier1.calibration_watch import WINDOW
 from tier1.drift_config import DriftConfig
