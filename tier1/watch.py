@@ -15,6 +15,9 @@ from tier1.drift_config import DriftConfig
 MAX_KEPT = 3
 """The model that serves, one in its probation, and the one before: each may come back."""
 
+CHUNK_SAMPLES = 64
+"""So many go into the detectors together: a batch of one sample costs three additions."""
+
 log = logging.getLogger(__name__)
 
 
@@ -44,6 +47,9 @@ class Watch:
         self._model: Model | None = None
         self._current: CalibrationWatch | None = None
         self._threshold = 0.0
+        self._seen = 0
+        self._unsure = 0
+        self._confidence = 0.0
 
     @property
     def kept(self) -> list[CalibrationWatch]:
@@ -62,6 +68,7 @@ class Watch:
         if model is self._model:
             return
         self._model, self._current = model, None
+        self._seen, self._unsure, self._confidence = 0, 0, 0.0
         if model is None:
             return
         name = identity(model.spec)
@@ -73,7 +80,8 @@ class Watch:
 
     def threshold(self, model: Model) -> float:
         """Returns the certainty from which on a model's answers are accepted."""
-        self.look()
+        if self._slot.model is not self._model:
+            self.look()
         if model is self._model:
             return self._threshold
         # Of a batch that was under way when it was replaced.
@@ -89,10 +97,19 @@ class Watch:
             unsure: how many the gate did not accept.
             confidence: sum of their confidences.
         """
-        current = self._current
-        if current is None or model is not self._model:
+        if model is not self._model:
             return 0
-        drifted = current.gated(seen, unsure, confidence, self._limits)
+        self._seen += seen
+        self._unsure += unsure
+        self._confidence += confidence
+        return self._look_for_drift(model) if self._seen >= CHUNK_SAMPLES else 0
+
+    def _look_for_drift(self, model: Model) -> int:
+        current = self._current
+        if current is None:
+            return 0
+        drifted = current.gated(self._seen, self._unsure, self._confidence, self._limits)
+        self._seen, self._unsure, self._confidence = 0, 0, 0.0
         for signal in drifted:
             self._metrics.drift_alarms.labels(self._slot.pipeline, signal).inc()
             log.warning(

@@ -65,14 +65,12 @@ class PageHinkley(msgspec.Struct):
         self.count += count
         self.mean += (total - count * self.mean) / self.count
         deviation, slack = total - count * self.mean, count * limits.tolerance
-        self.rise += deviation - slack
-        self.fall += deviation + slack
-        self.lowest = min(self.lowest, self.rise)
-        self.highest = max(self.highest, self.fall)
-        if self.count < limits.min_samples:
-            return False
-        most = max(self.rise - self.lowest, self.highest - self.fall)
-        if most <= limits.threshold:
+        self.rise = rise = self.rise + deviation - slack
+        self.fall = fall = self.fall + deviation + slack
+        self.lowest = min(self.lowest, rise)
+        self.highest = max(self.highest, fall)
+        is_moved = max(rise - self.lowest, self.highest - fall) > limits.threshold
+        if not is_moved or self.count < limits.min_samples:
             return False
         self.begin()
         return True
