@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from cloud.candidate import Candidate
-from cloud.certify import Promise
+from cloud.certificate.promise import Promise
 from cloud.config import CloudPipelineConfig, TrainingConfig
 from cloud.director import Director
 from cloud.job import TrainingJob
@@ -42,7 +42,7 @@ def judge(report: Report) -> Judgement:
     """Decides on a candidate: it must be certified, and accept more than what runs now."""
     certificate = report.calibration.certificate
     if certificate is None:
-        return Judgement(False, "no threshold can be certified for it")
+        return Judgement(False, report.calibration.reason or "no threshold can be certified for it")
     running = report.running_coverage
     if running is not None and certificate.coverage <= running:
         return Judgement(

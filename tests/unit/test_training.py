@@ -18,7 +18,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
 from cloud import trainer
-from cloud.certify import Promise
+from cloud.certificate.promise import Promise
 from cloud.course import judge
 from cloud.export import to_onnx
 from cloud.quantize import quantize_int8
