@@ -34,14 +34,15 @@ class Curve:
         """Draws the curve of samples that came with unequal chances.
 
         Args:
-            certainty: float [N], no NaN.
+            certainty: float [N]; NaN for malformed scores, which are accepted last.
             errors: bool [N].
             weights: float64 [N], one over the inclusion probabilities.
         """
+        certainty = np.where(np.isnan(certainty), -np.inf, certainty)
         order = np.argsort(-certainty)
         certainty, errors, weights = certainty[order], errors[order], weights[order]
         # Samples of one certainty are accepted together: the last of each is a point.
-        lasts = np.flatnonzero(np.append(np.diff(certainty) < 0, True)) if len(order) else order
+        lasts = np.flatnonzero(np.append(certainty[1:] < certainty[:-1], len(order) > 0))
         accepted = np.cumsum(weights)[lasts]
         wrong = np.cumsum(weights * errors)[lasts]
         whole = weights.sum()

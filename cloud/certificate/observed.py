@@ -154,9 +154,8 @@ class Observed:
         return np.where(self.labels >= 0, self.labels, self.tier2_answers)
 
     def curve(self) -> Curve:
-        """Returns the risk-coverage curve against tier-2; what is malformed is never accepted."""
-        certainty = np.where(np.isnan(self.certainty), -np.inf, self.certainty)
-        return Curve.of(certainty, self.disagrees, self.weights)
+        """Returns the risk-coverage curve against tier-2."""
+        return Curve.of(self.certainty, self.disagrees, self.weights)
 
 
 def versions_of(recorded: Recorded) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Temperature, grid and choice: a calibration promises what it may, and says why it promises none."""
+"""Temperature, grid and choice: a calibration promises what it may, or says why it cannot."""
 
 from __future__ import annotations
 
