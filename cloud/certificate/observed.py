@@ -67,8 +67,7 @@ class Observed:
         answers: int64 [N], tier-1's.
         tier2_answers: int64 [N].
         labels: int64 [N], people's; below 0 for none.
-        drawn_labels: int64 [N], those of them of which a certificate may speak: who has one does
-            not depend on whether tier-1 is right.
+        asked: bool [N], what people were asked to label because it is hard.
         chances: float64 [N], inclusion probabilities.
         audited: bool [N], what the audit drew.
         input_share: share of the samples that came with their input, 0 to 1.
@@ -78,7 +77,7 @@ class Observed:
     answers: Answers
     tier2_answers: Answers
     labels: Answers
-    drawn_labels: Answers
+    asked: Flags
     chances: NDArray[np.float64]
     audited: Flags
     input_share: float
@@ -91,7 +90,7 @@ class Observed:
         tier1_version: str,
         tier2_version: str,
         score: ScoreName,
-        drawn: Flags | None = None,
+        asked: Flags | None = None,
     ) -> Observed:
         """Picks out what two versions have seen.
 
@@ -100,8 +99,7 @@ class Observed:
             tier1_version: whose threshold is looked at.
             tier2_version: whose answers it is held against.
             score: the certainty that the threshold is held against.
-            drawn: bool [N], which labels were given whatever they might show; None for all. A
-                label that was asked for because the sample seemed hard is none of them.
+            asked: bool [N], what people were asked to label because it is hard; None for nothing.
 
         Raises:
             TrafficError: nothing can be said of what tier-1 accepts.
@@ -113,7 +111,6 @@ class Observed:
             )
         rows = _rows(recorded, tier1_version, tier2_version)
         probabilities, chances = recorded.tier1[rows], recorded.inclusion_probability[rows]
-        labels = recorded.label[rows]
         if not recorded.audit[rows].any():
             raise TrafficError(
                 f"of the {len(rows)} samples that version {tier1_version} sent, the audit drew "
@@ -124,8 +121,8 @@ class Observed:
             certainty=certainty_of(probabilities, probabilities, score),
             answers=probabilities.argmax(axis=1),
             tier2_answers=recorded.tier2[rows].argmax(axis=1),
-            labels=labels,
-            drawn_labels=labels if drawn is None else np.where(drawn[rows], labels, -1),
+            labels=recorded.label[rows],
+            asked=np.full(len(rows), False) if asked is None else asked[rows],
             chances=chances,
             audited=recorded.audit[rows],
             input_share=float(recorded.has_input[rows].mean()),

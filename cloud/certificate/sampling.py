@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.scores import Flags
+
 
 def uniform_rows(chances: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.intp]:
     """Draws rows so that each sample of the traffic is among them with the same chance.
@@ -39,3 +41,28 @@ def uniform_rows(chances: NDArray[np.float64], rng: np.random.Generator) -> NDAr
     if not len(chances):
         return np.empty(0, np.intp)
     return np.flatnonzero(rng.random(len(chances)) * chances < chances.min())
+
+
+def drawn_labels(labelled: Flags, asked: Flags, rng: np.random.Generator) -> Flags:
+    """Draws labels so that what was asked for counts no more than the rest.
+
+    People are asked for labels of what tier-2 is least sure of, and there both tiers err most. Of
+    the samples that were asked for the share ``a`` has a label, of the others the share ``b``, at
+    random. A label that was asked for is kept with the chance b / a: then the same share of both
+    has one. Where nothing but what was asked for has a label, none is kept: such labels say nothing
+    of the traffic.
+
+    Args:
+        labelled: bool [N], of a uniform sample of the traffic.
+        asked: bool [N], what people were asked for.
+        rng: source of the draw.
+
+    Returns:
+        bool [N], the labels that are kept.
+    """
+    of_asked, of_others = labelled[asked].sum(), labelled[~asked].sum()
+    if not of_asked:
+        return labelled.copy()
+    keep = of_others * np.count_nonzero(asked) / (of_asked * max(1, np.count_nonzero(~asked)))
+    kept: Flags = labelled & (~asked | (rng.random(len(labelled)) < keep))
+    return kept

@@ -16,7 +16,7 @@ from cloud.certificate.latency import Latencies, Latency
 from cloud.certificate.message_bytes import MessageBytes
 from cloud.certificate.observed import Observed
 from cloud.certificate.promise import Promise
-from cloud.certificate.sampling import uniform_rows
+from cloud.certificate.sampling import drawn_labels, uniform_rows
 from cloud.certificate.sequence import Outcome, certified
 from shared.model_spec import Certificate
 
@@ -108,11 +108,11 @@ def what_if(
         running: the threshold that runs; it was chosen without these samples.
         promise: what to certify.
         message: what samples take in messages.
-        rng: draws the uniform sample. One seed for good.
+        rng: draws the uniform sample, and labels. One seed for good.
         latencies: what was measured of answers.
     """
     uniform = uniform_rows(observed.chances, rng)
-    outcome = certify(observed, uniform, running, promise)
+    outcome = certify(observed, uniform, running, promise, rng)
     certificates = {each.threshold: each.certificate for each in outcome.passed}
     runs = float(np.float32(running))
     thresholds = {NOTHING_ACCEPTED, *outcome.grid.thresholds.tolist(), runs, 0.0}
@@ -131,7 +131,11 @@ def what_if(
 
 
 def certify(
-    observed: Observed, uniform: NDArray[np.intp], running: float, promise: Promise
+    observed: Observed,
+    uniform: NDArray[np.intp],
+    running: float,
+    promise: Promise,
+    rng: np.random.Generator,
 ) -> Outcome:
     """Tests thresholds on recorded traffic.
 
@@ -143,14 +147,17 @@ def certify(
         uniform: rows that are a uniform sample of the traffic, as ``uniform_rows`` draws them.
         running: the threshold that runs, which was chosen without these samples.
         promise: what to certify.
+        rng: draws the labels that count.
     """
     tuning, testing = np.split(uniform, [int(TUNING_SHARE * len(uniform))])
     grid = Grid.of(observed.certainty[tuning], also=[running])
+    labels = observed.labels[testing]
+    counts = drawn_labels(labels >= 0, observed.asked[testing], rng)
     evidence = Evidence.of(
         observed.certainty[testing],
         observed.answers[testing],
         observed.tier2_answers[testing],
-        observed.drawn_labels[testing],
+        np.where(counts, labels, -1),
     )
     weights = observed.weights
     accepted = [total(observed.certainty >= np.float32(each), weights) for each in grid.thresholds]

@@ -118,22 +118,21 @@ def recorded(rng: np.random.Generator, gated: int, shares: tuple[float, float]) 
     order = rng.permutation(sum(map(len, m)))
     margins = np.concatenate(m)[order]
     disagrees = rng.random(len(order)) > expit(margins)
-    none = np.full(len(order), -1)
     return Observed(
         certainty=expit(margins).astype(np.float32),
         answers=np.zeros(len(order), np.int64),
         tier2_answers=disagrees.astype(np.int64),
-        labels=none,
-        drawn_labels=none,
+        labels=np.full(len(order), -1),
+        asked=np.full(len(order), False),
         chances=np.concatenate(chances)[order],
         audited=np.concatenate(audited)[order],
         input_share=1.0,
     )
 
 
-def laxest(observed: Observed, rows: NDArray[np.intp]) -> float:
+def laxest(observed: Observed, rows: NDArray[np.intp], rng: np.random.Generator) -> float:
     """Returns the laxest threshold that is certified on rows, above 1 where none is."""
-    passed = certify(observed, rows, RUNNING, LAXEST).passed
+    passed = certify(observed, rows, RUNNING, LAXEST, rng).passed
     return passed[-1].threshold if passed else 2.0
 
 
@@ -145,8 +144,8 @@ def test_recorded_traffic_certifies_as_seldom_wrongly_whatever_share_is_audited_
     thinned, pooled = np.empty(REDRAWS), np.empty(REDRAWS)
     for draw in range(REDRAWS):
         observed = recorded(rng, 25_000, shares)
-        thinned[draw] = laxest(observed, uniform_rows(observed.chances, rng))
-        pooled[draw] = laxest(observed, np.flatnonzero(observed.audited))
+        thinned[draw] = laxest(observed, uniform_rows(observed.chances, rng), rng)
+        pooled[draw] = laxest(observed, np.flatnonzero(observed.audited), rng)
     wrong, wrong_pooled = (
         (risks([HARD_SITE, EASY_SITE], found[found <= 1], np.array(1.0)) > LAXEST.alpha).sum()
         for found in (thinned, pooled)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cloud.certificate.sampling import uniform_rows
+from cloud.certificate.sampling import drawn_labels, uniform_rows
+from shared.scores import Flags
 from tests.traffic import beyond_chance
 
 
@@ -51,3 +52,42 @@ def test_of_nothing_comes_nothing() -> None:
 def test_beyond_chance_can_fail(share: float) -> None:
     assert beyond_chance(0, 1000, share)
     assert not beyond_chance(round(1000 * share), 1000, share)
+
+
+# Labels of people
+
+
+def labels_of(
+    rng: np.random.Generator, asked_rate: float, other_rate: float
+) -> tuple[Flags, Flags, Flags]:
+    """Returns which of the samples are wrong, were asked for, have a label."""
+    unsure = rng.random(200_000) < 0.1
+    wrong = rng.random(200_000) < np.where(unsure, 0.4, 0.02)
+    asked = unsure & (rng.random(200_000) < 0.5)
+    labelled = rng.random(200_000) < np.where(asked, asked_rate, other_rate)
+    return wrong, asked, labelled
+
+
+@pytest.mark.parametrize("rates", [(0.9, 0.05), (0.5, 0.3), (0.2, 0.2)])
+def test_labels_that_were_asked_for_count_no_more_than_others(rates: tuple[float, float]) -> None:
+    rng = np.random.default_rng(6)
+    wrong, asked, labelled = labels_of(rng, *rates)
+    kept = drawn_labels(labelled, asked, rng)
+    assert not (kept & ~labelled).any()
+    assert not beyond_chance(int((wrong & kept).sum()), int(kept.sum()), float(wrong.mean()))
+    if rates[0] != rates[1]:
+        some = int(labelled.sum())
+        assert beyond_chance(int((wrong & labelled).sum()), some, float(wrong.mean()))
+
+
+def test_labels_that_nobody_was_asked_for_all_stay() -> None:
+    rng = np.random.default_rng(7)
+    _, asked, labelled = labels_of(rng, 0.5, 0.1)
+    assert (drawn_labels(labelled, asked & False, rng) == labelled).all()
+
+
+def test_labels_that_were_all_asked_for_say_nothing_of_the_traffic() -> None:
+    rng = np.random.default_rng(8)
+    _, asked, labelled = labels_of(rng, 0.5, 0.0)
+    assert labelled.any()
+    assert not drawn_labels(labelled, asked, rng).any()

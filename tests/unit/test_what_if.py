@@ -22,7 +22,7 @@ from shared.messages import (
     Tensor,
     pack,
 )
-from shared.scores import certainty
+from shared.scores import Flags, certainty
 from tests.traffic import Columns, Seen
 
 RUNNING, AUDIT_SHARE = 0.95, 0.05
@@ -40,19 +40,15 @@ def columns(seen: Seen) -> Columns:
     return seen.sent(np.random.default_rng(2), RUNNING, AUDIT_SHARE, label_share=0.1)
 
 
-def observed(columns: Columns, **more: object) -> Observed:
+def observed(columns: Columns, asked: Flags | None = None) -> Observed:
     return Observed.of(
-        columns,
-        tier1_version="1",
-        tier2_version="7",
-        score="max_probability",
-        **more,  # type: ignore[arg-type]
+        columns, tier1_version="1", tier2_version="7", score="max_probability", asked=asked
     )
 
 
-def ask(columns: Columns, latencies: Latencies | None = None) -> WhatIf:
+def ask(columns: Columns, latencies: Latencies | None = None, asked: Flags | None = None) -> WhatIf:
     return what_if(
-        observed(columns),
+        observed(columns, asked),
         running=RUNNING,
         promise=PROMISE,
         message=MESSAGE,
@@ -115,12 +111,14 @@ def test_accuracy_goes_by_labels_and_by_tier2_where_there_is_none(seen: Seen) ->
     assert labelled.rows[-1].accuracy.value == pytest.approx(alone.mean())
 
 
-def test_only_labels_that_were_drawn_are_certified_against(columns: Columns) -> None:
-    every = observed(columns)
-    some = observed(columns, drawn=np.arange(len(columns.label)) % 2 == 0)
-    assert (every.drawn_labels == every.labels).all()
-    assert (some.drawn_labels[1::2] == -1).all()
-    assert (some.labels == every.labels).all()
+def test_labels_that_were_all_asked_for_certify_nothing(columns: Columns, found: WhatIf) -> None:
+    def labelled(found: WhatIf) -> list[int]:
+        return [row.certificate.labelled for row in found.certified if row.certificate]
+
+    everything = ask(columns, asked=columns.label >= 0)
+    assert min(labelled(found)) > 20
+    assert set(labelled(everything)) == {0}
+    assert everything.labelled == found.labelled > 0
 
 
 def test_bytes_are_those_of_real_messages(found: WhatIf) -> None:

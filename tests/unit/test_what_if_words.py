@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -20,7 +21,7 @@ from escalon.what_if.predictions import PredictionsError, read_latencies
 from escalon.what_if.report import Report, VersionCurve
 from escalon.what_if.words import HEADS, in_words, percent, threshold_text
 from shared.errors import StorageError
-from shared.messages import PackPrediction, Prediction, to_json
+from shared.messages import DecidedBy, PackPrediction, Prediction, to_json
 from tests.traffic import Seen
 
 PROMISE = Promise(alpha=0.05, delta=0.05, escalation_budget=0.3)
@@ -158,7 +159,7 @@ def test_without_the_extra_it_says_which_one_to_install(
 # Latencies
 
 
-def prediction(decided_by: str, latency_ms: float, **more: object) -> bytes:
+def prediction(decided_by: DecidedBy, latency_ms: float, **more: Any) -> bytes:
     return to_json(
         Prediction(
             id="a",
@@ -169,10 +170,10 @@ def prediction(decided_by: str, latency_ms: float, **more: object) -> bytes:
             decided_by=decided_by,
             reason="confident",
             model="m",
-            model_version="1",  # type: ignore[arg-type]
+            model_version="1",
             latency_ms=latency_ms,
             node="n",
-            **more,  # type: ignore[arg-type]
+            **more,
         )
     )
 
