@@ -56,7 +56,9 @@ def calibrate(
     chosen = choose(outcome.passed, promise.escalation_budget)
     if chosen is None:
         return Calibration(
-            temperature, NOTHING_ACCEPTED, reason=f"no threshold can be certified: {outcome.why}"
+            temperature,
+            NOTHING_ACCEPTED,
+            reason=f"cannot be certified with any threshold: {outcome.why}",
         )
     return Calibration(temperature, chosen.threshold, chosen.certificate)
 

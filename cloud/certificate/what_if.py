@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,7 +91,7 @@ class WhatIf:
 def what_if(
     observed: Observed,
     *,
-    running: float,
+    running: Sequence[float],
     promise: Promise,
     message: MessageBytes,
     rng: np.random.Generator,
@@ -105,7 +105,8 @@ def what_if(
 
     Args:
         observed: of the version that runs, oldest first.
-        running: the threshold that runs; it was chosen without these samples.
+        running: the thresholds that run, one for each file of the release that has another; they
+            were chosen without these samples.
         promise: what to certify.
         message: what samples take in messages.
         rng: draws the uniform sample, and labels. One seed for good.
@@ -114,8 +115,8 @@ def what_if(
     uniform = uniform_rows(observed.chances, rng)
     outcome = certify(observed, uniform, running, promise, rng)
     certificates = {each.threshold: each.certificate for each in outcome.passed}
-    runs = float(np.float32(running))
-    thresholds = {NOTHING_ACCEPTED, *outcome.grid.thresholds.tolist(), runs, 0.0}
+    runs = frozenset(float(np.float32(each)) for each in running)
+    thresholds = {NOTHING_ACCEPTED, *outcome.grid.thresholds.tolist(), *runs, 0.0}
     table = _Table(observed, promise.delta, message, latencies, certificates, runs)
     return WhatIf(
         rows=tuple(table.row(threshold) for threshold in sorted(thresholds, reverse=True)),
@@ -133,7 +134,7 @@ def what_if(
 def certify(
     observed: Observed,
     uniform: NDArray[np.intp],
-    running: float,
+    running: Sequence[float],
     promise: Promise,
     rng: np.random.Generator,
 ) -> Outcome:
@@ -145,12 +146,12 @@ def certify(
     Args:
         observed: of the version that runs, oldest first.
         uniform: rows that are a uniform sample of the traffic, as ``uniform_rows`` draws them.
-        running: the threshold that runs, which was chosen without these samples.
+        running: the thresholds that run, which were chosen without these samples.
         promise: what to certify.
         rng: draws the labels that count.
     """
     tuning, testing = np.split(uniform, [int(TUNING_SHARE * len(uniform))])
-    grid = Grid.of(observed.certainty[tuning], also=[running])
+    grid = Grid.of(observed.certainty[tuning], also=running)
     labels = observed.labels[testing]
     counts = drawn_labels(labels >= 0, observed.asked[testing], rng)
     evidence = Evidence.of(
@@ -173,7 +174,7 @@ class _Table:
     message: MessageBytes
     latencies: Latencies | None
     certificates: Mapping[float, Certificate]
-    runs: float
+    runs: frozenset[float]
 
     def row(self, threshold: float) -> Row:
         observed = self.observed
@@ -193,5 +194,5 @@ class _Table:
             uplink_bytes=sent * self.message.uplink(observed.input_share),
             latency=self.latencies.mixed(escalated) if self.latencies else None,
             certificate=self.certificates.get(threshold),
-            runs=threshold == self.runs,
+            runs=threshold in self.runs,
         )

@@ -44,6 +44,8 @@ class Report:
         pipeline: the pipeline.
         tier1_version: whose thresholds these are, as ``channel/version``.
         tier2_version: beside which.
+        files: of how many files the version has; each node takes one, and telemetry does not say
+            which.
         what_if: the table.
         versions: of tier-1, that one last.
     """
@@ -51,6 +53,7 @@ class Report:
     pipeline: str
     tier1_version: str
     tier2_version: str
+    files: int
     what_if: WhatIf
     versions: tuple[VersionCurve, ...]
 
@@ -69,6 +72,7 @@ class Report:
             "pipeline": self.pipeline,
             "tier1_version": self.tier1_version,
             "tier2_version": self.tier2_version,
+            "files": self.files,
             **msgspec.to_builtins(self.what_if),
             "versions": curves,
         }

@@ -8,7 +8,7 @@ import numpy as np
 
 from cloud.certificate.calibration import NOTHING_ACCEPTED
 from cloud.certificate.estimate import Estimate
-from cloud.certificate.what_if import Row, WhatIf
+from cloud.certificate.what_if import Row
 from escalon.release.table import table
 from escalon.release.versions import MISSING
 from escalon.what_if.report import Report, VersionCurve
@@ -25,7 +25,7 @@ def in_words(report: Report) -> str:
     parts = [
         _head(report),
         table(HEADS, [_line(row) for row in found.rows]),
-        _notes(found),
+        _notes(report),
         table(("TIER-1", "SAMPLES", "AURC", "AUGRC"), [_version(each) for each in report.versions]),
     ]
     return "\n\n".join(parts)
@@ -97,7 +97,8 @@ def _certificate(row: Row) -> str:
     return f"{text}; labels {certificate.wrong} of {certificate.labelled}"
 
 
-def _notes(found: WhatIf) -> str:
+def _notes(report: Report) -> str:
+    found = report.what_if
     promise = found.promise
     confidence = f"{100 * (1 - promise.delta):.4g} %"
     lines = [
@@ -109,6 +110,11 @@ def _notes(found: WhatIf) -> str:
     ]
     if found.why:
         lines.append(f"No more are certified: {found.why}.")
+    if report.files > 1:
+        lines.append(
+            f"The version has {report.files} files, and telemetry does not say which one answered: "
+            "all this is of their mixture, as it ran."
+        )
     if found.rows[0].latency is None:
         lines.append("Latencies are not known: telemetry has none. Give recorded --predictions.")
     return "\n".join(lines)

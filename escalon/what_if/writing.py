@@ -10,10 +10,11 @@ import numpy as np
 from cloud.certificate.what_if import Row, WhatIf
 from cloud.director import new_ticket
 from cloud.rollout.decision import Decision
+from cloud.rollout.phases import IllegalCommandError
 from cloud.version import Version
 from escalon.release.scope import Scope
 from escalon.what_if.words import threshold_text
-from shared.errors import EscalonError
+from shared.errors import EscalonError, ManifestError
 from shared.model_spec import Calibration, Certificate
 
 
@@ -105,8 +106,10 @@ def offer(scope: Scope, made_from: Version, draft: Version) -> tuple[Version, De
     channel, registry = scope.only, scope.registry
     fleet = scope.fleet(channel.name)
     with channel.lock.claimed():
-        if reason := channel.refusal():
-            raise EscalonError(f"not written: {reason}")
+        try:
+            channel.check(fleet)
+        except (IllegalCommandError, ManifestError) as error:
+            raise EscalonError(f"not written: {error}") from error
         if channel.standing() != made_from.name:
             raise EscalonError(
                 f"not written: the threshold is one of {made_from.qualified}, and version "

@@ -113,7 +113,7 @@ def test_where_nothing_can_be_certified_nothing_is_accepted_and_it_says_why() ->
     calibration = calibrate(logits, rng.integers(0, 5, 400), 100, PROMISE)
     assert calibration.certificate is None
     assert calibration.threshold == NOTHING_ACCEPTED
-    assert "no threshold can be certified: at threshold 0." in calibration.reason
+    assert "cannot be certified with any threshold: at threshold 0." in calibration.reason
     assert "accepted samples otherwise" in calibration.reason
     confidence = probabilities(logits.astype(np.float32), "logits", calibration.temperature)
     assert not (confidence >= calibration.threshold).any()

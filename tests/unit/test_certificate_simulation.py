@@ -132,7 +132,7 @@ def recorded(rng: np.random.Generator, gated: int, shares: tuple[float, float]) 
 
 def laxest(observed: Observed, rows: NDArray[np.intp], rng: np.random.Generator) -> float:
     """Returns the laxest threshold that is certified on rows, above 1 where none is."""
-    passed = certify(observed, rows, RUNNING, LAXEST, rng).passed
+    passed = certify(observed, rows, [RUNNING], LAXEST, rng).passed
     return passed[-1].threshold if passed else 2.0
 
 

@@ -49,7 +49,7 @@ def observed(columns: Columns, asked: Flags | None = None) -> Observed:
 def ask(columns: Columns, latencies: Latencies | None = None, asked: Flags | None = None) -> WhatIf:
     return what_if(
         observed(columns, asked),
-        running=RUNNING,
+        running=[RUNNING],
         promise=PROMISE,
         message=MESSAGE,
         rng=np.random.default_rng(3),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +33,14 @@ def report(latencies: Latencies | None = None) -> Report:
     observed = Observed.of(columns, tier1_version="1", tier2_version="7", score="max_probability")
     found = what_if(
         observed,
-        running=0.95,
+        running=[0.95],
         promise=PROMISE,
         message=MessageBytes.of((8,), 3, 1),
         rng=np.random.default_rng(3),
         latencies=latencies,
     )
     curve = VersionCurve("meter-tier1/1", len(observed.chances), observed.curve())
-    return Report("meter", "meter-tier1/1", "7", found, (curve,))
+    return Report("meter", "meter-tier1/1", "7", 1, found, (curve,))
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +76,11 @@ def test_it_says_that_latencies_are_not_known_unless_they_are(plain: Report, tim
     assert "Latencies are not known" in in_words(plain)
     assert "Latencies are not known" not in in_words(timed)
     assert re.search(r"tier-2 alone .* \d+\.\d ms  +\d+\.\d ms", in_words(timed))
+
+
+def test_of_several_files_it_says_that_it_speaks_of_their_mixture(plain: Report) -> None:
+    assert "mixture" not in in_words(plain)
+    assert "The version has 2 files" in in_words(replace(plain, files=2))
 
 
 def test_each_threshold_can_be_written_as_it_is_shown(plain: Report) -> None:
