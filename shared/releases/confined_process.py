@@ -1,4 +1,4 @@
-"""The parent's side of a confined child: it starts it, waits for it, and ends all that it started."""
+"""The parent's side of a confined child: it starts it, waits, and ends all that it started."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,21 +39,31 @@ class ProcessLimits:
 
 
 class ConfinedProcess:
-    """A child process that runs a model nobody vouches for. It ends with the thread that started it.
+    """A child process that runs a model nobody vouches for. It ends with its starter's thread.
 
     Args:
         module: the child's; it is given the parent's process id, time-out in s, processor time in
-            s, memory in bytes, and the file of its job, and confines itself (``confinement.py``).
+            s, memory in bytes, the file of its job, and ``arguments``, and confines itself
+            (``confinement.py``).
         job: what that file holds.
         folder: for the child's input and output.
         limits: what it may take.
         purpose: what it is for, in the words of an error.
+        arguments: more of the child's.
     """
 
     def __init__(
-        self, module: str, job: bytes, folder: Path, limits: ProcessLimits, purpose: str
+        self,
+        module: str,
+        job: bytes,
+        folder: Path,
+        limits: ProcessLimits,
+        purpose: str,
+        *,
+        arguments: Sequence[str] = (),
     ) -> None:
         self._module = module
+        self._arguments = tuple(arguments)
         self._job = job
         self._limits = limits
         self._folder = folder
@@ -81,10 +92,10 @@ class ConfinedProcess:
         limits = (self._limits.timeout_s, self._limits.cpu_s, self._limits.memory_bytes)
         # -P: without the folder that the node was started in, where anybody's modules may lie.
         command = [sys.executable, "-P", "-m", self._module]
-        arguments = map(str, (os.getpid(), *limits, self._input.absolute()))
+        given = (os.getpid(), *limits, self._input.absolute(), *self._arguments)
         with self._output.open("wb") as output, self._errors.open("wb") as errors:
             return subprocess.Popen(
-                [*command, *arguments],
+                [*command, *map(str, given)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=errors,

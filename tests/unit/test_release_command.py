@@ -13,7 +13,7 @@ import pytest
 
 from cloud.config import CloudConfig
 from cloud.export import to_onnx
-from cloud.quantize import quantize_int8
+from cloud.optimize.quantize import quantize_int8
 from cloud.registry import Registry
 from cloud.training import Mlp
 from escalon.cli import main

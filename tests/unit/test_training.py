@@ -21,7 +21,7 @@ from cloud import trainer
 from cloud.certify import Promise
 from cloud.course import judge
 from cloud.export import to_onnx
-from cloud.quantize import quantize_int8
+from cloud.optimize.quantize import quantize_int8
 from cloud.trainer import Job, Report, read_report, train
 from cloud.training import Inputs, Mlp, augment, distill, noisy_copies, train_full
 from shared.errors import StorageError

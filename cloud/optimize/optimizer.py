@@ -1,0 +1,234 @@
+"""All candidates of one float32 model: made, measured on this machine, and one of them kept."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from cloud.optimize import machine
+from cloud.optimize.case import Case, write_rows
+from cloud.optimize.choice import Choice, choose
+from cloud.optimize.making import MakingJob
+from cloud.optimize.measuring import MeasuringJob
+from cloud.optimize.recipes import RECIPES, SOURCE, Recipe
+from cloud.optimize.report import Report
+from cloud.optimize.rows import Budget, Figures, Row
+from cloud.optimize.workshop import Measure, Say, Workshop
+from shared.errors import ArtefactError
+from shared.inputs import Inputs
+from shared.releases.confined_process import ProcessLimits
+from shared.releases.structure import check_structure
+from shared.scores import ScoreKind
+
+DEFAULT_BUDGET_S = 120.0
+MAKING_SHARE = 0.4
+MAX_CALIBRATION_ROWS = 512
+MAX_TEST_ROWS = 4096
+CONFIRMING_PAIRS = 60
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What candidates are calibrated and tested on.
+
+    Attributes:
+        calibration: inputs that span what a node will see, [N, *shape].
+        test: other inputs, [M, *shape].
+        labels: int64 [M], the right answers to ``test``, or a teacher's; -1 where there is none.
+            None without any: then the float32 model's own answers stand for them.
+    """
+
+    calibration: NDArray[Any]
+    test: NDArray[Any]
+    labels: NDArray[np.int64] | None = None
+
+    def drawn(self, seed: int) -> Samples:
+        """Returns as many of them as are used, drawn at random, in random order."""
+        rng = np.random.default_rng(seed)
+        taught = rng.permutation(len(self.calibration))[:MAX_CALIBRATION_ROWS]
+        tested = rng.permutation(len(self.test))[:MAX_TEST_ROWS]
+        labels = None if self.labels is None else self.labels[tested]
+        return Samples(self.calibration[taught], self.test[tested], labels)
+
+
+@dataclass(frozen=True)
+class Optimized:
+    """What came of it.
+
+    Attributes:
+        report: every candidate with its figures, which is kept, and why.
+        models: the files of those that load, by name; ``fp32`` is the model itself.
+    """
+
+    report: Report
+    models: Mapping[str, bytes]
+
+    @property
+    def kept(self) -> Row:
+        """The candidate that is kept."""
+        return self.report.kept_row
+
+    @property
+    def model(self) -> bytes:
+        """The file of the candidate that is kept."""
+        return self.models[self.report.kept]
+
+
+def optimize(
+    model: bytes,
+    samples: Samples,
+    inputs: Inputs,
+    *,
+    scores: ScoreKind | None = None,
+    budget: Budget | None = None,
+    recipes: Sequence[Recipe] = RECIPES,
+    budget_s: float = DEFAULT_BUDGET_S,
+    seed: int = 0,
+    limits: ProcessLimits | None = None,
+    say: Say = lambda line: None,
+    measure: Measure = Workshop.measure,
+) -> Optimized:
+    """Makes all candidates of a model, measures each on this machine, and keeps one.
+
+    It starts processes, each confined as the trial of a release is. But for measured times, the
+    same arguments give the same result, unless the time was up.
+
+    Args:
+        model: a float32 ONNX file; it is looked at before anything runs it.
+        samples: what candidates are calibrated and tested on.
+        inputs: how a row of them is laid out.
+        scores: what the model's output holds; None to find it out.
+        budget: what a candidate is held to.
+        recipes: how candidates are made, in order.
+        budget_s: by when all should be done. What is left by then is not made or not measured.
+        seed: decides which samples are taken, where there are more than are used.
+        limits: what a child may take, beside the time.
+        say: takes a line on the progress.
+        measure: measures candidates; to be replaced where figures are to be the same every time.
+
+    Raises:
+        ArtefactError: the model must not be loaded, does not load, does not fit the samples, is
+            quantized already, or could not be measured in the time.
+        StorageError: the disk is full, or no process can be started.
+    """
+    began_s = time.monotonic()
+    check_structure(model)
+    _check(samples, inputs)
+    used = samples.drawn(seed)
+    with tempfile.TemporaryDirectory(prefix="escalon-optimize-") as name:
+        workshop = Workshop(Path(name), limits or ProcessLimits(), say)
+        asked = MakingJob(
+            model=workshop.folder / "model.onnx",
+            inputs=inputs.specs,
+            scores=scores,
+            rows=write_rows(workshop.folder / "calibration.npy", used.calibration),
+            recipes=tuple(recipes),
+            folder=workshop.folder,
+        )
+        asked.model.write_bytes(model)
+        looked, made = workshop.make(asked, began_s + MAKING_SHARE * budget_s)
+        paths = {SOURCE.name: asked.model} | {
+            name: path for name, path in made.items() if isinstance(path, Path)
+        }
+        case = Case(asked.model, inputs.specs, looked.scores, looked.labels)
+        job = _measuring(case, paths, used, workshop.folder)
+        found = {**made, **measure(workshop, job, began_s + budget_s)}
+        models = {name: path.read_bytes() for name, path in paths.items()}
+        if isinstance(trouble := found[SOURCE.name], str):
+            raise ArtefactError(f"the float32 model cannot be measured: {trouble}")
+        rows = _rows((SOURCE, *recipes), found, models)
+        choice = _confirmed(
+            rows,
+            budget or Budget(),
+            lambda name: measure(
+                workshop,
+                msgspec.structs.replace(
+                    job, candidates={name: paths[name]}, pairs=CONFIRMING_PAIRS
+                ),
+                began_s + budget_s,
+            )[name],
+        )
+    report = Report(
+        kept=choice.kept.name,
+        why=choice.why,
+        rows=choice.rows,
+        budget=budget or Budget(),
+        machine=machine.describe(),
+        labels=looked.labels,
+        scores=looked.scores,
+        calibrated=len(used.calibration),
+        labelled=0 if used.labels is None else int((used.labels >= 0).sum()),
+        seconds=round(time.monotonic() - began_s, 3),
+    )
+    loaded = {row.name for row in choice.rows if row.loads}
+    return Optimized(report, {name: data for name, data in models.items() if name in loaded})
+
+
+def _confirmed(
+    rows: Sequence[Row], budget: Budget, measure_again: Callable[[str], Figures | str]
+) -> Choice:
+    """Chooses, has what would be kept measured longer, and chooses anew until the choice stands.
+
+    On a busy machine one of many candidates may look faster than it is; it would be the one that
+    is kept. Where there is no time left, the figures stay as they are.
+    """
+    confirmed = {SOURCE.name}
+    while (choice := choose(rows, budget)).kept.name not in confirmed:
+        name = choice.kept.name
+        confirmed.add(name)
+        figures = measure_again(name)
+        if isinstance(figures, Figures):
+            rows = [
+                msgspec.structs.replace(row, figures=figures) if row.name == name else row
+                for row in rows
+            ]
+    return choice
+
+
+def _check(samples: Samples, inputs: Inputs) -> None:
+    """Looks whether the samples fit one another and the layout."""
+    for name, rows in (("calibration", samples.calibration), ("test", samples.test)):
+        if not len(rows):
+            raise ArtefactError(f"there is no {name} input")
+        if rows.shape[1:] != inputs.shape:
+            raise ArtefactError(
+                f"the {name} inputs are of shape {list(rows.shape[1:])}, not {list(inputs.shape)}"
+            )
+    if samples.labels is not None and samples.labels.shape != samples.test.shape[:1]:
+        raise ArtefactError(
+            f"there are labels of shape {list(samples.labels.shape)} for "
+            f"{len(samples.test)} test inputs"
+        )
+
+
+def _measuring(
+    case: Case, candidates: dict[str, Path], used: Samples, folder: Path
+) -> MeasuringJob:
+    labels = None if used.labels is None else write_rows(folder / "labels.npy", used.labels)
+    return MeasuringJob(case, candidates, write_rows(folder / "test.npy", used.test), labels)
+
+
+def _rows(
+    recipes: Sequence[Recipe],
+    found: Mapping[str, Path | Figures | str],
+    models: Mapping[str, bytes],
+) -> list[Row]:
+    """Returns a row for each recipe, with what was found out about it."""
+    whole = len(models[SOURCE.name])
+    rows = []
+    for recipe in recipes:
+        result, size = found[recipe.name], len(models.get(recipe.name, b""))
+        row = Row(name=recipe.name, precision=recipe.precision, bytes=size, size=size / whole)
+        if isinstance(result, Figures):
+            rows.append(msgspec.structs.replace(row, figures=result))
+        else:
+            rows.append(msgspec.structs.replace(row, reason=str(result)))
+    return rows
