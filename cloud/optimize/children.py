@@ -21,7 +21,7 @@ from shared.releases.confined_process import ConfinedProcess, ProcessLimits
 
 MAX_OUTPUT_BYTES = 2**20
 POLL_S = 0.01
-GRACE_S = 10.0
+GRACE_S = 3.0
 """A child ends its work by itself when its time is up; so much later it is ended."""
 
 Module = Literal["making", "measuring"]

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -110,6 +110,7 @@ def make_all(job: MakingJob) -> Iterator[Looked | Made]:
     ends_s = time.monotonic() + job.seconds
     rows = read_rows(job.rows)
     session = open_session(job.model)
+    _require_batch(session, job.inputs)
     feed = Feed(ports(session.get_inputs()), Inputs(job.inputs))
     yield look(session, feed, rows, job.scores)
     del session
@@ -154,6 +155,15 @@ def look(
         if tried in (kind, "logits") or well_formed(scores).all():
             return Looked(scores.shape[1], tried)
     raise ArtefactError("it answers no scores")
+
+
+def _require_batch(session: ort.InferenceSession, inputs: Sequence[InputSpec]) -> None:
+    for port, spec in zip(ports(session.get_inputs()), inputs, strict=False):
+        if port.shape == spec.shape:
+            raise ArtefactError(
+                f"its input {port} has no dimension for the batch. Fix: export it with a first "
+                "dimension that is free"
+            )
 
 
 def _made(

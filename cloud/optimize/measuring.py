@@ -27,6 +27,7 @@ from shared.scores import Floats, probabilities
 
 NEIGHBOURED_ROWS = 64
 FEWEST_ROWS = 64
+CONFIRMING_PAIRS = 60
 ANSWERING_SHARE = 0.4
 """Of a candidate's time; the rest is for the measurement of its latency."""
 
@@ -51,6 +52,11 @@ class MeasuringJob(msgspec.Struct, frozen=True):
     labels: Path | None
     seconds: float = 0.0
     pairs: int = MAX_PAIRS
+
+    def confirming(self, name: str) -> MeasuringJob:
+        """Returns the job that measures one candidate again, and longer."""
+        only = {name: self.candidates[name]}
+        return msgspec.structs.replace(self, candidates=only, pairs=CONFIRMING_PAIRS)
 
 
 class Measured(msgspec.Struct, frozen=True):

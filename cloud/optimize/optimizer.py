@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cloud.optimize import machine
 from cloud.optimize.case import Case, write_rows
 from cloud.optimize.choice import Choice, choose
-from cloud.optimize.making import MakingJob
+from cloud.optimize.making import Looked, MakingJob
 from cloud.optimize.measuring import MeasuringJob
 from cloud.optimize.recipes import RECIPES, SOURCE, Recipe
 from cloud.optimize.report import Report
@@ -32,7 +32,6 @@ DEFAULT_BUDGET_S = 120.0
 MAKING_SHARE = 0.4
 MAX_CALIBRATION_ROWS = 512
 MAX_TEST_ROWS = 4096
-CONFIRMING_PAIRS = 60
 
 
 @dataclass(frozen=True)
@@ -122,45 +121,28 @@ def optimize(
     began_s = time.monotonic()
     check_structure(model)
     _check(samples, inputs)
-    used = samples.drawn(seed)
+    budget, used = budget or Budget(), samples.drawn(seed)
     with tempfile.TemporaryDirectory(prefix="escalon-optimize-") as name:
         workshop = Workshop(Path(name), limits or ProcessLimits(), say)
-        asked = MakingJob(
-            model=workshop.folder / "model.onnx",
-            inputs=inputs.specs,
-            scores=scores,
-            rows=write_rows(workshop.folder / "calibration.npy", used.calibration),
-            recipes=tuple(recipes),
-            folder=workshop.folder,
-        )
-        asked.model.write_bytes(model)
+        asked = _making(workshop.folder, model, used, inputs, recipes)
+        asked = msgspec.structs.replace(asked, scores=scores)
         looked, made = workshop.make(asked, began_s + MAKING_SHARE * budget_s)
-        paths = {SOURCE.name: asked.model} | {
-            name: path for name, path in made.items() if isinstance(path, Path)
-        }
-        case = Case(asked.model, inputs.specs, looked.scores, looked.labels)
-        job = _measuring(case, paths, used, workshop.folder)
-        found = {**made, **measure(workshop, job, began_s + budget_s)}
-        models = {name: path.read_bytes() for name, path in paths.items()}
+        _check_labels(used, looked.labels)
+        job = _measuring(asked, looked, made, used)
+        ends_s = began_s + budget_s
+        found = {**made, **measure(workshop, job, ends_s)}
         if isinstance(trouble := found[SOURCE.name], str):
             raise ArtefactError(f"the float32 model cannot be measured: {trouble}")
+        models = {name: path.read_bytes() for name, path in job.candidates.items()}
         rows = _rows((SOURCE, *recipes), found, models)
         choice = _confirmed(
-            rows,
-            budget or Budget(),
-            lambda name: measure(
-                workshop,
-                msgspec.structs.replace(
-                    job, candidates={name: paths[name]}, pairs=CONFIRMING_PAIRS
-                ),
-                began_s + budget_s,
-            )[name],
+            rows, budget, lambda name: measure(workshop, job.confirming(name), ends_s)[name]
         )
     report = Report(
         kept=choice.kept.name,
         why=choice.why,
         rows=choice.rows,
-        budget=budget or Budget(),
+        budget=budget,
         machine=machine.describe(),
         labels=looked.labels,
         scores=looked.scores,
@@ -209,11 +191,39 @@ def _check(samples: Samples, inputs: Inputs) -> None:
         )
 
 
+def _check_labels(samples: Samples, count: int) -> None:
+    if samples.labels is None:
+        return
+    if (most := int(samples.labels.max())) >= count:
+        raise ArtefactError(
+            f"there is a label {most}, and the model gives {count} scores: labels are 0 to "
+            f"{count - 1}, -1 where there is none"
+        )
+
+
+def _making(
+    folder: Path, model: bytes, used: Samples, inputs: Inputs, recipes: Sequence[Recipe]
+) -> MakingJob:
+    """Writes the model and the calibration inputs; returns the job for the children."""
+    path = folder / "model.onnx"
+    path.write_bytes(model)
+    rows = write_rows(folder / "calibration.npy", used.calibration)
+    return MakingJob(path, inputs.specs, None, rows, tuple(recipes), folder)
+
+
 def _measuring(
-    case: Case, candidates: dict[str, Path], used: Samples, folder: Path
+    asked: MakingJob, looked: Looked, made: Mapping[str, Path | str], used: Samples
 ) -> MeasuringJob:
+    """Writes the test inputs and the labels; returns the job for the children."""
+    folder = asked.folder
+    candidates = {name: path for name, path in made.items() if isinstance(path, Path)}
     labels = None if used.labels is None else write_rows(folder / "labels.npy", used.labels)
-    return MeasuringJob(case, candidates, write_rows(folder / "test.npy", used.test), labels)
+    return MeasuringJob(
+        case=Case(asked.model, asked.inputs, looked.scores, looked.labels),
+        candidates={SOURCE.name: asked.model, **candidates},
+        rows=write_rows(folder / "test.npy", used.test),
+        labels=labels,
+    )
 
 
 def _rows(

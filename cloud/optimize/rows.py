@@ -84,7 +84,7 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
         wished_speed_32: who reaches it and ``wished_size`` goes before who does not.
         wished_size: share of the float32 model's file.
         level: two measurements of one model differ by as much: what is slower by no more than this
-            share is not slower.
+            share cannot be told from what is not.
     """
 
     min_speed_1: float = 1.0
@@ -92,4 +92,4 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
     max_neighbour_shift: float = 0.001
     wished_speed_32: float = 1.7
     wished_size: float = 0.31
-    level: float = 0.05
+    level: float = 0.03
