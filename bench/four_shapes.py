@@ -9,7 +9,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,7 +47,7 @@ class Trained:
 def mlp_64() -> Trained:
     """Returns a perceptron 64-128-64-10 on the UCI digits of 8 by 8 pixels."""
     inputs, labels = load_digits(return_X_y=True)
-    return _perceptron(inputs / 16, labels, (128, 64), 60)
+    return perceptron(inputs / 16, labels, (128, 64), 60)
 
 
 def mlp_561() -> Trained:
@@ -56,7 +55,7 @@ def mlp_561() -> Trained:
     inputs, labels = make_classification(
         4000, 561, n_informative=40, n_redundant=200, n_classes=6, class_sep=3, random_state=SEED
     )
-    return _perceptron(inputs / 10, labels, (1024, 512), 4)
+    return perceptron(inputs / 10, labels, (1024, 512), 4)
 
 
 def cnn_1d() -> Trained:
@@ -68,7 +67,7 @@ def cnn_1d() -> Trained:
     phase = rng.normal(0, 0.5, (4000, 9))
     waves = np.sin(2 * np.pi * tempo[:, :, None] * time + phase[:, :, None])
     inputs = waves + rng.normal(0, 1.5, waves.shape)
-    return _convolutional(inputs, labels, [(32, 9, 5), (64, 32, 5)], 2)
+    return convolutional(inputs, labels, [(32, 9, 5), (64, 32, 5)], 2)
 
 
 def cnn_2d() -> Trained:
@@ -76,7 +75,7 @@ def cnn_2d() -> Trained:
     images, labels = load_digits(return_X_y=True)
     large = np.kron(images.reshape(-1, 1, 8, 8) / 16, np.ones((1, 1, 3, 3)))
     inputs = np.pad(large, ((0, 0), (0, 0), (2, 2), (2, 2)))
-    return _convolutional(inputs, labels, [(16, 1, 3, 3), (32, 16, 3, 3)], 2)
+    return convolutional(inputs, labels, [(16, 1, 3, 3), (32, 16, 3, 3)], 2)
 
 
 SHAPES: Mapping[str, Callable[[], Trained]] = {
@@ -87,9 +86,17 @@ SHAPES: Mapping[str, Callable[[], Trained]] = {
 }
 
 
-def _perceptron(
+def perceptron(
     inputs: NDArray[Any], labels: NDArray[Any], hidden: Sequence[int], epochs: int
 ) -> Trained:
+    """Trains a perceptron on one half of some samples.
+
+    Args:
+        inputs: [N, features].
+        labels: [N], from 0 on.
+        hidden: units of each hidden layer.
+        epochs: of the training, at most.
+    """
     train, test = _split(len(inputs))
     inputs = inputs.astype(np.float32)
     layers = _trained(inputs[train], labels[train], hidden, epochs)
@@ -98,9 +105,17 @@ def _perceptron(
     return Trained(model, inputs[train], inputs[test], labels[test].astype(np.int64))
 
 
-def _convolutional(
+def convolutional(
     inputs: NDArray[Any], labels: NDArray[Any], filters: Sequence[tuple[int, ...]], pool: int
 ) -> Trained:
+    """Trains a perceptron of 64 units on what random filters make of one half of some samples.
+
+    Args:
+        inputs: [N, channels, *size].
+        labels: [N], from 0 on.
+        filters: shape of each convolution's weights.
+        pool: each convolution is followed by a max-pool of this size.
+    """
     train, test = _split(len(inputs))
     inputs = inputs.astype(np.float32)
     nodes, constants, value = [], dict[str, NDArray[Any]](), INPUT
@@ -189,12 +204,3 @@ def _model(
 def _split(count: int) -> tuple[Whole, Whole]:
     order = np.random.default_rng(SEED).permutation(count)
     return order[: count // 2], order[count // 2 :]
-
-
-def write(folder: Path) -> list[str]:
-    """Writes each model and its samples, as ``escalon optimize`` takes them; returns the names."""
-    for name, made in SHAPES.items():
-        trained = made()
-        (folder / f"{name}.onnx").write_bytes(trained.model)
-        np.savez(folder / f"{name}.npz", x=trained.test, y=trained.labels)
-    return list(SHAPES)

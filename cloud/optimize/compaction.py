@@ -23,14 +23,16 @@ def compact(model: onnx.ModelProto) -> None:
         model: is changed.
     """
     graph = model.graph
-    model.doc_string = graph.doc_string = ""
+    model.ClearField("doc_string")  # an empty text would be written
+    graph.ClearField("doc_string")
     del graph.value_info[:]
     del graph.quantization_annotation[:]
     drop_unused_imports(model)
     if has_subgraphs(model):
         return  # whose nodes may use names from around them
     for node in graph.node:
-        node.name = node.doc_string = ""
+        node.ClearField("name")
+        node.ClearField("doc_string")
     ports = {port.name for port in (*graph.input, *graph.output)}
     _share_constants(graph, ports)
     _rename_values(graph, ports)
@@ -48,7 +50,7 @@ def _share_constants(graph: onnx.GraphProto, ports: set[str]) -> None:
     first: dict[bytes, str] = {}
     instead: dict[str, str] = {}
     for tensor in graph.initializer:
-        tensor.doc_string = ""
+        tensor.ClearField("doc_string")
         if tensor.name not in ports:
             instead[tensor.name] = first.setdefault(_content(tensor), tensor.name)
     for node in graph.node:
@@ -62,7 +64,7 @@ def _share_constants(graph: onnx.GraphProto, ports: set[str]) -> None:
 def _content(tensor: TensorProto) -> bytes:
     nameless = TensorProto()
     nameless.CopyFrom(tensor)
-    nameless.name = ""
+    nameless.ClearField("name")
     return bytes(nameless.SerializeToString(deterministic=True))
 
 

@@ -158,8 +158,8 @@ def look(
 
 
 def _require_batch(session: ort.InferenceSession, inputs: Sequence[InputSpec]) -> None:
-    for port, spec in zip(ports(session.get_inputs()), inputs, strict=False):
-        if port.shape == spec.shape:
+    for port in ports(session.get_inputs()):
+        if len(inputs) == 1 and port.shape == inputs[0].shape:
             raise ArtefactError(
                 f"its input {port} has no dimension for the batch. Fix: export it with a first "
                 "dimension that is free"
