@@ -83,6 +83,7 @@ def _static(recipe: Recipe, model: onnx.ModelProto, ranges: FindRanges) -> onnx.
         {},
     )
     quantizer.quantize_model()
+    quantizer.model.topological_sort()  # it appends what it adds
     quantized: onnx.ModelProto = quantizer.model.model
     unround_outputs(quantized)
     return quantized
