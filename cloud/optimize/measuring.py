@@ -101,9 +101,14 @@ def measure(job: MeasuringJob) -> Iterator[Measured]:
             reference = reference or Reference.of(job, share_s)
             yield Measured(name, reference.compare(path, share_s))
         except ArtefactError as error:
-            yield Measured(name, reason=str(error))
+            yield Measured(name, reason=_without_path(str(error), path))
         except MemoryError as error:
             yield Measured(name, reason=f"it takes more memory than it may: {error}")
+
+
+def _without_path(reason: str, path: Path) -> str:
+    """Returns a reason without the path of a temporary file, which means nothing to anybody."""
+    return reason.removeprefix(f"{path}, the model of {path.stem}: ").replace(f"{path} ", "it ")
 
 
 @dataclass(frozen=True)
