@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -22,8 +21,10 @@ def require_matplotlib() -> None:
     Raises:
         EscalonError: matplotlib is not installed.
     """
-    if importlib.util.find_spec("matplotlib") is None:
-        raise EscalonError("the plot needs its extra: pip install 'escalon[plots]'")
+    try:
+        importlib.import_module("matplotlib")
+    except ImportError as error:
+        raise EscalonError("the plot needs its extra: pip install 'escalon[plots]'") from error
 
 
 def draw(report: Report) -> bytes:

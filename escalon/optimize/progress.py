@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Self, TextIO
+from typing import Protocol, Self
+
+
+class Stream(Protocol):
+    """Where lines go."""
+
+    def isatty(self) -> bool:
+        """Whether it is a screen."""
+
+    def write(self, text: str, /) -> object:
+        """Takes text."""
+
+    def flush(self) -> object:
+        """Shows it."""
+
 
 CLEAR = "\r\x1b[K"
 
@@ -15,7 +29,7 @@ class Progress:
         stream: where it goes.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._screen = stream.isatty()
 
