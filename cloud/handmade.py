@@ -19,12 +19,14 @@ from shared.inputs import Inputs
 from shared.messages import UNREADABLE
 from shared.model import Model
 from shared.model_spec import Calibration, ModelSpec
+from shared.npz import as_numbers, read_npz
 from shared.releases.artefact import Precision
 from shared.releases.release import MAX_VARIANTS
 from shared.releases.structure import check_structure
 from shared.scores import Floats, ScoreKind
 
 MAX_GOLDEN = 64
+MAX_GOLDEN_BYTES = 64 * 2**20
 GOLDEN_INPUT_NAMES = ("inputs", "x")
 
 
@@ -150,16 +152,12 @@ def _first_difference(found: tuple[str, ...], expected: tuple[str, ...]) -> str:
 
 def _golden(path: Path, shape: tuple[int, ...], labels: int) -> tuple[Floats, Floats | None]:
     """Returns golden inputs, and scores where the file has some."""
-    read_file(path)
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            name = next((each for each in GOLDEN_INPUT_NAMES if each in data), None)
-            if name is None:
-                raise FileError(f"{path}: it has no array `inputs`, only {', '.join(data)}")
-            inputs = np.asarray(data[name], np.float32)
-            scores = np.asarray(data["scores"], np.float32) if "scores" in data else None
-    except (OSError, ValueError, TypeError, EOFError) as error:
-        raise FileError(f"{path}: no npz with arrays of numbers: {error}") from error
+    data = read_npz(path, max_bytes=MAX_GOLDEN_BYTES)
+    name = next((each for each in GOLDEN_INPUT_NAMES if each in data), None)
+    if name is None:
+        raise FileError(f"{path}: it has no array `inputs`, only {', '.join(data)}")
+    inputs = as_numbers(data[name], np.float32, path)
+    scores = as_numbers(data["scores"], np.float32, path) if "scores" in data else None
     if inputs.shape[1:] != shape or not 1 <= len(inputs) <= MAX_GOLDEN:
         raise FileError(
             f"{path}: `{name}` is of shape {list(inputs.shape)}, it must be [1 to {MAX_GOLDEN}, "

@@ -55,6 +55,11 @@ class Signer:
         self._trust = trust
         self._lifetime_s = release_days * DAY_S
 
+    def use(self, key: Ed25519PrivateKey, trust: Trust) -> None:
+        """Signs with another key from now on, or under another document."""
+        self._key = key
+        self._trust = trust
+
     def why_due(self, newest: Entry | None, wanted: Wanted, now_s: float) -> str:
         """Returns why another manifest is due; empty if the newest does.
 

@@ -97,6 +97,11 @@ class Desk:
         return error
 
     @property
+    def trust(self) -> Path:
+        """The trust file."""
+        return self.folder / "trust.signed"
+
+    @property
     def rollout(self) -> RolloutFile:
         return RolloutFile(self.state / "rollouts" / f"{CHANNEL}.json")
 
@@ -124,6 +129,14 @@ class Desk:
         view = FleetView("escalon")
         for topic, payload in self.news(*nodes):
             view.take(topic, payload)
+        FleetFile.of(self.state).keep(view, 1_700_000_000.0, 0.0)
+
+    def asleep(self) -> None:
+        """Has the cloud node have started anew, before any node said that it is there."""
+        snapshot = FleetFile.of(self.state).read()
+        assert snapshot is not None
+        view = FleetView("escalon")
+        view.seed(snapshot.nodes)
         FleetFile.of(self.state).keep(view, 1_700_000_000.0, 0.0)
 
     def report(self, node: str, state: str, reason: str = "") -> None:
