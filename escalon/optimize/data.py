@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud.optimize.optimizer import Samples
-from shared.errors import EscalonError, StorageError
+from shared.errors import EscalonError
 from shared.inputs import Inputs, InputSpec
+from shared.npz import read_npz
 
 LABELS = "y"
-MAX_BYTES = 4 * 2**30
 FEWEST = 8
 
 
@@ -32,10 +30,10 @@ def read_samples(path: Path, seed: int) -> tuple[Samples, Inputs]:
         seed: decides which half calibrates.
 
     Raises:
-        StorageError: the file cannot be read.
+        StorageError: the file cannot be read, or is too large.
         DataError: what it holds are no samples.
     """
-    arrays = _read(path)
+    arrays = read_npz(path)
     labels = arrays.pop(LABELS, None)
     if not arrays:
         raise DataError(f"{path}: it has no samples. Fix: an array `x`, one row a sample")
@@ -51,20 +49,6 @@ def read_samples(path: Path, seed: int) -> tuple[Samples, Inputs]:
     taught, tested = np.array_split(order, 2)
     right = None if labels is None else _labels(path, labels, count)[tested]
     return Samples(rows[taught], rows[tested], right), inputs
-
-
-def _read(path: Path) -> dict[str, NDArray[Any]]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-        if size > MAX_BYTES:
-            raise DataError(f"{path}: its {size:,} bytes unpacked are more than {MAX_BYTES:,}")
-        with np.load(path, allow_pickle=False) as data:
-            return {name: np.asarray(data[name]) for name in data}
-    except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        raise DataError(f"{path}: no npz with arrays of numbers: {error}") from error
 
 
 def _layout(path: Path, arrays: Mapping[str, NDArray[Any]]) -> Inputs:
