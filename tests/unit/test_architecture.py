@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-NOT_ON_A_TIER_NODE = ("onnx", "sklearn", "scipy", "sqlalchemy", "rich", "amqtt")
+NOT_ON_A_TIER_NODE = ("onnx", "sklearn", "scipy", "sqlalchemy", "rich", "amqtt", "matplotlib")
 
 
 def test_the_contracts_on_imports_hold() -> None:
