@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from cloud.optimize.case import BATCH, Case, decode, read_rows
 from cloud.optimize.rows import Figures
-from cloud.optimize.timing import MAX_PAIRS, Pairs, interleaved
+from cloud.optimize.timing import Pairs, interleaved
 from shared.errors import ArtefactError
 from shared.model import Model
 from shared.releases.structure import check_structure
@@ -27,7 +27,9 @@ from shared.scores import Floats, probabilities
 
 NEIGHBOURED_ROWS = 64
 FEWEST_ROWS = 64
-CONFIRMING_PAIRS = 60
+FEWEST_PAIRS, PAIRS, CONFIRMING_PAIRS = 5, 51, 201
+PAIR_S = 0.01
+"""On average: of a slow model fewer pairs are measured."""
 ANSWERING_SHARE = 0.4
 """Of a candidate's time; the rest is for the measurement of its latency."""
 
@@ -51,7 +53,7 @@ class MeasuringJob(msgspec.Struct, frozen=True):
     rows: Path
     labels: Path | None
     seconds: float = 0.0
-    pairs: int = MAX_PAIRS
+    pairs: int = PAIRS
 
     def confirming(self, name: str) -> MeasuringJob:
         """Returns the job that measures one candidate again, and longer."""
@@ -176,12 +178,12 @@ class Reference:
 
     def _pairs(self, model: Model, count: int, share_s: float) -> Pairs:
         rows = self.rows[np.arange(count) % len(self.rows)]
+        ends_s = time.monotonic() + min(share_s, self.pairs * PAIR_S)
         return interleaved(
             lambda: self.model.scores(rows),
             lambda: model.scores(rows),
             time.thread_time,
-            share_s,
-            self.pairs,
+            lambda done: done < FEWEST_PAIRS or (done < self.pairs and time.monotonic() < ends_s),
         )
 
     def _accuracy(self, answers: NDArray[np.int64]) -> float | None:

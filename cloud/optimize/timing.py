@@ -10,9 +10,9 @@ from dataclasses import dataclass
 Call = Callable[[], object]
 Clock = Callable[[], float]
 
-MIN_PAIRS, MAX_PAIRS = 3, 15
-SLICE_S = 0.0015
-"""A measurement takes about so long: a model of a few µs is called many times."""
+SLICE_S = 0.0004
+"""A measurement takes at least so long: a model of a few µs is called many times. Many short ones
+tell more than a few long ones, of which a busy machine disturbs nearly every one."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,7 @@ class Pairs:
     count: int
 
 
-def interleaved(
-    first: Call, second: Call, clock: Clock, share_s: float, pairs: int = MAX_PAIRS
-) -> Pairs:
+def interleaved(first: Call, second: Call, clock: Clock, go_on: Callable[[int], bool]) -> Pairs:
     """Measures two models in turn, every second time in the other order.
 
     What else the machine does falls on both of a pair alike, so that their ratio is steadier than
@@ -43,15 +41,13 @@ def interleaved(
         second: one call of the model that is measured.
         clock: in s. The processor time of this thread: by the clock on the wall, a busy machine
             would make every model look slow.
-        share_s: no pair is begun after so long, beyond three.
-        pairs: at most.
+        go_on: whether there is to be another pair after so many, of which there is at least one.
     """
-    began_s = clock()
     calls = (first, second)
     repeats = [_repeats(call, clock) for call in calls]
     times_s: tuple[list[float], list[float]] = ([], [])
-    while len(times_s[0]) < MIN_PAIRS or (len(times_s[0]) < pairs and clock() - began_s < share_s):
-        for which in (0, 1) if len(times_s[0]) % 2 == 0 else (1, 0):
+    while (count := len(times_s[0])) == 0 or go_on(count):
+        for which in (0, 1) if count % 2 == 0 else (1, 0):
             times_s[which].append(_time_s(calls[which], repeats[which], clock))
     ratios = [one / other for one, other in zip(*times_s, strict=True)]
     return Pairs(1000 * statistics.median(times_s[1]), statistics.median(ratios), len(ratios))

@@ -51,7 +51,7 @@ def measured(
         "rows": write_rows(folder / "rows.npy", trained.test[:200]),
         "labels": None if labels is None else write_rows(folder / "labels.npy", labels),
         "seconds": 600.0,
-        "pairs": 3,
+        "pairs": 5,
     }
     return {step.name: step for step in measure(MeasuringJob(**(whole | changes))) if step.done}
 
@@ -70,7 +70,7 @@ def test_the_float32_model_is_measured_beside_itself(tmp_path: Path) -> None:
     assert figures.accuracy == pytest.approx(right.mean())
     assert figures.neighbour_shift < 1e-4
     assert 0 < figures.latency_1_ms < figures.latency_32_ms
-    assert (figures.tested, figures.pairs) == (200, 3)
+    assert (figures.tested, figures.pairs) == (200, 5)
 
 
 def test_agreement_and_accuracy_are_those_of_the_candidates_own_answers(tmp_path: Path) -> None:
