@@ -82,7 +82,9 @@ class Children:
                     left = left[left.index(name) + 1 :] if name and step.done else left
             except ChildError as error:
                 if begun is None and len(left) == before:
-                    raise ArtefactError(str(error)) from error
+                    late = time.monotonic() >= self.ends_s
+                    remedy = ". Fix: allow more seconds" if late else ""
+                    raise ArtefactError(f"{error}{remedy}") from error
                 if begun is not None:
                     yield begun, str(error)
                     left = left[left.index(begun) + 1 :]

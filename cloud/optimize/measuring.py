@@ -46,6 +46,7 @@ class MeasuringJob(msgspec.Struct, frozen=True):
         labels: file of the reference labels, int64, -1 where there is none; None without any.
         seconds: by when all should be measured.
         pairs: interleaved pairs of measurements of each batch size, at most.
+        tested: so many test inputs are answered; 0 for as many as there is time for.
     """
 
     case: Case
@@ -54,6 +55,7 @@ class MeasuringJob(msgspec.Struct, frozen=True):
     labels: Path | None
     seconds: float = 0.0
     pairs: int = PAIRS
+    tested: int = 0
 
     def confirming(self, name: str) -> MeasuringJob:
         """Returns the job that measures one candidate again, and longer."""
@@ -141,8 +143,9 @@ class Reference:
             ArtefactError: it does not load, or does not answer.
         """
         model, rows = job.case.load(job.case.model), read_rows(job.rows)
-        affordable = ANSWERING_SHARE * share_s / (model.expected_ms(1) / 1000)
-        rows = rows[: max(FEWEST_ROWS, int(min(affordable, len(rows))))]
+        row_s = model.expected_ms(BATCH) / BATCH / 1000
+        affordable = max(FEWEST_ROWS, int(min(ANSWERING_SHARE * share_s / row_s, len(rows))))
+        rows = rows[: job.tested or affordable]
         labels = None if job.labels is None else read_rows(job.labels)[: len(rows)]
         known = labels is not None and bool((labels >= 0).any())
         answers = _finite(model.scores(rows)).argmax(axis=1)

@@ -21,7 +21,7 @@ from cloud.optimize.measuring import MeasuringJob
 from cloud.optimize.recipes import RECIPES, SOURCE, Recipe
 from cloud.optimize.report import Report
 from cloud.optimize.rows import Budget, Figures, Row
-from cloud.optimize.workshop import Measure, Say, Workshop
+from cloud.optimize.workshop import UP, Measure, Say, Workshop, tested_on
 from shared.errors import ArtefactError
 from shared.inputs import Inputs
 from shared.releases.confined_process import ProcessLimits
@@ -115,7 +115,7 @@ def optimize(
 
     Raises:
         ArtefactError: the model must not be loaded, does not load, does not fit the samples, is
-            quantized already, or could not be measured in the time.
+            quantized already, or there was not even time to look at it.
         StorageError: the disk is full, or no process can be started.
     """
     began_s = time.monotonic()
@@ -126,17 +126,13 @@ def optimize(
         workshop = Workshop(Path(name), limits or ProcessLimits(), say)
         asked = _making(workshop.folder, model, used, inputs, recipes)
         asked = msgspec.structs.replace(asked, scores=scores)
-        looked, made = workshop.make(asked, began_s + MAKING_SHARE * budget_s)
+        ends_s = began_s + budget_s
+        looked, made = workshop.make(asked, began_s + MAKING_SHARE * budget_s, ends_s)
         _check_labels(used, looked.labels)
         job = _measuring(asked, looked, made, used)
-        ends_s = began_s + budget_s
-        found = {**made, **measure(workshop, job, ends_s)}
-        if isinstance(trouble := found[SOURCE.name], str):
-            raise ArtefactError(f"the float32 model cannot be measured: {trouble}")
         models = {name: path.read_bytes() for name, path in job.candidates.items()}
-        rows = _rows((SOURCE, *recipes), found, models)
-        choice = _confirmed(
-            rows, budget, lambda name: measure(workshop, job.confirming(name), ends_s)[name]
+        choice = _chosen(
+            job, _rows(recipes, made, models), budget, lambda job: measure(workshop, job, ends_s)
         )
     report = Report(
         kept=choice.kept.name,
@@ -150,29 +146,44 @@ def optimize(
         labelled=0 if used.labels is None else int((used.labels >= 0).sum()),
         seconds=round(time.monotonic() - began_s, 3),
     )
-    loaded = {row.name for row in choice.rows if row.loads}
+    loaded = {row.name for row in choice.rows if row.loads or row.is_source}
     return Optimized(report, {name: data for name, data in models.items() if name in loaded})
 
 
-def _confirmed(
-    rows: Sequence[Row], budget: Budget, measure_again: Callable[[str], Figures | str]
+def _chosen(
+    job: MeasuringJob,
+    rows: Sequence[Row],
+    budget: Budget,
+    measure: Callable[[MeasuringJob], Mapping[str, Figures | str]],
 ) -> Choice:
     """Chooses, has what would be kept measured longer, and chooses anew until the choice stands.
 
     On a busy machine one of many candidates may look faster than it is; it would be the one that
     is kept. Where there is no time left, the figures stay as they are.
     """
+    found = measure(job)
+    rows = [_filled(row, found.get(row.name)) for row in rows]
+    if isinstance(trouble := found[SOURCE.name], str):
+        if UP not in trouble:
+            raise ArtefactError(f"the float32 model cannot be measured: {trouble}")
+        source = next(row for row in rows if row.is_source)
+        return Choice(source, tuple(rows), "fp32 is kept: there was no time to measure anything")
+    job = msgspec.structs.replace(job, tested=tested_on(found))
     confirmed = {SOURCE.name}
     while (choice := choose(rows, budget)).kept.name not in confirmed:
         name = choice.kept.name
         confirmed.add(name)
-        figures = measure_again(name)
+        figures = measure(job.confirming(name))[name]
         if isinstance(figures, Figures):
-            rows = [
-                msgspec.structs.replace(row, figures=figures) if row.name == name else row
-                for row in rows
-            ]
+            rows = [_filled(row, figures) if row.name == name else row for row in rows]
     return choice
+
+
+def _filled(row: Row, found: Figures | str | None) -> Row:
+    """Returns a row with what was found out about its candidate, if anything."""
+    if isinstance(found, Figures):
+        return msgspec.structs.replace(row, figures=found)
+    return row if found is None else msgspec.structs.replace(row, reason=found)
 
 
 def _check(samples: Samples, inputs: Inputs) -> None:
@@ -227,18 +238,19 @@ def _measuring(
 
 
 def _rows(
-    recipes: Sequence[Recipe],
-    found: Mapping[str, Path | Figures | str],
-    models: Mapping[str, bytes],
+    recipes: Sequence[Recipe], made: Mapping[str, Path | str], models: Mapping[str, bytes]
 ) -> list[Row]:
-    """Returns a row for each recipe, with what was found out about it."""
+    """Returns a row for the float32 model and each recipe, before anything is measured."""
     whole = len(models[SOURCE.name])
     rows = []
-    for recipe in recipes:
-        result, size = found[recipe.name], len(models.get(recipe.name, b""))
-        row = Row(name=recipe.name, precision=recipe.precision, bytes=size, size=size / whole)
-        if isinstance(result, Figures):
-            rows.append(msgspec.structs.replace(row, figures=result))
-        else:
-            rows.append(msgspec.structs.replace(row, reason=str(result)))
+    for recipe in (SOURCE, *recipes):
+        size, result = len(models.get(recipe.name, b"")), made.get(recipe.name)
+        row = Row(
+            name=recipe.name,
+            precision=recipe.precision,
+            bytes=size,
+            size=size / whole,
+            reason=result if isinstance(result, str) else "",
+        )
+        rows.append(row)
     return rows

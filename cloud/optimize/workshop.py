@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,12 +35,15 @@ class Workshop:
     limits: ProcessLimits
     say: Say
 
-    def make(self, job: MakingJob, ends_s: float) -> tuple[Looked, dict[str, Path | str]]:
+    def make(
+        self, job: MakingJob, last_s: float, ends_s: float
+    ) -> tuple[Looked, dict[str, Path | str]]:
         """Has the candidates made.
 
         Args:
             job: what to make; its seconds are those that are left.
-            ends_s: by when, of the monotonic clock.
+            last_s: no candidate is begun later, of the monotonic clock.
+            ends_s: what is made by then is ended.
 
         Returns:
             What the model is, and by name each candidate's file, or why there is none.
@@ -53,7 +57,9 @@ class Workshop:
             "making",
             Looked | Made,
             lambda left, seconds: msgspec.structs.replace(
-                job, recipes=tuple(recipes[name] for name in left), seconds=seconds
+                job,
+                recipes=tuple(recipes[name] for name in left),
+                seconds=last_s - time.monotonic(),
             ),
             self.folder,
             self.limits,
@@ -88,17 +94,20 @@ class Workshop:
             ArtefactError: a child ended before it began.
             StorageError: the disk is full, or no child can be started.
         """
+        found = dict[str, Figures | str]()
         children = Children(
             "measuring",
             Measured,
             lambda left, seconds: msgspec.structs.replace(
-                job, candidates={name: job.candidates[name] for name in left}, seconds=seconds
+                job,
+                candidates={name: job.candidates[name] for name in left},
+                seconds=seconds,
+                tested=tested_on(found) or job.tested,
             ),
             self.folder,
             self.limits,
             ends_s,
         )
-        found = dict[str, Figures | str]()
         for step in children.steps(list(job.candidates)):
             match step:
                 case Measured(done=False):
@@ -108,6 +117,11 @@ class Workshop:
                 case name, reason:
                     found[name] = reason
         return {name: found.get(name, f"not measured: {UP}") for name in job.candidates}
+
+
+def tested_on(found: Mapping[str, Figures | str]) -> int:
+    """Returns on how many inputs candidates were tested: all of them on the same; 0 if none was."""
+    return max((each.tested for each in found.values() if isinstance(each, Figures)), default=0)
 
 
 Measure = Callable[[Workshop, MeasuringJob, float], Mapping[str, Figures | str]]

@@ -145,6 +145,21 @@ def test_a_candidate_that_there_is_no_time_to_confirm_is_kept_as_it_was_found() 
     assert found.kept.name == "weights"
 
 
+def test_where_there_is_no_time_to_measure_anything_the_float32_model_is_kept() -> None:
+    trained = digits_perceptron()
+
+    def measure(workshop: Workshop, job: MeasuringJob, ends_s: float) -> dict[str, Figures | str]:
+        return workshop.measure(job, 0.0)
+
+    found = optimize(
+        trained.model, samples(trained), layout(trained), recipes=FEW[1:2], measure=measure
+    )
+    assert found.model == trained.model
+    assert found.report.why == "fp32 is kept: there was no time to measure anything"
+    assert [row.reason for row in found.report.rows] == ["not measured: the time was up"] * 2
+    assert found.report.claims == []
+
+
 def test_the_budget_decides_and_is_in_the_report() -> None:
     trained = digits_perceptron()
     strict = Budget(min_speed_1=2.0)
