@@ -77,11 +77,15 @@ class TrainingSet:
         inputs: float32 [N, ...].
         tier2: tier-2's probabilities, float32 [N, labels].
         audit: bool [N].
+        inclusion_probability: the chance that such a sample was sent, float64 [N], in (0, 1].
+        labels: a person's, int64 [N]; -1 for none.
     """
 
     inputs: Floats
     tier2: Floats
     audit: NDArray[np.bool_]
+    inclusion_probability: NDArray[np.float64]
+    labels: NDArray[np.int64]
 
 
 class TelemetryStore:
@@ -178,7 +182,12 @@ class TelemetryStore:
         Raises:
             StorageError: the database does not answer.
         """
-        columns = (SAMPLES.c.input, SAMPLES.c.tier2_scores, SAMPLES.c.audit)
+        columns = (
+            SAMPLES.c.input,
+            SAMPLES.c.tier2_scores,
+            SAMPLES.c.audit,
+            SAMPLES.c.inclusion_probability,
+        )
         query = (
             sa.select(*columns)
             .where(*_usable(pipeline, since))
@@ -193,6 +202,8 @@ class TelemetryStore:
             _stacked([row.input for row in rows]).reshape(-1, *shape),
             _stacked([row.tier2_scores for row in rows]),
             np.array([row.audit for row in rows], bool),
+            np.array([row.inclusion_probability for row in rows], np.float64),
+            np.full(len(rows), -1, np.int64),
         )
 
     def close(self) -> None:
