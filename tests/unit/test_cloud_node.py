@@ -9,6 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from prometheus_client import CollectorRegistry
 
+from cloud.__main__ import make_ingestion
 from cloud.channels import open_channels, open_registry
 from cloud.config import CloudConfig
 from cloud.course import Course
@@ -20,8 +21,9 @@ from cloud.rollout.commands import halt
 from cloud.rollout.phases import Phase
 from cloud.signer import Signer
 from cloud.store import TelemetryStore
+from cloud.upkeep import Upkeep
 from shared.config_file import ConfigFile, ConfigFileError
-from shared.messages import GateCount, NodeState, to_json
+from shared.messages import NodeState, to_json
 from shared.metrics import CloudMetrics
 from shared.presence import Presence
 from shared.releases.manifest import read_manifest
@@ -48,7 +50,7 @@ class Rig:
         self.config = ConfigFile(self.desk.config).parse(CloudConfig, {})
         self.hub = FakeBroker()
         self.metrics = CloudMetrics(CollectorRegistry())
-        trust = TrustStore(self.config.trust, self.config.state_dir)
+        trust = TrustStore(self.config.keys[1], self.config.state_dir)
         trust.load()
         self.registry = open_registry(self.config)
         signer = Signer(key, trust.current, 90.0)
@@ -59,7 +61,7 @@ class Rig:
         for name in self.channels:
             version = register(draft(1.0, channel=name), self.registry, CHUNK_BYTES, EPOCH_S)
             self.directors[name].propose(version.name)
-        self.store = Store(f"sqlite:///{folder / 'telemetry.sqlite'}")
+        self.store = Store(f"sqlite:///{folder / 'telemetry.sqlite'}", str(folder / "inputs"))
         self.course = Course(
             name="meter",
             config=self.config.pipelines["meter"],
@@ -73,7 +75,8 @@ class Rig:
         self.node = CloudNode(
             config=self.config,
             link=self.link,
-            store=self.store,
+            ingestion=make_ingestion(self.config, self.link, self.store, self.metrics),
+            upkeep=Upkeep(self.store, self.metrics),
             registry=self.registry,
             directors=self.directors,
             courses={"meter": self.course},
@@ -212,7 +215,7 @@ def test_what_a_person_decides_beside_it_is_at_the_broker_soon(rig: Rig) -> None
 
 def drifted(rig: Rig) -> None:
     """Has nodes have been unsure of everything, so that a training is wanted."""
-    rig.course.count(GateCount("press-1", "meter", "1", WINDOW, WINDOW))
+    rig.course.count("1", WINDOW, WINDOW, EPOCH_S)
 
 
 def test_drift_asks_for_a_training_of_what_stands(rig: Rig) -> None:
