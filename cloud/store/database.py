@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
@@ -110,15 +110,20 @@ class Database:
         with self.reading() as connection:
             return connection.execute(query).all()
 
-    def insert_new(self, table: sa.Table) -> sa.Insert:
-        """Returns an insert that leaves out what is there already."""
-        insert = sqlite.insert if self._opened().dialect.name == "sqlite" else postgresql.insert
-        return insert(table).on_conflict_do_nothing()
-
     def _opened(self) -> sa.Engine:
         if self._engine is None:
             raise StorageError("the store is not open")
         return self._engine
+
+
+def insert_new(
+    connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]
+) -> int:
+    """Inserts rows, but for those that are there already; returns how many are new."""
+    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    statement = insert(table).on_conflict_do_nothing()
+    done = connection.execute(statement, rows, execution_options={"preserve_rowcount": True})
+    return done.rowcount
 
 
 def in_parts(values: Sequence[Any], size: int = LOOKUP) -> Iterator[Sequence[Any]]:

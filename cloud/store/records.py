@@ -85,6 +85,7 @@ def read_record(record: TelemetryRecord, site: str) -> Sample:
         "inclusion_probability": sample.inclusion_probability,
         "tier1_version": record.tier1_version,
         "tier2_version": record.tier2_version,
+        "width": len(tier2) // FLOAT_BYTES if len(tier1) == len(tier2) else 0,
         "label": None,
         "held": False,
         "tier1_scores": tier1,

@@ -71,6 +71,8 @@ SAMPLES = sa.Table(
     sa.Column("inclusion_probability", sa.Float, nullable=False),
     sa.Column("tier1_version", sa.String(MAX_VERSION_CHARACTERS), nullable=False),
     sa.Column("tier2_version", sa.String(MAX_VERSION_CHARACTERS), nullable=False),
+    # How many labels the scores have; 0 where the two tiers differ.
+    sa.Column("width", sa.Integer, nullable=False),
     sa.Column("margin", sa.Float, nullable=False),
     sa.Column("label", sa.String(MAX_LABEL_CHARACTERS), nullable=True),
     sa.Column("held", sa.Boolean, nullable=False),
@@ -86,9 +88,11 @@ AUDITED = sa.text("audit")
 
 sa.Index("samples_by_pipeline", SAMPLES.c.pipeline, SAMPLES.c.number)
 sa.Index("samples_by_version", SAMPLES.c.pipeline, SAMPLES.c.tier1_version, SAMPLES.c.number)
+# Without the audit as a column, SQLite takes it for no better than samples_by_pipeline.
 sa.Index(
     "samples_audited",
     SAMPLES.c.pipeline,
+    SAMPLES.c.audit,
     SAMPLES.c.number,
     sqlite_where=AUDITED,
     postgresql_where=AUDITED,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 
 from cloud.store.arrivals import Arrived, Content, read_arrivals
-from cloud.store.database import Database, RowsRefusedError, in_parts
+from cloud.store.database import Database, RowsRefusedError, in_parts, insert_new
 from cloud.store.labels import Labels, LabelTally
 from cloud.store.packs import Pack, packed, shape_text
 from cloud.store.records import Row, Sample, margins, row_bytes
@@ -136,7 +136,7 @@ class TelemetryIn:
             rows, heads = _numbered(packs, first, now_s)
             new = 0
             if rows:
-                new = connection.execute(self._database.insert_new(SAMPLES), rows).rowcount
+                new = insert_new(connection, SAMPLES, rows)
                 connection.execute(PACKS.insert(), heads)
             counts = [
                 {**row, "number": number, "received": now_s}
@@ -154,8 +154,7 @@ class TelemetryIn:
             return True
         names = ("site", "sender", "batch")
         rows = [dict(zip(names, each.key, strict=True), received=now_s) for each in fresh]
-        claimed = connection.execute(self._database.insert_new(BATCHES), rows).rowcount
-        return bool(claimed == len(rows))
+        return insert_new(connection, BATCHES, rows) == len(rows)
 
 
 def _numbered(packs: Sequence[Pack], first: int, now_s: float) -> tuple[list[Row], list[Row]]:

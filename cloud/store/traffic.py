@@ -11,7 +11,6 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from cloud.store.database import AnyRow, Database, Query
-from cloud.store.records import FLOAT_BYTES
 from cloud.store.schema import AUDITED, PACKS, SAMPLES
 from shared.scores import Floats
 
@@ -80,6 +79,10 @@ COLUMNS = tuple(
 )  # fmt: skip
 
 
+IS_AUDITED = (AUDITED, SAMPLES.c.audit.is_(True))
+"""As the index says it, and as its column."""
+
+
 class TrafficReader:
     """Selects samples. What a query costs grows with what it selects, not with the store.
 
@@ -117,7 +120,7 @@ class TrafficReader:
                 tier1_version=tier1_version,
                 audited_only=audited_only,
                 newest=newest,
-                score_bytes=width * FLOAT_BYTES,
+                width=width,
             )
             rows: Sequence[AnyRow] = connection.execute(query).all()
         if newest:
@@ -140,7 +143,7 @@ class TrafficReader:
             columns = SAMPLES.c
             counted = (
                 sa.select(columns.number)
-                .where(columns.pipeline == pipeline, columns.number >= lowest, AUDITED)
+                .where(columns.pipeline == pipeline, columns.number >= lowest, *IS_AUDITED)
                 .where(columns.received >= since_s)
                 .where(columns.place.is_(None) if withheld else columns.place.is_not(None))
                 .limit(enough)
@@ -169,12 +172,12 @@ class TrafficReader:
         if pipeline in self._classes:
             return len(self._classes[pipeline])
         newest = (
-            sa.select(sa.func.length(SAMPLES.c.tier2_scores))
+            sa.select(SAMPLES.c.width)
             .where(SAMPLES.c.pipeline == pipeline)
             .order_by(SAMPLES.c.number.desc())
             .limit(1)
         )
-        return (connection.execute(newest).scalar() or 0) // FLOAT_BYTES
+        return connection.execute(newest).scalar() or 0
 
 
 def select_traffic(
@@ -186,7 +189,7 @@ def select_traffic(
     tier1_version: str | None,
     audited_only: bool,
     newest: bool,
-    score_bytes: int,
+    width: int,
 ) -> Query:
     """Returns the query of ``TelemetryStore.traffic``.
 
@@ -198,20 +201,19 @@ def select_traffic(
         tier1_version: those of one version alone; None for all.
         audited_only: those that the audit drew alone.
         newest: whether the newest are wanted, where there are more than the limit.
-        score_bytes: samples with scores of another size are left out: other labels.
+        width: samples with scores for another number of labels are left out.
     """
     columns = SAMPLES.c
     query = sa.select(*COLUMNS).where(
         columns.pipeline == pipeline,
         columns.number >= lowest,
         columns.received >= since_s,
-        sa.func.length(columns.tier1_scores) == score_bytes,
-        sa.func.length(columns.tier2_scores) == score_bytes,
+        columns.width == width,
     )
     if tier1_version is not None:
         query = query.where(columns.tier1_version == tier1_version)
     if audited_only:
-        query = query.where(AUDITED)
+        query = query.where(*IS_AUDITED)
     order = columns.number.desc() if newest else columns.number
     return query.order_by(order).limit(limit)
 

@@ -1,0 +1,38 @@
+"""The one contract suite runs on SQLite and on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.postgres import MISSING, Cluster, find_programs, running_cluster
+from tests.store.desk import StoreDesk
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    programs = find_programs()
+    if programs is None:
+        if os.environ.get("CI", "").lower() == "true":
+            pytest.fail(f"{MISSING}, and CI must test with it", pytrace=False)
+        pytest.skip(MISSING)
+    with running_cluster(programs) as found:
+        yield found
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'telemetry.sqlite'}"
+    cluster: Cluster = request.getfixturevalue("cluster")
+    return cluster.new_database()
+
+
+@pytest.fixture
+def desk(url: str, tmp_path: Path) -> Iterator[StoreDesk]:
+    desk = StoreDesk(url, str(tmp_path / "inputs"))
+    yield desk
+    desk.close()
