@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -96,7 +98,7 @@ def read_record(record: TelemetryRecord, site: str) -> Sample:
 
 def row_bytes(row: Row) -> int:
     """Returns what a row takes in the database, about."""
-    texts = sum(len(row[name]) for name in ("node", "sensor", "id", "timestamp", "pipeline"))
+    texts = len(row["node"]) + len(row["sensor"]) + len(row["id"]) + len(row["pipeline"])
     return ROW_BYTES + texts + len(row["tier1_scores"]) + len(row["tier2_scores"])
 
 
@@ -127,17 +129,22 @@ def margins(scores: Sequence[bytes]) -> list[float]:
 def _check_texts(record: TelemetryRecord) -> None:
     sample = record.sample
     for name in (record.pipeline, record.node, sample.sensor):
-        if not NAME.fullmatch(name):
+        if not _is_name(name):
             raise PayloadError("bad_record", f"{name!r} is no name")
-    texts = (
-        (sample.id, MAX_ID_CHARACTERS),
-        (str(sample.timestamp), MAX_TIMESTAMP_CHARACTERS),
-        (record.tier1_version, MAX_VERSION_CHARACTERS),
-        (record.tier2_version, MAX_VERSION_CHARACTERS),
-    )
-    for text, longest in texts:
-        if len(text) > longest or "\0" in text:
-            raise PayloadError("bad_record", f"a text of {len(text)} characters, or with NUL")
+    if not (
+        len(sample.id) <= MAX_ID_CHARACTERS
+        and len(str(sample.timestamp)) <= MAX_TIMESTAMP_CHARACTERS
+        and len(record.tier1_version) <= MAX_VERSION_CHARACTERS
+        and len(record.tier2_version) <= MAX_VERSION_CHARACTERS
+    ):
+        raise PayloadError("bad_record", "a text that is too long")
+    if "\0" in f"{sample.id}{sample.timestamp}{record.tier1_version}{record.tier2_version}":
+        raise PayloadError("bad_record", "a text with NUL, which PostgreSQL does not take")
+
+
+@lru_cache(maxsize=4096)
+def _is_name(text: str) -> bool:
+    return NAME.fullmatch(text) is not None
 
 
 def _scores(tensor: Tensor) -> bytes:
@@ -151,12 +158,17 @@ def _scores(tensor: Tensor) -> bytes:
 
 
 def _kind(tensor: Tensor) -> InputKind:
-    dtype = DTYPES[tensor.dtype] if tensor.dtype in INPUT_DTYPES else None
-    if dtype is None or len(tensor.shape) > MAX_DIMENSIONS:
-        raise PayloadError("bad_tensor", f"an input of {tensor.dtype} and {tensor.shape}")
-    size = dtype.itemsize
-    for length in tensor.shape:
-        size *= length
-    if size != len(tensor.data) or not size or any(length < 1 for length in tensor.shape):
-        raise PayloadError("bad_tensor", f"{len(tensor.data)} bytes for shape {tensor.shape}")
+    size = _input_bytes(tensor.dtype, tensor.shape)
+    if size != len(tensor.data) or not size:
+        raise PayloadError(
+            "bad_tensor", f"{len(tensor.data)} bytes as {tensor.dtype} of shape {tensor.shape}"
+        )
     return tensor.dtype, tensor.shape
+
+
+@lru_cache(maxsize=256)
+def _input_bytes(dtype: str, shape: tuple[int, ...]) -> int:
+    """Returns what an input takes; 0 for one that is not stored."""
+    if dtype not in INPUT_DTYPES or len(shape) > MAX_DIMENSIONS or any(each < 1 for each in shape):
+        return 0
+    return math.prod(shape) * DTYPES[dtype].itemsize

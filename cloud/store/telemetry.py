@@ -137,13 +137,13 @@ class TelemetryIn:
             new = 0
             if rows:
                 new = insert_new(connection, SAMPLES, rows)
-                connection.execute(PACKS.insert(), heads)
+                insert_new(connection, PACKS, heads)
             counts = [
                 {**row, "number": number, "received": now_s}
                 for number, row in enumerate(content.counts, first + len(rows) + len(heads))
             ]
             if counts:
-                connection.execute(COUNTS.insert(), counts)
+                insert_new(connection, COUNTS, counts)
             self._labels.join_waiting(connection, rows)
             tally = self._labels.put(connection, content.labels, now_s)
         return new, tally

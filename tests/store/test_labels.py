@@ -8,6 +8,7 @@ import pytest
 from cloud.store import LabelTally
 from cloud.store.queue import DAY_S
 from shared.errors import PayloadError
+from shared.messages import Tensor
 from tests.builders import EPOCH_S, record
 from tests.store.desk import NOON_S, SITE, StoreDesk, of_sample, said, scored, told
 
@@ -193,8 +194,6 @@ def test_a_limit_of_none_asks_for_none(desk: StoreDesk) -> None:
 
 
 def test_malformed_scores_of_tier1_have_no_guess(desk: StoreDesk) -> None:
-    from shared.messages import Tensor
-
     nothing = Tensor.of(np.full(3, np.nan, np.float32))
     desk.send(scored(1, [0.4, 0.3, 0.3], tier1_probabilities=nothing))
     assert desk.store.queue("meter", 1, NOON_S)[0].tier1_guess == ""

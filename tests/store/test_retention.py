@@ -179,10 +179,9 @@ def test_inputs_move_into_a_file_when_there_are_enough(
     desk = make(UNLIMITED)
     for number in range(4):
         desk.send(record(number), now_s=NOON_S)
-    sizes = [size for (size,) in desk.rows("SELECT input_bytes FROM packs ORDER BY number")]
-    monkeypatch.setattr("cloud.store.sealing.SEAL_BYTES", sizes[0] + 1)
+    monkeypatch.setattr("cloud.store.sealing.SEAL_BYTES", 1)
     keep_up(desk.store, NOON_S)
-    assert len(files(desk)) == 2
+    assert len(files(desk)) == 4
     assert desk.inputs() == [0.0, 1.0, 2.0, 3.0]
 
 
