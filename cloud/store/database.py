@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import lru_cache
 from operator import itemgetter
 from typing import Any, TypeAlias
 
@@ -128,7 +128,7 @@ def insert_new(
         table: the table.
         rows: with a value for each of its columns.
     """
-    statement, order = _insertion(connection.dialect.name, table)
+    statement, order = _insertion(connection.dialect, table)
     # Not by way of the statement: SQLAlchemy takes as long for each row's values as SQLite for the
     # row.
     values = list(map(itemgetter(*order), rows)) if order else list(rows)
@@ -136,15 +136,12 @@ def insert_new(
     return connection.exec_driver_sql(statement, values, execution_options=options).rowcount
 
 
-@cache
-def _insertion(dialect: str, table: sa.Table) -> tuple[str, tuple[str, ...]]:
+@lru_cache(maxsize=64)
+def _insertion(dialect: sa.Dialect, table: sa.Table) -> tuple[str, tuple[str, ...]]:
     """Returns the text of an insert, and the order of its values; none where they have names."""
-    if dialect == "sqlite":
-        compiled = sqlite.insert(table).on_conflict_do_nothing().compile(dialect=sqlite.dialect())
-    else:
-        insert = postgresql.insert(table).on_conflict_do_nothing()
-        compiled = insert.compile(dialect=postgresql.psycopg.dialect())
-    return str(compiled), tuple(compiled.positiontup or ())
+    insert = sqlite.insert if dialect.name == "sqlite" else postgresql.insert
+    compiled = insert(table).on_conflict_do_nothing().compile(dialect=dialect)
+    return str(compiled), tuple(getattr(compiled, "positiontup", None) or ())
 
 
 def in_parts(values: Sequence[Any], size: int = LOOKUP) -> Iterator[Sequence[Any]]:

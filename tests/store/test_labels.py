@@ -14,7 +14,8 @@ from tests.store.desk import NOON_S, SITE, StoreDesk, of_sample, said, scored, t
 
 
 def labels(desk: StoreDesk) -> list[int]:
-    return desk.traffic().label.tolist()
+    found: list[int] = desk.traffic().label.tolist()
+    return found
 
 
 def test_a_label_comes_with_its_sample(desk: StoreDesk) -> None:

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 
 from cloud.store.counts import select_counts
 from cloud.store.queue import select_unsure
@@ -233,7 +233,7 @@ def test_no_selection_reads_a_whole_table(filled: StoreDesk) -> None:
         connection.execute(sa.text("ANALYZE"))
         for query in QUERIES.values():
             compiled = query().compile(
-                dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True}
+                dialect=connection.dialect, compile_kwargs={"literal_binds": True}
             )
             (found,) = connection.execute(sa.text(f"EXPLAIN (FORMAT JSON) {compiled}")).one()
             plan = json.dumps(found)
