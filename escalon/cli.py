@@ -7,13 +7,16 @@ import importlib.util
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TextIO
 
 import shared
 from escalon.demo.arguments import add_arguments
 from escalon.keys.arguments import EXAMPLES as KEYS_EXAMPLES
 from escalon.keys.arguments import add_arguments as add_keys_arguments
+from escalon.labels.arguments import EXAMPLES as LABELS_EXAMPLES
+from escalon.labels.arguments import add_arguments as add_labels_arguments
 from escalon.release.arguments import EXAMPLES as RELEASE_EXAMPLES
 from escalon.release.arguments import add_arguments as add_release_arguments
 from escalon.roles import check
@@ -28,9 +31,12 @@ examples:
   escalon run tier1.yaml                          run one node; its YAML says which role it has
   escalon keys init keys/                         keys that sign releases, and whom nodes trust
   escalon release status --config cloud.yaml      how new versions reach the fleet
+  escalon labels queue --config cloud.yaml        what people are asked to label today
 
 exit codes: 0 all is well, 1 something is wrong and was said, 2 the command line is wrong
 """
+
+Command = Callable[[argparse.Namespace, Mapping[str, str], TextIO], int]
 
 DEMO_EXAMPLES = """\
 examples:
@@ -63,6 +69,8 @@ def _run(arguments: argparse.Namespace) -> int:
         return _keys(arguments)
     if arguments.command == "release":
         return _release(arguments)
+    if arguments.command == "labels":
+        return _labels(arguments)
     return _demo(arguments)
 
 
@@ -93,12 +101,26 @@ def _keys(arguments: argparse.Namespace) -> int:
 
 def _release(arguments: argparse.Namespace) -> int:
     from escalon.release.command import run_release
+
+    return _act("release", run_release, arguments)
+
+
+def _labels(arguments: argparse.Namespace) -> int:
+    if importlib.util.find_spec("sqlalchemy") is None:
+        raise EscalonError("the store needs the cloud's extra: pip install 'escalon[cloud]'")
+    from escalon.labels.command import run_labels
+
+    return _act("labels", run_labels, arguments)
+
+
+def _act(name: str, run: Command, arguments: argparse.Namespace) -> int:
+    """Runs a command that has exit codes of its own, and says what was wrong as it was asked to."""
     from escalon.release.scope import UsageError
 
     try:
-        return run_release(arguments, os.environ, sys.stdout)
+        return run(arguments, os.environ, sys.stdout)
     except UsageError as error:
-        print(f"escalon release: {error}", file=sys.stderr)
+        print(f"escalon {name}: {error}", file=sys.stderr)
         return 2
     except EscalonError as error:
         if arguments.json:
@@ -137,6 +159,11 @@ def _parser() -> argparse.ArgumentParser:
         "release", help="versions and their rollouts", epilog=RELEASE_EXAMPLES, formatter_class=raw
     )
     add_release_arguments(release)
+    labels = commands.add_parser(
+        "labels", help="labels of people, and what they are asked about", epilog=LABELS_EXAMPLES,
+        formatter_class=raw,
+    )  # fmt: skip
+    add_labels_arguments(labels)
     demo = commands.add_parser(
         "demo", help="a whole hierarchy on this machine", epilog=DEMO_EXAMPLES, formatter_class=raw
     )
