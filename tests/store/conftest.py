@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.postgres import MISSING, Cluster, find_programs, running_cluster
+from tests.postgres import Cluster
 from tests.store.desk import StoreDesk
-
-
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
-    programs = find_programs()
-    if programs is None:
-        if os.environ.get("CI", "").lower() == "true":
-            pytest.fail(f"{MISSING}, and CI must test with it", pytrace=False)
-        pytest.skip(MISSING)
-    with running_cluster(programs) as found:
-        yield found
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
