@@ -9,13 +9,13 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from prometheus_client import CollectorRegistry
 
-from cloud.__main__ import make_ingestion
 from cloud.channels import open_channels, open_registry
 from cloud.config import CloudConfig
 from cloud.course import Course
 from cloud.director import Director
 from cloud.fleet_file import FleetFile
 from cloud.node import CloudNode
+from cloud.opening import make_ingestion
 from cloud.releasing import register
 from cloud.rollout.commands import halt
 from cloud.rollout.phases import Phase
