@@ -16,8 +16,10 @@ FEATURES = 64
 LABELS = tuple(map(str, range(10)))
 NODES = 8
 SENSORS = 64
+KINDS = 4096
+"""So many inputs are different: more than a pack holds, so that none is compressed twice."""
 AUDIT_EVERY = 5
-FIRST_NUMBER = 2**61
+FIRST_NUMBER = 2**61  # a multiple of KINDS
 
 
 class TelemetryFeed:
@@ -25,13 +27,13 @@ class TelemetryFeed:
 
     Args:
         sender: whose messages.
-        seed: decides inputs and scores, of which there are some hundreds.
+        seed: decides inputs and scores, of which there are some thousands.
     """
 
     def __init__(self, sender: str, seed: int = 1) -> None:
         rng = np.random.default_rng(seed)
-        inputs = (rng.integers(0, 17, (RECORDS, FEATURES)) / 16).astype(np.float32)
-        scores = rng.dirichlet(np.full(len(LABELS), 0.2), (2, RECORDS)).astype(np.float32)
+        inputs = (rng.integers(0, 17, (KINDS, FEATURES)) / 16).astype(np.float32)
+        scores = rng.dirichlet(np.full(len(LABELS), 0.2), (2, KINDS)).astype(np.float32)
         self._sender = sender
         self._rng = rng
         self._number = FIRST_NUMBER
@@ -46,7 +48,7 @@ class TelemetryFeed:
                 Tensor.of(scores[1, place]),
                 Tensor.of(inputs[place]),
             )
-            for place in range(RECORDS)
+            for place in range(KINDS)
         ]
 
     def messages(self, count: int) -> Iterator[Telemetry]:
@@ -57,7 +59,8 @@ class TelemetryFeed:
     def _message(self) -> Telemetry:
         names = self._rng.bytes(16 * RECORDS).hex()
         records = []
-        for place, record in enumerate(self._records):
+        first = self._number % KINDS
+        for place, record in enumerate(self._records[first : first + RECORDS]):
             self._number += 1
             is_audit = place % AUDIT_EVERY == 0
             sample = EscalatedSample(
