@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +11,13 @@ import numpy as np
 from cloud.releasing import Draft, ModelFile
 from cloud.trainer import Report
 from cloud.version import TRAINER
-from shared.errors import StorageError
 from shared.files import read_file
 from shared.model_spec import Calibration
+from shared.npz import as_numbers, read_npz
+from shared.releases.artefact import Precision
 from shared.scores import Floats
+
+MAX_GOLDEN_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -25,12 +29,14 @@ class Candidate:
         report: what came of the job.
         pipeline: the pipeline.
         labels: of its models.
+        precisions: of the small model's files, the main one first; each with what was fitted on it.
     """
 
     folder: Path
     report: Report
     pipeline: str
     labels: tuple[str, ...]
+    precisions: Sequence[Precision] = ("int8",)
 
     def tier1(self, channel: str, parents: tuple[str, ...]) -> Draft:
         """Returns the draft of the small model.
@@ -42,13 +48,8 @@ class Candidate:
         Raises:
             StorageError: the folder does not hold it.
         """
-        file = ModelFile(
-            data=read_file(self.folder / "tier1.onnx"),
-            precision="int8",
-            calibration=self.report.calibration,
-            golden_scores=self._golden("tier1"),
-        )
-        return self._draft(channel, file, parents, figures(self.report))
+        files = [self._tier1_file(each) for each in self.precisions]
+        return self._draft(channel, files, parents, figures(self.report))
 
     def tier2(self, channel: str) -> Draft:
         """Returns the draft of the full model, where one was trained.
@@ -65,16 +66,29 @@ class Candidate:
             calibration=self.report.tier2_calibration or Calibration(1.0, 0.0),
             golden_scores=self._golden("tier2"),
         )
-        return self._draft(channel, file, (), {})
+        return self._draft(channel, [file], (), {})
+
+    def _tier1_file(self, precision: Precision) -> ModelFile:
+        is_int8 = precision == "int8"
+        return ModelFile(
+            data=read_file(self.folder / ("tier1.onnx" if is_int8 else "tier1.fp32.onnx")),
+            precision=precision,
+            calibration=self.report.calibration if is_int8 else self.report.fp32_calibration,
+            golden_scores=self._golden("tier1" if is_int8 else "tier1_fp32"),
+        )
 
     def _draft(
-        self, channel: str, file: ModelFile, parents: tuple[str, ...], metrics: dict[str, float]
+        self,
+        channel: str,
+        files: Sequence[ModelFile],
+        parents: tuple[str, ...],
+        metrics: dict[str, float],
     ) -> Draft:
         return Draft(
             pipeline=self.pipeline,
             channel=channel,
             labels=self.labels,
-            files=(file,),
+            files=files,
             golden_inputs=self._golden("inputs"),
             by=TRAINER,
             parents=parents,
@@ -85,11 +99,8 @@ class Candidate:
     def _golden(self, name: str) -> Floats:
         """Returns golden inputs, or the scores that a model of the candidate gave to them."""
         path = self.folder / "golden.npz"
-        try:
-            with np.load(path) as data:
-                return np.asarray(data[name], np.float32)
-        except (OSError, KeyError, ValueError) as error:
-            raise StorageError(f"cannot read {path}: {error}") from error
+        data = read_npz(path, name, max_bytes=MAX_GOLDEN_BYTES)
+        return as_numbers(data[name], np.float32, path)
 
 
 def figures(report: Report) -> dict[str, float]:

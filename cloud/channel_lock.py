@@ -64,9 +64,9 @@ class ChannelLock:
         """
         with self.held(wait_s) as is_held:
             if not is_held:
+                waited = f" after {wait_s:g} s" if wait_s else ""
                 raise StorageError(
-                    f"another process has held {self._what} for {wait_s:g} s. Fix: see whether it "
-                    "hangs"
+                    f"another process still holds {self._what}{waited}. Fix: see whether it hangs"
                 )
             yield
 

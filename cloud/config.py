@@ -36,6 +36,10 @@ class TrainingConfig(Section):
     """Height and width where inputs are images: these are shifted and blurred in training."""
     seed: int = Field(default=1, ge=0, le=2**31)
     """Decides all randomness of the training."""
+    offer_fp32: bool = False
+    """Release tier-1's model before quantization as well, where it is certified: nodes fetch both
+    files, three to four times the bytes, and serve the faster one, which for a tiny model is
+    often fp32."""
 
 
 class CertificateConfig(Section):
@@ -114,10 +118,11 @@ class CloudConfig(NodeConfig):
     group: Name = "escalon-cloud"
     """Cloud processes of one group share the telemetry, where the broker can do that."""
     signing_key: AnyPath | None = None
-    """The release key: an Ed25519 private key, PEM. Needed but for ``duty: ingest``."""
+    """The release key: an Ed25519 private key, PEM. Another one is noticed while the node runs.
+    Needed but for ``duty: ingest``."""
     trust: ExistingFile | None = None
-    """The newest trust file, as ``escalon keys`` writes it. Every version that was ever named here
-    is handed down. Needed but for ``duty: ingest``."""
+    """The newest trust file, as ``escalon keys`` writes it; a newer one is noticed while the node
+    runs. Every version that was ever here is handed down. Needed but for ``duty: ingest``."""
     chunk_bytes: int = Field(default=64 * 2**10, ge=1024, le=64 * 2**10)
     """Size of the chunks in which artefacts travel."""
     release_days: float = Field(default=90.0, gt=0, le=3650)

@@ -13,18 +13,20 @@ import msgspec
 import numpy as np
 
 from cloud.candidate import Candidate
-from cloud.certify import Promise
+from cloud.certificate.promise import Promise
 from cloud.config import CloudPipelineConfig, TrainingConfig
 from cloud.director import Director
 from cloud.job import TrainingJob
+from cloud.registration import Registration
 from cloud.registry import Registry
-from cloud.releasing import register
 from cloud.retraining import EscalationMonitor
 from cloud.store import TelemetryStore
 from cloud.trainer import Job, Report
 from cloud.version import Version
 from cloud.withheld import abilities
 from shared.errors import ArtefactError, EscalonError, StorageError
+from shared.model_spec import Calibration
+from shared.releases.artefact import Precision
 
 FIRST_RETRY_S = 60.0
 LOOK_EVERY_S = 1.0
@@ -37,23 +39,47 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Judgement:
-    """Whether a candidate becomes a release, and why."""
+    """Whether a candidate becomes a release, and why.
 
-    accepted: bool
+    Attributes:
+        precisions: of the files that it is released with, the main one first; none if it is not.
+        reason: in words.
+    """
+
+    precisions: tuple[Precision, ...]
     reason: str
 
+    @property
+    def accepted(self) -> bool:
+        """Whether it becomes a release."""
+        return bool(self.precisions)
 
-def judge(report: Report) -> Judgement:
-    """Decides on a candidate: it must be certified, and accept more than what runs now."""
-    certificate = report.calibration.certificate
+
+def judge(report: Report, *, offers_fp32: bool = False) -> Judgement:
+    """Decides on a candidate: a file must be certified, and accept more than what runs now.
+
+    Args:
+        report: on the candidate.
+        offers_fp32: whether it may be released before quantization as well. Each file is judged by
+            its own certificate: a node may serve any of them.
+    """
+    fitted: dict[Precision, Calibration] = {"int8": report.calibration}
+    if offers_fp32:
+        fitted["fp32"] = report.fp32_calibration
+    found = {name: _verdict(each, report.running_coverage) for name, each in fitted.items()}
+    precisions = tuple(name for name, (is_good, _) in found.items() if is_good)
+    return Judgement(precisions, "; ".join(f"{name} {why}" for name, (_, why) in found.items()))
+
+
+def _verdict(calibration: Calibration, running: float | None) -> tuple[bool, str]:
+    """Returns whether a file may be released, and why."""
+    certificate = calibration.certificate
     if certificate is None:
-        return Judgement(False, "no threshold can be certified for it")
-    running = report.running_coverage
+        return False, calibration.reason or "cannot be certified with any threshold"
+    accepts = f"accepts {certificate.coverage:.0%}"
     if running is not None and certificate.coverage <= running:
-        return Judgement(
-            False, f"it accepts {certificate.coverage:.0%}, what runs accepts {running:.0%}"
-        )
-    return Judgement(True, f"accepts {certificate.coverage:.0%}, risk at most {certificate.alpha}")
+        return False, f"{accepts}, what runs accepts {running:.0%}"
+    return True, f"{accepts}, risk at most {certificate.alpha}"
 
 
 class Course:
@@ -91,6 +117,7 @@ class Course:
         self._monitor = EscalationMonitor(config.retrain)
         self._watched = ""
         self._job: TrainingJob | None = None
+        self._registration: Registration | None = None
         self._retrained_s: float | None = None
         self._first_due_s: float | None = None
         self._counted = 0
@@ -131,13 +158,17 @@ class Course:
             self._advance(now_s)
         except EscalonError as error:
             log.error("%s: %s", self._name, error)
-            self._job = None
+            self._job = self._registration = None
             if not self._tier1.standing:
                 self._first_due_s = now_s + FIRST_RETRY_S
 
     def _advance(self, now_s: float) -> None:
         if self._job is not None:
             self._judge(self._job, now_s)
+            return
+        if self._registration is not None:
+            if self._registration.poll(now_s, time.time()):
+                self._registration = None
             return
         if self._tier1.standing != self._watched:
             self._watch()
@@ -173,6 +204,9 @@ class Course:
     def _doing(self) -> str:
         if self._job is not None:
             return f"{self._name}: training"
+        if self._registration is not None:
+            trouble = self._registration.trouble
+            return f"{self._name}: " + (f"a candidate waits: {trouble}" if trouble else "releasing")
         if self._first_due_s is not None:
             return f"{self._name}: there are no first models yet, see the log; trying again"
         alarm = self._monitor.alarm
@@ -232,27 +266,19 @@ class Course:
         if report is None:
             return
         self._job = None
-        judgement = judge(report)
-        verdict = "released" if judgement.accepted else "rejected"
+        training = self._config.training
+        judgement = judge(report, offers_fp32=training is not None and training.offer_fp32)
+        verdict = "taken" if judgement.accepted else "rejected"
         log.info("%s: candidate %s: %s", self._name, verdict, judgement.reason)
         if not judgement.accepted:
             if not self._tier1.standing:
                 raise ArtefactError("there is no first release to serve; look at the data")
             return
-        candidate = Candidate(job.candidate, report, self._name, self._config.labels)
-        drafts = {self._tier1: candidate.tier1(self._tier1.channel.name, self._parents())}
-        if report.tier2_calibration is not None:
-            # First, for tier-1's threshold speaks of it.
-            drafts = {self._tier2: candidate.tier2(self._tier2.channel.name), **drafts}
-        for director, draft in drafts.items():
-            with director.channel.lock.claimed():
-                version = register(draft, self._registry, self._chunk_bytes, time.time())
-            director.propose(version.name)
-
-    def _parents(self) -> tuple[str, ...]:
-        """Returns what a new tier-1 version is made from: the one that runs, and its teacher."""
-        standing = ((each.channel.name, each.standing) for each in (self._tier1, self._tier2))
-        return tuple(f"{channel}/{version}" for channel, version in standing if version)
+        candidate = Candidate(
+            job.candidate, report, self._name, self._config.labels, judgement.precisions
+        )
+        directors = self._tier1, self._tier2
+        self._registration = Registration(candidate, directors, self._registry, self._chunk_bytes)
 
     def _version(self, director: Director) -> Version:
         """Returns the version that stands in a channel."""
@@ -267,9 +293,11 @@ class Course:
     def _watch(self) -> None:
         """Watches the version that stands now: a new one, or the one before after an abort."""
         self._watched = self._tier1.standing
-        certificate = self._version(self._tier1).release.variants[0].calibration.certificate
-        expected = 1 - certificate.coverage if certificate else 1.0
-        self._monitor.begin(self._watched, expected)
+        variants = self._version(self._tier1).release.variants
+        certificates = [each.calibration.certificate for each in variants]
+        # Which of its files a node serves the counts do not say.
+        accepted = min(each.coverage if each else 0.0 for each in certificates)
+        self._monitor.begin(self._watched, 1 - accepted)
 
     def _make_job(
         self, training: TrainingConfig, running: tuple[Version, Version] | None = None

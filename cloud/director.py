@@ -9,9 +9,10 @@ from typing import Literal
 
 from cloud.channel import Channel, Ticket, refusal, standing
 from cloud.registry import Entry
-from cloud.rollout.fleet import Fleet
-from cloud.rollout.phases import IllegalCommandError, Phase
+from cloud.rollout.fleet import Fleet, ahead
+from cloud.rollout.phases import Phase
 from cloud.rollout.record import RolloutRecord, published
+from cloud.rollout.sight import Sight
 from cloud.rollout.step import step
 from cloud.signer import Signer, Wanted
 from cloud.version import TRAINER
@@ -58,6 +59,7 @@ class Director:
         self._ticket = ticket
         self._proposed: str | None = None
         self._waits_for = ""
+        self._sight = Sight()
         self._due_s = 0.0
 
     def start(self) -> None:
@@ -116,7 +118,8 @@ class Director:
             fleet: all nodes of the channel; None while the broker has not told all that it keeps.
             published_seq: of the newest manifest that the broker has; 0 for none.
             now_s: seconds since 1970.
-            monotonic_s: the clock by which a step is due once a second.
+            monotonic_s: the clock by which a step is due once a second, and which says what of
+                the time since the last one was watched.
         """
         if not self.due(monotonic_s):
             return
@@ -125,15 +128,17 @@ class Director:
         try:
             with self._channel.lock.held(wait_s=0.0) as is_held:
                 if is_held:  # else a person has it, for a moment
-                    self._step(fleet, published_seq, now_s)
-                    trouble = self._waits_for
+                    self._step(fleet, published_seq, now_s, monotonic_s)
+                    trouble = self._waits_for or self._outrun(fleet)
         except EscalonError as error:
-            trouble = str(error)
+            trouble = "; ".join(filter(None, [self._waits_for, str(error)]))
         if trouble and trouble != self.trouble:
             log.error("%s: %s", self._channel.name, trouble)
         self.trouble = trouble
 
-    def _step(self, fleet: Fleet | None, published_seq: int, now_s: float) -> None:
+    def _step(
+        self, fleet: Fleet | None, published_seq: int, now_s: float, monotonic_s: float
+    ) -> None:
         try:
             record = self._channel.read()
         except StorageError:
@@ -142,11 +147,8 @@ class Director:
             raise
         if fleet is not None:
             record = self._begin(record, fleet, now_s)
-        if record is not None and fleet is not None:
-            decision = step(record, self._channel.plan, fleet, now_s)
-            if decision.event is not None:
-                log.info("%s: %s: %s", self._channel.name, decision.event.value, decision.reason)
-            record = self._kept(record, decision.record)
+            record = self._stepped(record, fleet, now_s, monotonic_s)
+            self._sight.note(now_s, monotonic_s)
         self.record = record
         self._renew(record, now_s)
         if record is not None and self._says_so(record, published_seq):
@@ -164,13 +166,25 @@ class Director:
             return record
         try:
             begun = self._channel.offer(version, fleet, self._ticket(now_s)).record
-        except IllegalCommandError as error:
-            # Tried again: a person has stopped the one before, or nobody is online yet.
+        except EscalonError as error:
+            # Tried again: a person has stopped the one before, nobody is online yet, or the disk
+            # fails. Whatever it is, the one before is not let go of: it may do harm.
             self._waits_for = f"version {version} waits: {error}"
-            return record
+            return self._channel.read()
         self._proposed = None
         log.info("%s: rollout of version %s %s", self._channel.name, version, begun.reason)
         return begun
+
+    def _stepped(
+        self, record: RolloutRecord | None, fleet: Fleet, now_s: float, monotonic_s: float
+    ) -> RolloutRecord | None:
+        if record is None:
+            return None
+        resumed = self._sight.resumed(record, now_s, monotonic_s)
+        decision = step(resumed, self._channel.plan, fleet, now_s)
+        if decision.event is not None:
+            log.info("%s: %s: %s", self._channel.name, decision.event.value, decision.reason)
+        return self._kept(record, decision.record)
 
     def _kept(self, before: RolloutRecord, record: RolloutRecord) -> RolloutRecord:
         if record != before:
@@ -183,10 +197,12 @@ class Director:
         if wanted is None:
             return
         why = self._signer.why_due(self.newest, wanted, now_s)
+        if record is not None and self.newest and self.newest.manifest.seq < record.seq:
+            why = why or f"seq {record.seq} is lost"
         if not why:
             return
         registry, name = self._channel.registry, self._channel.name
-        seq = registry.next_seq(name)
+        seq = self._channel.next_seq()
         envelope = self._signer.sign(wanted, seq, now_s, self.newest)
         self.newest = registry.add_manifest(envelope)
         log.info("%s: signed seq %d, version %s: %s", name, seq, wanted.release.version, why)
@@ -221,6 +237,9 @@ class Director:
             and published_seq == newest.manifest.seq != record.seq
             and Wanted.of(newest.manifest) == self._wanted(record)
         )
+
+    def _outrun(self, fleet: Fleet | None) -> str:
+        return ahead(fleet or (), self.newest.manifest.order if self.newest else (0, 0))
 
     def _was_offered(self, version: str) -> bool:
         record = self.record

@@ -10,11 +10,11 @@ from pathlib import Path
 import msgspec
 
 from cloud.trainer import Job, Report, read_report
-from shared.durable import write_durably
+from shared.durable import disk_trouble, write_durably
 from shared.errors import ArtefactError
 
 TIMEOUT_S = 1800.0
-MAX_REASON_CHARACTERS = 500
+MAX_REASON_BYTES = 500
 
 
 class TrainingJob:
@@ -40,20 +40,23 @@ class TrainingJob:
         """Writes the job and starts the child.
 
         Raises:
-            StorageError: the folder cannot be written.
+            StorageError: the folder cannot be written, or the child cannot be started.
         """
         write_durably(self.folder / "job.json", msgspec.json.encode(self.job))
         # One thread: on a small machine the trainer must leave a core to whoever answers samples,
         # and sums in another order would be another model.
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-        with self._log.open("wb") as log:
-            self._child = subprocess.Popen(
-                [sys.executable, "-m", "cloud.trainer", str(self.folder)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=environment,
-            )
+        try:
+            with self._log.open("wb") as log:
+                self._child = subprocess.Popen(
+                    [sys.executable, "-m", "cloud.trainer", str(self.folder)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=environment,
+                )
+        except OSError as error:
+            raise disk_trouble("start the trainer in", self.folder, error) from error
         self._ends_s = now_s + TIMEOUT_S
 
     def poll(self, now_s: float) -> Report | None:
@@ -70,8 +73,7 @@ class TrainingJob:
             return None
         report = read_report(self.candidate) if code == 0 else None
         if report is None:
-            said = self._log.read_bytes().decode(errors="replace")[-MAX_REASON_CHARACTERS:]
-            raise ArtefactError(f"training failed with code {code}: {said.strip()}")
+            raise ArtefactError(f"training failed with code {code}: {self._last_words()}")
         return report
 
     def stop(self) -> None:
@@ -79,6 +81,14 @@ class TrainingJob:
         if self._child is not None and self._child.poll() is None:
             self._child.kill()
             self._child.wait()
+
+    def _last_words(self) -> str:
+        try:
+            with self._log.open("rb") as log:
+                log.seek(max(0, log.seek(0, os.SEEK_END) - MAX_REASON_BYTES))
+                return log.read(MAX_REASON_BYTES).decode(errors="replace").strip()
+        except OSError as error:
+            return f"its log cannot be read: {error.strerror}"
 
     @property
     def _log(self) -> Path:

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from cloud.channels import open_channels, open_registry
 from cloud.config import CloudConfig
 from cloud.course import Course
+from cloud.credentials import Credentials
 from cloud.director import Director
 from cloud.ingestion import Ingestion
 from cloud.node import CloudNode
 from cloud.signer import Signer
 from cloud.store import TelemetryStore
 from cloud.upkeep import Upkeep
-from shared.errors import ConfigError
-from shared.files import read_file
 from shared.metrics import CloudMetrics
 from shared.mqtt.link import Link
 from shared.presence import Presence
-from shared.releases.keys import load_private_key, public_hex
-from shared.releases.trust_store import TrustStore
 
 
 def make_leader(
@@ -44,10 +39,11 @@ def make_leader(
     Raises:
         EscalonError: keys, trust or registry cannot be used.
     """
-    key = load_private_key(read_file(config.keys[0]))
-    trust = open_trust(config, key)
+    key_path, trust_path = config.keys
+    credentials = Credentials(trust_path, key_path, config.state_dir)
+    credentials.load()
     registry = open_registry(config)
-    signer = Signer(key, trust.current, config.release_days)
+    signer = Signer(credentials.key, credentials.trust, config.release_days)
     directors = {
         name: Director(channel, signer) for name, channel in open_channels(config, registry).items()
     }
@@ -73,24 +69,6 @@ def make_leader(
         courses=courses,
         metrics=metrics,
         presence=presence,
-        trust=trust,
+        credentials=credentials,
+        signer=signer,
     )
-
-
-def open_trust(config: CloudConfig, key: Ed25519PrivateKey) -> TrustStore:
-    """Returns the trust document, which must name the key that signs.
-
-    Raises:
-        ConfigError: it cannot be used, or no node would trust what this cloud signs.
-        StorageError: it cannot be read.
-    """
-    trust = TrustStore(config.keys[1], config.state_dir)
-    trust.load()
-    role = trust.current.releases
-    if public_hex(key) not in role.keys or role.threshold > 1:
-        raise ConfigError(
-            f"no node would trust {config.signing_key}: it is not among the release keys of "
-            f"trust version {trust.current.version}, or more than one key must sign. "
-            "Fix: name the key that `escalon keys` made with this trust file"
-        )
-    return trust

@@ -8,20 +8,26 @@ from collections.abc import Mapping, Sequence
 
 from cloud.config import CloudConfig
 from cloud.course import Course
+from cloud.credentials import Credentials
 from cloud.director import Director
+from cloud.echo import Echo
+from cloud.fetchable import Fetchable
 from cloud.fleet_file import FleetFile
 from cloud.fleet_view import FleetView
 from cloud.gauges import RolloutGauges
 from cloud.ingestion import Ingestion
 from cloud.press import Press
 from cloud.registry import Registry
+from cloud.retained_file import RetainedFile
+from cloud.signer import Signer
 from cloud.upkeep import Upkeep
-from shared.errors import PayloadError, StorageError
+from shared.errors import PayloadError
 from shared.metrics import CloudMetrics
 from shared.mqtt.link import Link
 from shared.mqtt.message import Message
+from shared.mqtt.trouble_log import TroubleLog
 from shared.presence import Presence
-from shared.releases.trust_store import TrustStore
+from shared.releases.trust_publication import TrustPublication
 from shared.runtime import BUSY_WAIT_S, IDLE_WAIT_S
 from shared.topics import CLOUD_SITE, Topics
 
@@ -41,7 +47,8 @@ class CloudNode:
         courses: by pipeline.
         metrics: what is counted.
         presence: birth and info.
-        trust: whom the fleet trusts.
+        credentials: whom the fleet trusts, and the key that signs.
+        signer: signs for all directors.
     """
 
     def __init__(
@@ -56,7 +63,8 @@ class CloudNode:
         courses: Mapping[str, Course],
         metrics: CloudMetrics,
         presence: Presence,
-        trust: TrustStore,
+        credentials: Credentials,
+        signer: Signer,
     ) -> None:
         self._config = config
         self._link = link
@@ -66,15 +74,19 @@ class CloudNode:
         self._courses = courses
         self._metrics = metrics
         self._presence = presence
-        self._trust = trust
+        self._credentials = credentials
+        self._signer = signer
         self._topics = Topics(config.prefix, CLOUD_SITE)
         self._all_sites = Topics(config.prefix, "+")
-        self._echo = config.topics.probe(config.node, "session")
+        self._echo = Echo(link, config.topics.probe(config.node, "session"))
         self._view = FleetView(config.prefix)
         self._fleet_file = FleetFile.of(config.state_dir)
-        self._knows_fleet = False
+        self._troubles = TroubleLog(log)
         self._gauges = RolloutGauges(metrics)
-        self._press = Press(registry.blobs, link, self._topics, metrics.drops)
+        retained = RetainedFile.of(config.state_dir)
+        self._press = Press(registry.blobs, link, self._topics, metrics.drops, retained)
+        self._trust_out = TrustPublication(link, self._topics)
+        self._fetchable = {name: Fetchable(each.channel) for name, each in directors.items()}
         self._announced = ""
 
     @property
@@ -89,36 +101,32 @@ class CloudNode:
             EscalonError: store or registry cannot be used.
         """
         self._ingestion.start()
-        snapshot = self._fleet_file.read()
-        self._view.seed(snapshot.nodes if snapshot else ())
+        self._fleet_file.seed(self._view)
+        self._press.start()
         for channel, director in self._directors.items():
             director.start()
-            self._press.put(channel, director.newest, time.monotonic())
+            self._bring_out(channel, director, time.monotonic())
         for course in self._courses.values():
             course.start(time.monotonic())
-        self._press.start()
         self._presence.watch(self._link)
         # At QoS 0: of QoS 1, a broker keeps but a thousand, and a fleet says more at once.
         for topic_filter in self._all_sites.news():
             self._link.subscribe(topic_filter, 0)
-        self._link.subscribe(self._echo, 0)
+        self._echo.start()
 
     def on_connected(self, link: Link) -> None:
         """Publishes birth and all releases again: a broker may have forgotten them."""
         self._announce()
-        for version, envelope in self._trust.envelopes.items():
-            link.publish(self._topics.trust(version), envelope, retain=True)
+        self._trust_out.begin(self._credentials.envelopes)
         self._press.on_connected(time.monotonic())
-        # It comes back behind all that is retained of the fleet. Until then the view is of before.
-        self._knows_fleet = False
-        link.publish(self._echo, b"", qos=0)
+        self._view.hear_anew()
+        self._echo.begin()
 
     def on_message(self, link: Link, message: Message, now_s: float) -> None:
         """Takes news and telemetry."""
-        if message.topic == self._echo:
-            self._knows_fleet = True
-        elif not (
-            self._press.take(message, now_s)
+        if not (
+            self._echo.take(message)
+            or self._press.take(message, now_s)
             or self._presence.on_state(link, message, now_s)
             or self._on_news(message)
         ):
@@ -128,6 +136,8 @@ class CloudNode:
     def turn(self, now_s: float) -> None:
         """Stores → watches → trains → rolls out → publishes."""
         self._ingestion.turn(now_s)
+        self._echo.poll(now_s)
+        self._look_at_keys(now_s)
         for course in self._courses.values():
             course.poll(now_s)
         for channel, director in self._directors.items():
@@ -157,33 +167,46 @@ class CloudNode:
         if not director.due(now_s):
             return
         # What the cloud cannot see speaks against no node.
-        sees = self._knows_fleet and self._link.connected
+        sees = self._echo.back and self._link.connected
         fleet = self._view.fleet(channel) if sees else None
         director.turn(fleet, self._press.out(channel), time.time(), now_s)
-        self._press.put(channel, director.newest, now_s)
+        self._bring_out(channel, director, now_s)
         if director.record is not None:
             self._gauges.show(director.record)
+
+    def _bring_out(self, channel: str, director: Director, now_s: float) -> None:
+        """Has the press publish what is newest, and keep the files that nodes may still fetch."""
+        releases = self._fetchable[channel].news(director.newest, director.record)
+        if releases is not None:
+            self._press.keep(channel, releases, now_s)
+        self._press.put(channel, director.newest, now_s)
+
+    def _look_at_keys(self, now_s: float) -> None:
+        if self._credentials.look(now_s):
+            self._signer.use(self._credentials.key, self._credentials.trust)
+            self._trust_out.begin(self._credentials.envelopes)
+        self._trust_out.poll()
 
     def _on_news(self, message: Message) -> bool:
         try:
             return self._view.take(message.topic, message.payload)
         except PayloadError as error:
-            log.warning("%s: %s", message.topic, error)
+            said = f"{message.topic}: {error}"
+            self._troubles.say(logging.WARNING, said, time.monotonic(), key=error.reason)
             self._metrics.drops.labels(reason=error.reason).inc()
             return True
 
     def _keep_fleet(self, now_s: float) -> None:
-        if not self._knows_fleet:
+        if not (self._echo.back and self._link.connected):
             return
-        try:
-            if self._fleet_file.keep(self._view, time.time(), now_s):
-                self._gauges.show_fleet(self._view.nodes())
-        except StorageError as error:
-            log.error("the command line cannot be shown the fleet: %s", error)
+        self._view.forget_unheard(now_s)
+        if self._fleet_file.keep(self._view, time.time(), now_s):
+            self._gauges.show_fleet(self._view.nodes())
 
     def _activity(self) -> str:
         said = [course.activity for course in self._courses.values()]
         said += [director.activity for director in self._directors.values()]
+        said += [self._credentials.trouble, *(each.trouble for each in self._fetchable.values())]
         return "; ".join(filter(None, said))
 
     def _announce(self) -> None:

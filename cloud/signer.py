@@ -55,6 +55,11 @@ class Signer:
         self._trust = trust
         self._lifetime_s = release_days * DAY_S
 
+    def use(self, key: Ed25519PrivateKey, trust: Trust) -> None:
+        """Signs with another key from now on, or under another document."""
+        self._key = key
+        self._trust = trust
+
     def why_due(self, newest: Entry | None, wanted: Wanted, now_s: float) -> str:
         """Returns why another manifest is due; empty if the newest does.
 
@@ -64,9 +69,9 @@ class Signer:
             now_s: seconds since 1970.
         """
         if newest is None:
-            return "there is none yet"
+            return "there was none before"
         if Wanted.of(newest.manifest) != wanted:
-            return "it says something else"
+            return "the one before says something else"
         try:
             manifest = open_manifest(newest.envelope, self._trust.releases)
         except ArtefactError:

@@ -19,9 +19,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.certify import Promise, calibrate, fit_temperature
+from cloud.certificate.calibration import calibrate
+from cloud.certificate.promise import Promise
+from cloud.certificate.temperature import fit_temperature
 from cloud.export import to_onnx
-from cloud.quantize import quantize_int8
+from cloud.optimize.quantize import quantize_int8
 from cloud.training import Inputs, Mlp, distill, noisy_copies, train_full
 from shared.durable import write_durably
 from shared.errors import EscalonError, StorageError
@@ -29,9 +31,10 @@ from shared.inputs import Inputs as ModelInputs
 from shared.messages import UNREADABLE, Public
 from shared.model import Model
 from shared.model_spec import Calibration, ModelSpec
+from shared.npz import as_numbers, read_npz
 from shared.scores import Floats
 
-RECIPE = 1
+RECIPE = 2
 """Raise it when a change here makes candidates that were cached before out of date."""
 
 NOISY_COPIES = 2
@@ -81,9 +84,11 @@ class Report(Public, frozen=True):
     Attributes:
         fingerprint: of the job and its data.
         calibration: of tier-1, on its int8 artefact.
+        fp32_calibration: of the same model before quantization, on its fp32 artefact. A certificate
+            holds for the artefact that it was made on, with the job's confidence each.
         tier2_calibration: of tier-2, if it was trained.
-        int8_bytes: size of the artefact that is deployed.
-        fp32_bytes: size of the same model before quantization.
+        int8_bytes: size of the int8 artefact.
+        fp32_bytes: size of the fp32 artefact.
         int8_agreement: share of held-out inputs that int8 answers like tier-2, 0 to 1.
         fp32_agreement: the same before quantization.
         running_coverage: share of the certifying inputs that the running release accepts; None
@@ -94,6 +99,7 @@ class Report(Public, frozen=True):
 
     fingerprint: str
     calibration: Calibration
+    fp32_calibration: Calibration
     tier2_calibration: Calibration | None
     int8_bytes: int
     fp32_bytes: int
@@ -173,17 +179,18 @@ def _train(job: Job, fingerprint: str, folder: Path, work: Path) -> Report:
     else:
         lesson = _lesson_from_telemetry(folder / job.telemetry, job, base, teacher)
     student = distill(lesson.logits, lesson.inputs, kind, job.seed)
-    small, fp32 = _deploy(student, lesson, job, work)
-    held_out = small.scores(lesson.held_out)
-    tuning = int(TUNING_SHARE * len(held_out))
-    _write_golden(work / "golden.npz", lesson.held_out[:GOLDEN_SAMPLES], small, teacher)
+    models = _deploy(student, lesson, job, work)
+    int8, fp32 = (model.scores(lesson.held_out) for model in models)
+    tuning = int(TUNING_SHARE * len(lesson.held_out))
+    _write_golden(work / "golden.npz", lesson.held_out[:GOLDEN_SAMPLES], *models, teacher)
     return Report(
         fingerprint=fingerprint,
-        calibration=calibrate(held_out, lesson.held_out_labels, tuning, job.promise),
+        calibration=calibrate(int8, lesson.held_out_labels, tuning, job.promise),
+        fp32_calibration=calibrate(fp32, lesson.held_out_labels, tuning, job.promise),
         tier2_calibration=None if job.teacher else _calibrate_tier2(job, teacher),
         int8_bytes=(work / "tier1.onnx").stat().st_size,
         fp32_bytes=(work / "tier1.fp32.onnx").stat().st_size,
-        int8_agreement=float((held_out.argmax(axis=1) == lesson.held_out_labels).mean()),
+        int8_agreement=_agreement(int8, lesson),
         fp32_agreement=_agreement(fp32, lesson),
         running_coverage=_running_coverage(job, lesson, tuning),
         samples=len(lesson.inputs),
@@ -204,8 +211,8 @@ def _lesson_from_telemetry(path: Path, job: Job, base: Floats, teacher: Model) -
 
     Escalations alone never show what the old model gets wrong with confidence; the audit does.
     """
-    with np.load(path) as data:
-        inputs, tier2, audit = data["x"], data["tier2"], data["audit"]
+    data = read_npz(path, "x", "tier2", "audit")
+    inputs, tier2, audit = data["x"], data["tier2"], data["audit"]
     # A softmax forgets only a constant for each sample, and distillation centres the logits.
     logits = job.teacher_temperature * np.log(np.maximum(tier2, SMALLEST_PROBABILITY))
     audits = np.flatnonzero(audit)
@@ -234,8 +241,8 @@ def _calibrate_tier2(job: Job, teacher: Model) -> Calibration:
     return Calibration(fit_temperature(teacher.scores(inputs), labels), 0.0)
 
 
-def _agreement(model: Model, lesson: Lesson) -> float:
-    return float((model.scores(lesson.held_out).argmax(axis=1) == lesson.held_out_labels).mean())
+def _agreement(scores: Floats, lesson: Lesson) -> float:
+    return float((scores.argmax(axis=1) == lesson.held_out_labels).mean())
 
 
 def _running_coverage(job: Job, lesson: Lesson, tuning: int) -> float | None:
@@ -246,8 +253,14 @@ def _running_coverage(job: Job, lesson: Lesson, tuning: int) -> float | None:
     return float((certainty >= job.running_calibration.threshold).mean())
 
 
-def _write_golden(path: Path, inputs: Floats, small: Model, full: Model) -> None:
-    np.savez(path, inputs=inputs, tier1=small.scores(inputs), tier2=full.scores(inputs))
+def _write_golden(path: Path, inputs: Floats, int8: Model, fp32: Model, full: Model) -> None:
+    np.savez(
+        path,
+        inputs=inputs,
+        tier1=int8.scores(inputs),
+        tier1_fp32=fp32.scores(inputs),
+        tier2=full.scores(inputs),
+    )
 
 
 def _open(
@@ -260,11 +273,8 @@ def _open(
 
 def _load(path: Path) -> tuple[Floats, Labels]:
     """Returns inputs and labels of a data file."""
-    try:
-        with np.load(path) as data:
-            return np.asarray(data["x"], np.float32), np.asarray(data["y"], np.int64)
-    except (OSError, KeyError, ValueError) as error:
-        raise StorageError(f"cannot read {path}: {error}") from error
+    data = read_npz(path, "x", "y")
+    return as_numbers(data["x"], np.float32, path), as_numbers(data["y"], np.int64, path)
 
 
 def _read(folder: Path) -> tuple[Job, str]:

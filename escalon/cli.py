@@ -17,6 +17,8 @@ from escalon.keys.arguments import EXAMPLES as KEYS_EXAMPLES
 from escalon.keys.arguments import add_arguments as add_keys_arguments
 from escalon.labels.arguments import EXAMPLES as LABELS_EXAMPLES
 from escalon.labels.arguments import add_arguments as add_labels_arguments
+from escalon.optimize.arguments import EXAMPLES as OPTIMIZE_EXAMPLES
+from escalon.optimize.arguments import add_arguments as add_optimize_arguments
 from escalon.release.arguments import EXAMPLES as RELEASE_EXAMPLES
 from escalon.release.arguments import add_arguments as add_release_arguments
 from escalon.roles import check
@@ -32,6 +34,7 @@ examples:
   escalon keys init keys/                         keys that sign releases, and whom nodes trust
   escalon release status --config cloud.yaml      how new versions reach the fleet
   escalon labels queue --config cloud.yaml        what people are asked to label today
+  escalon optimize m.onnx --data samples.npz      a model made smaller and faster, with figures
 
 exit codes: 0 all is well, 1 something is wrong and was said, 2 the command line is wrong
 """
@@ -61,17 +64,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    if arguments.command == "run":
-        return _run_node(arguments.file)
-    if arguments.command == "validate":
-        return _validate(arguments.files)
-    if arguments.command == "keys":
-        return _keys(arguments)
-    if arguments.command == "release":
-        return _release(arguments)
-    if arguments.command == "labels":
-        return _labels(arguments)
-    return _demo(arguments)
+    match arguments.command:
+        case "run":
+            code = _run_node(arguments.file)
+        case "validate":
+            code = _validate(arguments.files)
+        case "keys":
+            code = _keys(arguments)
+        case "release":
+            code = _release(arguments)
+        case "labels":
+            code = _labels(arguments)
+        case "optimize":
+            code = _optimize(arguments)
+        case _:
+            code = _demo(arguments)
+    return code
 
 
 def _run_node(path: Path) -> int:
@@ -120,7 +128,25 @@ def _act(name: str, run: Command, arguments: argparse.Namespace) -> int:
     try:
         return run(arguments, os.environ, sys.stdout)
     except UsageError as error:
+        if arguments.json:
+            print(json.dumps({"error": str(error)}))
         print(f"escalon {name}: {error}", file=sys.stderr)
+        return 2
+    except EscalonError as error:
+        if arguments.json:
+            print(json.dumps({"error": str(error)}))
+        raise
+
+
+def _optimize(arguments: argparse.Namespace) -> int:
+    if importlib.util.find_spec("onnx") is None:
+        raise EscalonError("to optimize needs the extra: pip install 'escalon[cloud]'")
+    from escalon.optimize.command import UsageError, run_optimize
+
+    try:
+        return run_optimize(arguments, sys.stdout, sys.stderr)
+    except UsageError as error:
+        print(f"escalon optimize: {error}", file=sys.stderr)
         return 2
     except EscalonError as error:
         if arguments.json:
@@ -164,6 +190,13 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=raw,
     )  # fmt: skip
     add_labels_arguments(labels)
+    optimize = commands.add_parser(
+        "optimize",
+        help="a model made smaller and faster",
+        epilog=OPTIMIZE_EXAMPLES,
+        formatter_class=raw,
+    )
+    add_optimize_arguments(optimize)
     demo = commands.add_parser(
         "demo", help="a whole hierarchy on this machine", epilog=DEMO_EXAMPLES, formatter_class=raw
     )

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.errors import PayloadError
+from shared.errors import NewerSchemaError, PayloadError
 
 SCHEMA_VERSION = 1
 LABELS_SCHEMA_VERSION = 2
@@ -517,6 +517,33 @@ def from_json(payload: bytes, kind: type[PublicPayload]) -> PublicPayload:
         return msgspec.json.decode(payload, type=kind)
     except UNREADABLE as error:
         raise _not_a(kind, error) from error
+
+
+class _Schema(msgspec.Struct):
+    schema_version: int = 0
+
+
+def refuse_newer(document: bytes, what: str) -> None:
+    """Refuses a JSON document of a newer schema, before anything else in it is looked at.
+
+    What a later schema means by a field nobody here can know, so that it is not called damaged.
+
+    Args:
+        document: JSON; what is none passes, for whoever reads it to say so.
+        what: it is, for the error.
+
+    Raises:
+        NewerSchemaError: a newer Escalon has written it.
+    """
+    try:
+        schema = msgspec.json.decode(document, type=_Schema).schema_version
+    except UNREADABLE:
+        return
+    if schema > SCHEMA_VERSION:
+        raise NewerSchemaError(
+            f"{what} was written by a newer Escalon: its schema is {schema}, this one reads "
+            f"{SCHEMA_VERSION}. Fix: update Escalon here"
+        )
 
 
 def _not_a(kind: type[msgspec.Struct], error: Exception) -> PayloadError:

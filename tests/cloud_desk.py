@@ -39,7 +39,7 @@ class Desk:
         self.write_config()
         self.model = self.file("model.onnx", diagonal_onnx(1.0))
         self.labels = self.file("labels.txt", "\n".join(LABELS).encode())
-        self.golden = self.npz("golden.npz", inputs=np.eye(3, dtype=np.float32))
+        self.golden = self.npz("golden.npz", inputs=4 * np.eye(3, dtype=np.float32))
 
     def write_config(self, **pipeline: Any) -> None:
         meter = {
@@ -97,6 +97,11 @@ class Desk:
         return error
 
     @property
+    def trust(self) -> Path:
+        """The trust file."""
+        return self.folder / "trust.signed"
+
+    @property
     def rollout(self) -> RolloutFile:
         return RolloutFile(self.state / "rollouts" / f"{CHANNEL}.json")
 
@@ -124,6 +129,14 @@ class Desk:
         view = FleetView("escalon")
         for topic, payload in self.news(*nodes):
             view.take(topic, payload)
+        FleetFile.of(self.state).keep(view, 1_700_000_000.0, 0.0)
+
+    def asleep(self) -> None:
+        """Has the cloud node have started anew, before any node said that it is there."""
+        snapshot = FleetFile.of(self.state).read()
+        assert snapshot is not None
+        view = FleetView("escalon")
+        view.seed(snapshot.nodes)
         FleetFile.of(self.state).keep(view, 1_700_000_000.0, 0.0)
 
     def report(self, node: str, state: str, reason: str = "") -> None:

@@ -19,10 +19,11 @@ from shared.releases.clock import BUILT_S
 from shared.releases.health import Health
 from shared.releases.machine import State
 from shared.releases.manifest import Manifest, sign_manifest
+from shared.releases.place import Place
 from shared.releases.record import ChannelFile, ChannelRecord
 from shared.releases.trust_follower import TrustFollower
 from shared.releases.trust_store import TrustStore
-from shared.releases.updater import Place, Updater
+from shared.releases.updater import Updater
 from shared.topics import Topics
 from tests.builders import (
     CHANNEL,

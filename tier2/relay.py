@@ -18,13 +18,14 @@ from shared.releases.fetch import Fetch
 from shared.releases.machine import State
 from shared.releases.manifest import Manifest, open_manifest, read_manifest
 from shared.releases.publication import Publication
+from shared.releases.reconciliation import RECONCILE_S
 from shared.releases.record import Accepted, ChannelFile, ChannelRecord
 from shared.releases.release import Release
 from shared.releases.ruling import check_order
-from shared.releases.updater import RECONCILE_S, Trusts
+from shared.releases.shelf import Shelf
+from shared.releases.trust import Trusts
 from shared.topics import Topics
 from tier2.coming import Coming
-from tier2.shelf import Shelf
 
 PAUSE_S = 60.0
 MAX_PAUSE_S = 1800.0
@@ -273,10 +274,9 @@ class ChannelRelay:
 
     def _hand_down(self, publication: Publication, now_s: float) -> None:
         """Begins to publish; what the disk has lost is fetched when the manifest comes again."""
-        try:
-            publication.begin(now_s)
-        except StorageError as error:
-            self._say_once(f"{self.channel}: fetched again to be handed down: {error}")
+        publication.begin(now_s)
+        if publication.lacks_file:
+            self._say_once(f"{self.channel} is fetched again to be handed down")
             self._publication = None
             self.reconcile(now_s)
 

@@ -16,9 +16,10 @@ from cloud.releasing import wire_form
 from cloud.rollout.commands import halt, pause, promote, resume, roll_back
 from cloud.rollout.decision import Decision
 from cloud.rollout.record import RolloutRecord
+from cloud.version import Version
 from escalon.release.scope import Scope
 from escalon.release.status import ChannelStatus, exit_code, in_words, status
-from escalon.release.versions import compared, differences, facts, listed, shown
+from escalon.release.versions import compared, differences, facts, listed, moment, shown
 from shared.durable import write_durably
 from shared.errors import EscalonError
 
@@ -141,12 +142,7 @@ def _status(scope: Scope, arguments: argparse.Namespace, output: TextIO) -> int:
 def _act(scope: Scope, arguments: argparse.Namespace) -> str:
     command = arguments.release_command
     if command == "publish":
-        if importlib.util.find_spec("onnx") is None:
-            raise EscalonError("publishing needs the cloud's extra: pip install 'escalon[cloud]'")
-        from escalon.release.publishing import publish  # noqa: PLC0415 - onnx takes half a second
-
-        version, decision = publish(scope, arguments)
-        return _began(version.qualified, decision, arguments.json)
+        return _publish(scope, arguments)
     if command == "offer":
         channel, name = scope.named(arguments.version)
         with channel.lock.claimed():
@@ -161,6 +157,18 @@ def _act(scope: Scope, arguments: argparse.Namespace) -> str:
         return _json(_brief(decision.record))
     record = decision.record
     return f"{channel.name}: version {record.version} is {record.phase.value}: {decision.reason}"
+
+
+def _publish(scope: Scope, arguments: argparse.Namespace) -> str:
+    if importlib.util.find_spec("onnx") is None:
+        raise EscalonError("publishing needs the cloud's extra: pip install 'escalon[cloud]'")
+    from escalon.release.publishing import publish  # noqa: PLC0415 - onnx takes half a second
+
+    done = publish(scope, arguments)
+    if arguments.json:
+        return _json(_brief(done.decision.record) | {"is_new": done.is_new})
+    said = _began(done.version.qualified, done.decision, as_json=False)
+    return said if done.is_new else f"{_known(done.version)}\n{said}"
 
 
 def _decide(scope: Scope, channel: Channel, command: str) -> Decision:
@@ -179,6 +187,13 @@ def _began(name: str, decision: Decision, as_json: bool) -> str:
     return (
         f"{name}: rollout {record.id} {decision.reason}, offered to "
         f"{_offered_to(record)}; see `escalon release status`"
+    )
+
+
+def _known(version: Version) -> str:
+    return (
+        f"{version.qualified} is this very release already, made {moment(version.made)} by "
+        f"{version.by}: it is as it was"
     )
 
 

@@ -9,6 +9,7 @@ from cloud.fleet_view import NodeEntry, fleet_of
 from cloud.rollout.phases import Phase
 from cloud.rollout.plan import RolloutPlan
 from cloud.rollout.record import NodeCourse, RolloutRecord
+from cloud.rollout.sight import as_watched
 from cloud.rollout.step import step
 from escalon.release.table import table
 from escalon.release.versions import MISSING, moment
@@ -17,6 +18,9 @@ from shared.releases.rollout import qualified
 
 UNDER_WAY = (Phase.RUNNING, Phase.PAUSED)
 STOPPED = (Phase.HALTED, Phase.ABORTED, Phase.ROLLED_BACK)
+OLD_S = 150.0
+"""An older snapshot of the fleet is said to be old: who watches writes it once a minute."""
+MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86_400
 EXIT_DONE, EXIT_UNDER_WAY, EXIT_STOPPED = 0, 3, 4
 
 
@@ -60,6 +64,7 @@ class ChannelStatus(Public, frozen=True):
         summary: all that in words.
         nodes: all that follow the channel.
         fleet_taken: when the fleet was seen so, seconds since 1970; 0 for never.
+        fleet_age: how long ago that is, in seconds, to the minute; None for never.
     """
 
     channel: str
@@ -74,6 +79,7 @@ class ChannelStatus(Public, frozen=True):
     summary: str
     nodes: tuple[NodeStatus, ...]
     fleet_taken: float
+    fleet_age: int | None
 
     @property
     def exit_code(self) -> int:
@@ -105,12 +111,13 @@ def status(
         now_s: seconds since 1970.
     """
     lines = tuple(_node(node, channel, record) for node in nodes if node.follows(channel))
+    age_s, old = _age(fleet_taken, now_s), _old(fleet_taken, now_s)
     if record is None:
         words = f"version {published}, no rollout" if published else "no version yet"
         return ChannelStatus(
             channel=channel, phase="", rollout="", version=published, base="", wave=0, waves=0,
-            share=1.0 if published else 0.0, seq=0, summary=f"{channel}: {words}", nodes=lines,
-            fleet_taken=fleet_taken,
+            share=1.0 if published else 0.0, seq=0, summary=f"{channel}: {words}{old}", nodes=lines,
+            fleet_taken=fleet_taken, fleet_age=age_s,
         )  # fmt: skip
     return ChannelStatus(
         channel=channel,
@@ -118,13 +125,14 @@ def status(
         rollout=record.id,
         version=record.version,
         base=record.base,
-        wave=record.wave + 1,
+        wave=plan.number(record.share) + 1,
         waves=len(plan.waves),
         share=record.share,
         seq=record.seq,
-        summary=_summary(record, plan, nodes, lines, now_s),
+        summary=_summary(record, plan, nodes, lines, now_s) + old,
         nodes=lines,
         fleet_taken=fleet_taken,
+        fleet_age=age_s,
     )
 
 
@@ -157,6 +165,26 @@ def exit_code(all_of: Iterable[ChannelStatus]) -> int:
     return max((each.exit_code for each in all_of), default=EXIT_DONE)
 
 
+def _age(taken_s: float, now_s: float) -> int | None:
+    """Returns the age of the snapshot, to the minute: who watches is told of no more."""
+    return int(max(0.0, now_s - taken_s)) // MINUTE_S * MINUTE_S if taken_s else None
+
+
+def _old(taken_s: float, now_s: float) -> str:
+    """Returns what is to be said of the snapshot's age; empty while a cloud node watches."""
+    age_s = max(0.0, now_s - taken_s)
+    if not taken_s or age_s <= OLD_S:
+        return ""
+    for unit_s, unit in ((DAY_S, "days"), (HOUR_S, "hours"), (MINUTE_S, "minutes")):
+        if age_s >= 2 * unit_s:
+            said = f"{age_s // unit_s:.0f} {unit}"
+            break
+    return (
+        f"; the fleet as it was {said} ago, at {moment(taken_s)}: the cloud node does not run, or "
+        "has no connection to its broker"
+    )
+
+
 def _node(node: NodeEntry, channel: str, record: RolloutRecord | None) -> NodeStatus:
     name, update = qualified(node.site, node.node), node.updates.get(channel)
     course = record.nodes.get(name) if record is not None else None
@@ -183,7 +211,8 @@ def _summary(
     lines: Sequence[NodeStatus],
     now_s: float,
 ) -> str:
-    standing = step(record, plan, fleet_of(nodes, record.channel), now_s)
+    watched = as_watched(record, now_s)
+    standing = step(watched, plan, fleet_of(nodes, record.channel), now_s)
     words = record.reason if record.phase not in UNDER_WAY else standing.reason
     running = Counter(line.version for line in lines if line.version)
     shares = ", ".join(f"{count} run {version}" for version, count in running.most_common(3))

@@ -10,7 +10,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from shared.errors import ManifestError
-from shared.messages import SCHEMA_VERSION, UNREADABLE, Public
+from shared.messages import SCHEMA_VERSION, UNREADABLE, Public, refuse_newer
 from shared.model_spec import ModelSpec
 from shared.releases.envelope import Role, body_of, seal, unseal
 from shared.releases.release import Release
@@ -95,7 +95,8 @@ def open_manifest(envelope: bytes, releases: Role) -> Manifest:
 
     Raises:
         SignatureError: no envelope, or too few signatures.
-        ManifestError: rightly signed, but no manifest that this node understands.
+        ManifestError: rightly signed, but no manifest that this node understands;
+            ``NewerSchemaError`` if a newer one does.
     """
     return _parse(unseal(envelope, DOMAIN, releases, MAX_MANIFEST_BYTES))
 
@@ -107,12 +108,14 @@ def read_manifest(envelope: bytes) -> Manifest:
 
     Raises:
         SignatureError: no envelope.
-        ManifestError: no manifest that this node understands.
+        ManifestError: no manifest that this node understands; ``NewerSchemaError`` if a newer one
+            does.
     """
     return _parse(body_of(envelope))
 
 
 def _parse(body: bytes) -> Manifest:
+    refuse_newer(body, "the manifest")
     try:
         manifest = msgspec.json.decode(body, type=Manifest)
     except UNREADABLE as error:
@@ -124,7 +127,6 @@ def _parse(body: bytes) -> Manifest:
 
 def _contradictions(manifest: Manifest) -> list[str]:
     checks = {
-        "its schema is newer than this node": manifest.schema_version <= SCHEMA_VERSION,
         "its key epoch is below 1": manifest.key_epoch >= 1,
         "seq is below 1": manifest.seq >= 1,
         "its retry epoch is below 0": manifest.retry_epoch >= 0,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -12,6 +13,7 @@ from shared.durable import clear_unfinished, write_durably
 from shared.errors import StorageError
 from shared.messages import UNREADABLE, UpdateReport
 from shared.releases.machine import State
+from shared.releases.manifest import Manifest
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +61,7 @@ class ChannelRecord(msgspec.Struct, frozen=True, kw_only=True):
         proven: whether the active release has answered enough samples to be believed. Until then
             its ``deaths`` speak against it.
         deaths: how often in a row the node has died with an active release that is not proven.
+        stopped: whether the node was stopped on purpose with it, and has not started since.
         stops: how often it was stopped on purpose within the probation under way.
     """
 
@@ -75,6 +78,7 @@ class ChannelRecord(msgspec.Struct, frozen=True, kw_only=True):
     report: UpdateReport | None = None
     proven: bool = True
     deaths: int = 0
+    stopped: bool = False
     stops: int = 0
 
     @property
@@ -92,6 +96,23 @@ class ChannelRecord(msgspec.Struct, frozen=True, kw_only=True):
         return any(
             each.sha256 == sha256 and retry_epoch <= each.retry_epoch for each in self.quarantined
         )
+
+
+def memory_of(manifest: Manifest, record: ChannelRecord) -> dict[str, Any]:
+    """Returns what is remembered of a manifest, so that no older one is accepted again.
+
+    Of an older one nothing: what a crash has cut off, or a disk has damaged, may be begun anew.
+    """
+    if manifest.order < record.order:
+        return {}
+    # What a thief has dated to the end of time ends with the thief's key epoch.
+    is_new_epoch = manifest.key_epoch > record.key_epoch
+    return {
+        "key_epoch": manifest.key_epoch,
+        "seq": manifest.seq,
+        "issued": manifest.issued if is_new_epoch else max(record.issued, manifest.issued),
+        "expires": manifest.expires,
+    }
 
 
 class ChannelFile:

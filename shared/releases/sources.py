@@ -15,9 +15,10 @@ from shared.mqtt.link import Link
 from shared.mqtt.message import Message
 from shared.releases.follower import Follower
 from shared.releases.loading import load_release
+from shared.releases.place import Place
 from shared.releases.trust_follower import TrustFollower
 from shared.releases.trust_store import TrustStore
-from shared.releases.updater import Place, Updater
+from shared.releases.updater import Updater
 from shared.topics import Topics
 
 Source = Updater | Follower

@@ -17,7 +17,8 @@ from shared.releases.record import Accepted, Quarantine
 from shared.releases.release import Release
 
 MAX_QUARANTINED = 256
-MAX_DEATHS = 3
+DEADLY = 3
+"""Deaths in a row with a release that nothing has proved, and the release before serves again."""
 
 Load = Callable[[Accepted, Manifest], Model]
 
@@ -36,11 +37,13 @@ class Standing:
     Attributes:
         model: what serves outside of a probation; None while there is nothing.
         release: the active one, while it is the model's.
+        has_leftovers: whether files of other releases may be there that nobody needs any more.
     """
 
     def __init__(self, channel: str, journal: Journal, blobs: BlobStore, load: Load) -> None:
         self.model: Model | None = None
         self.release: Release | None = None
+        self.has_leftovers = True
         self._channel = channel
         self._journal = journal
         self._blobs = blobs
@@ -78,8 +81,10 @@ class Standing:
         return found
 
     def prune(self) -> None:
-        """Deletes the files of all other releases."""
-        self._blobs.prune({each.sha256 for each in self._journal.record.standing})
+        """Deletes the files of all other releases, once they are leftovers."""
+        if self.has_leftovers:
+            self.has_leftovers = False
+            self._blobs.prune({each.sha256 for each in self._journal.record.standing})
 
     def believe(self, samples: int, enough: int) -> None:
         """Takes the active release for proven once it has answered enough samples.
@@ -98,7 +103,7 @@ class Standing:
     def forgive(self) -> None:
         """Notes that the node stops on purpose: that speaks against no release."""
         if not self._journal.record.proven:
-            self._write(deaths=0)
+            self._write(deaths=0, stopped=True)
 
     def quarantine(self, accepted: Accepted) -> None:
         """Remembers, with the next write, that the files of a release have failed here."""
@@ -120,10 +125,11 @@ class Standing:
         record = self._journal.record
         if record.active is None or record.proven:
             return
-        if record.deaths < MAX_DEATHS or record.previous is None:
-            self._write(deaths=record.deaths + 1)
+        deaths = record.deaths if record.stopped else record.deaths + 1
+        if deaths < DEADLY or record.previous is None:
+            self._write(deaths=deaths, stopped=False)
             return
-        reason = f"the node died {record.deaths} times with it, and nothing had proved it"
+        reason = f"the node died {deaths} times with it, and nothing had proved it"
         log.error("%s: the release before serves again: %s", self._channel, reason)
         self.quarantine(record.active)
         back = {"active": record.previous, "previous": None, "proven": True, "deaths": 0}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Protocol
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -41,6 +42,14 @@ class Trust(Public, frozen=True):
     root: Role
     releases: Role
     schema_version: int = SCHEMA_VERSION
+
+
+class Trusts(Protocol):
+    """Tells whom the node trusts."""
+
+    @property
+    def current(self) -> Trust:
+        """The trust document in force."""
 
 
 def found_trust(

@@ -17,9 +17,11 @@ from shared.metrics import NodeMetrics
 from shared.mqtt.link import Link, wait_for_any
 from shared.releases.health import Health
 from shared.releases.machine import State
+from shared.releases.offers import JITTER_S
+from shared.releases.place import Place
 from shared.releases.record import ChannelFile
 from shared.releases.trust_store import TrustStore
-from shared.releases.updater import JITTER_S, Place, Updater
+from shared.releases.updater import Updater
 from shared.topics import Topics
 from tests.integration.hierarchy import (
     PREFIX,

@@ -69,7 +69,9 @@ def test_each_file_of_a_release_has_its_own_calibration() -> None:
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        pytest.param({"schema_version": 2}, "schema is newer", id="newer-schema"),
+        pytest.param(
+            {"schema_version": 2}, "by a newer Escalon: its schema is 2", id="newer-schema"
+        ),
         pytest.param({"seq": 0}, "seq is below 1", id="seq"),
         pytest.param({"key_epoch": 0}, "key epoch is below 1", id="key-epoch"),
         pytest.param({"retry_epoch": -1}, "retry epoch is below 0", id="retry-epoch"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,16 @@ import pytest
 
 from cloud.config import CloudConfig
 from cloud.export import to_onnx
-from cloud.quantize import quantize_int8
+from cloud.optimize.quantize import quantize_int8
 from cloud.registry import Registry
+from cloud.rollout.plan import RolloutPlan
+from cloud.rollout.record import NodeCourse, published
 from cloud.training import Mlp
 from escalon.cli import main
 from escalon.release.command import statuses
 from escalon.release.scope import Scope
-from escalon.release.status import ChannelStatus
+from escalon.release.status import ChannelStatus, status
+from escalon.release.versions import moment
 from escalon.release.watch import watch
 from shared.config_file import ConfigFile
 from tests.builders import CHANNEL, LABELS, diagonal_onnx, nan_onnx, sha256
@@ -46,7 +50,8 @@ def test_a_model_is_published_and_its_rollout_begins_with_the_canary(desk: Desk)
     )  # fmt: skip
     variant = version.release.variants[0]
     assert variant.calibration.threshold == 0.9
-    assert (variant.scores.array() == np.eye(3)).all()  # computed here: the file has inputs alone
+    # computed here: the file has inputs alone
+    assert (variant.scores.array() == 4 * np.eye(3)).all()
     assert (desk.record.version, desk.record.share, desk.record.seq) == ("1", 0.0, 0)
     assert len(desk.record.canaries) == 1
 
@@ -59,7 +64,7 @@ def test_of_several_files_each_has_its_own_golden_scores(desk: Desk) -> None:
     version = Registry(desk.state / "registry").version(CHANNEL, "two-files")
     assert version is not None
     scores = [each.scores.array().max() for each in version.release.variants]
-    assert scores == [1.0, 2.0]
+    assert scores == [4.0, 8.0]
 
 
 def test_the_files_of_a_version_with_a_url_are_written_as_a_web_server_needs_them(
@@ -95,6 +100,41 @@ def test_published_again_after_it_was_cut_off_it_is_the_same_version(desk: Desk)
     assert [each["version"] for each in desk.json("list")] == ["1"]
 
 
+def test_a_release_that_is_there_already_is_said_to_be_and_goes_on_as_it_is(desk: Desk) -> None:
+    desk.publish("--notes", "the first", "--metric", "accuracy=0.9")
+    (made,) = desk.json("list")
+    assert "is this very release already" not in desk.output("show", "1")
+    said = desk.publish()
+    assert f"{CHANNEL}/1 is this very release already, made {moment(made['made'])} by ada" in said
+    assert f"{CHANNEL}/1: rollout {desk.record.id}" in said
+    assert desk.json(*desk.publishing("--notes", "the first"))["is_new"] is False
+    other = desk.publishing(model=desk.file("other.onnx", diagonal_onnx(3.0)))
+    assert desk.json(*other)["is_new"] is True
+    assert desk.json("show", "1")["notes"] == "the first"
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        pytest.param(("--notes", "another"), "notes", id="notes"),
+        pytest.param(("--metric", "accuracy=0.95"), "metrics", id="metric"),
+        pytest.param(("--parent", f"{TIER2}/9"), "parents", id="parent"),
+        pytest.param(("--version", "1", "--notes", "another"), "notes", id="by-its-name"),
+    ],
+)
+def test_other_words_of_a_release_that_is_there_are_refused_not_dropped(
+    desk: Desk, options: tuple[str, str], what: str
+) -> None:
+    desk.publish("--notes", "the first")
+    before = desk.record
+    error = desk.refused(*options)
+    assert f"{CHANNEL}/1 is this very release already, kept with other {what}, and" in error
+    assert f"Fix: `escalon release offer {CHANNEL}/1`" in error
+    assert desk.record == before
+    desk.publish(*options, "--version", "again")
+    assert {each["version"] for each in desk.json("list")} == {"1", "again"}
+
+
 def test_the_int8_file_of_a_model_is_recognised_beside_its_fp32_file(desk: Desk) -> None:
     inputs = np.random.default_rng(1).normal(size=(40, 3)).astype(np.float32)
     fp32 = to_onnx(Mlp((np.eye(3, dtype=np.float32),), (np.zeros(3, np.float32),), 1.0), "eye")
@@ -111,8 +151,18 @@ def test_a_model_of_probabilities_is_published_where_nothing_is_trained_from_it(
     error = desk.refused("--scores", "probabilities")
     assert "leave `training:` out of the cloud's YAML" in error
     desk.write_config(training=None)
-    desk.publish("--scores", "probabilities")
+    golden = desk.npz("whole.npz", inputs=np.eye(3))
+    desk.publish("--scores", "probabilities", "--golden", golden)
     assert desk.json("show", "1")["scores"] == "probabilities"
+
+
+def test_scores_of_another_kind_than_was_said_are_refused(desk: Desk) -> None:
+    desk.write_config(training=None)
+    error = desk.refused("--scores", "probabilities")
+    assert "are no probabilities. Fix: `--scores logits`" in error
+    golden = desk.npz("whole.npz", inputs=np.eye(3))
+    error = desk.refused("--golden", golden)
+    assert "probabilities to every golden input, not logits. Fix: `--scores p" in error
 
 
 def test_tier2_needs_no_threshold(desk: Desk) -> None:
@@ -156,9 +206,9 @@ def test_a_model_that_no_node_should_run_is_refused(desk: Desk, data: bytes, pro
         pytest.param({"y": np.eye(3)}, "has no array `inputs`, only y", id="no-inputs"),
         pytest.param({"inputs": np.eye(4)}, "shape [4, 4], it must be [1 to 64, 3]", id="shape"),
         pytest.param({"inputs": np.eye(3), "scores": np.eye(2)}, "[3, 3]: a row", id="scores"),
-        pytest.param({"inputs": np.array(["a"])}, "no npz with arrays of numbers", id="text"),
+        pytest.param({"inputs": np.array(["a"])}, "an array holds no numbers", id="text"),
         pytest.param(
-            {"inputs": np.eye(3), "scores": 2 * np.eye(3)},
+            {"inputs": 4 * np.eye(3), "scores": 5 * np.eye(3)},
             "differs by 1 from `scores`",
             id="of-another-model",
         ),
@@ -171,8 +221,21 @@ def test_a_golden_file_that_does_not_fit_is_refused(
     assert problem in desk.refused("--golden", golden)
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"no zip", id="no-zip"),
+        pytest.param(b"PK\3\4 and no more", id="cut-off"),
+        pytest.param(b"", id="empty"),
+    ],
+)
+def test_a_damaged_golden_file_is_refused_in_words(desk: Desk, data: bytes) -> None:
+    error = desk.refused("--golden", desk.file("bad.npz", data))
+    assert "bad.npz: no npz with arrays of numbers" in error
+
+
 def test_golden_scores_that_the_model_gives_are_taken(desk: Desk) -> None:
-    desk.publish("--golden", desk.npz("g.npz", inputs=np.eye(3), scores=np.eye(3)))
+    desk.publish("--golden", desk.npz("g.npz", inputs=4 * np.eye(3), scores=4 * np.eye(3)))
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", "-x"])
@@ -209,6 +272,32 @@ def test_two_versions_are_compared(desk: Desk) -> None:
     assert "e+09" not in table  # an instant is said as people say it
     (line,) = [each for each in desk.output("show", "1").splitlines() if "threshold" in each]
     assert line.split() == ["files.fp32.calibration.threshold", "0.9"]
+
+
+def test_of_several_files_of_one_precision_each_is_shown_and_compared(desk: Desk) -> None:
+    second, third = (desk.file(f"{gain}.onnx", diagonal_onnx(gain)) for gain in (2.0, 3.0))
+    desk.publish("--fp32", second)
+    desk.publish("--fp32", third)
+    lines = dict(line.split(maxsplit=1) for line in desk.output("show", "1").splitlines())
+    assert lines["files.fp32.sha256"] == sha256(diagonal_onnx(1.0))[:12]
+    assert lines["files.fp32-2.sha256"] == sha256(diagonal_onnx(2.0))[:12]
+    found = desk.json("diff", "1", "2")
+    assert found["files.fp32-2.sha256"] == [sha256(diagonal_onnx(gain)) for gain in (2.0, 3.0)]
+    assert not any(name.startswith("files.fp32.") for name in found)
+
+
+def test_urls_and_what_a_version_must_answer_are_shown_and_compared(desk: Desk) -> None:
+    desk.publish()
+    golden = desk.npz("other.npz", inputs=2 * np.eye(3))
+    desk.publish("--url", "https://store.example", "--golden", golden)
+    digest = sha256(diagonal_onnx(1.0))
+    found = desk.json("diff", "1", "2")
+    assert found["files.fp32.url"] == ["", f"https://store.example/{digest}"]
+    eye = np.eye(3, dtype="<f4")
+    digests = [sha256((gain * eye).tobytes()) for gain in (4, 2)]
+    assert found["golden_inputs_sha256"] == digests
+    assert found["files.fp32.golden_scores_sha256"] == digests
+    assert f"https://store.example/{digest}" in desk.output("show", "2")
 
 
 def test_what_is_not_there_or_not_clear_is_a_wrong_command_line(
@@ -258,11 +347,32 @@ def test_a_halted_rollout_is_not_replaced_and_the_files_are_not_kept(desk: Desk)
     assert "not published: the rollout of version 1 is halted" in desk.refused(model=other)
 
 
+def test_what_nobody_could_take_first_is_not_kept(desk: Desk) -> None:
+    desk.fleet("press-1", "press-2")
+    desk.asleep()
+    error = desk.refused()
+    assert "not published: none of the 2 nodes of" in error
+    assert not list(desk.state.rglob("blobs/*"))
+
+
+def test_a_wrong_command_line_is_json_for_a_program_as_well(desk: Desk) -> None:
+    assert "there is no version 9" in desk.json("show", "9", code=2)["error"]
+
+
+def test_a_threshold_that_no_certainty_reaches_is_a_wrong_command_line(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["release", "publish", "m.onnx", "--golden", "g.npz", "--threshold", "90"])
+    assert "90 is above 1" in capsys.readouterr().err
+
+
 def test_a_refusal_is_json_for_a_program(desk: Desk) -> None:
     assert "has no rollout" in desk.json("pause", "--channel", CHANNEL, code=1)["error"]
 
 
 def test_a_first_version_is_not_rolled_back_and_one_after_it_is(desk: Desk) -> None:
+    desk.fleet("press-1")
     desk.publish()
     assert "no release from before version 1" in desk.error("rollback", "--channel", CHANNEL)
     desk.complete()
@@ -271,7 +381,24 @@ def test_a_first_version_is_not_rolled_back_and_one_after_it_is(desk: Desk) -> N
     assert desk.record.base == "1"
 
 
+def test_what_has_nothing_to_go_back_to_is_told_a_way_out_that_is_open(desk: Desk) -> None:
+    desk.publish()
+    act(desk, "halt")
+    error = desk.error("rollback", "--channel", CHANNEL)
+    assert "possible: resume, then publish or offer a version that you trust" in error
+    act(desk, "resume")
+    desk.output("offer", "1", "--channel", CHANNEL)
+
+
+def test_a_record_of_a_release_is_enough_to_know_that_there_was_one(desk: Desk) -> None:
+    desk.publish()
+    desk.complete()  # and its manifest is lost
+    other = desk.file("other.onnx", diagonal_onnx(3.0))
+    assert "not published: no node of meter-tier1 is known" in desk.refused(model=other)
+
+
 def test_an_older_version_is_offered_again(desk: Desk) -> None:
+    desk.fleet("press-1")
     desk.publish()
     desk.complete()
     desk.publish(model=desk.file("other.onnx", diagonal_onnx(3.0)))
@@ -311,6 +438,49 @@ def test_status_says_in_words_and_by_its_code_how_a_rollout_stands(desk: Desk) -
     assert "version 1 halted" in table[0]
     assert table[1].split() == ["NODE", "STATE", "SINCE", "VERSION", "WAVE", "REASON"]
     assert any(row.startswith(f"plant/{canary}") and "p95 latency rose" in row for row in table)
+
+
+@pytest.mark.parametrize(
+    ("age_s", "age", "said"),
+    [
+        pytest.param(0.0, 0, "", id="now"),
+        pytest.param(140.0, 120, "", id="a-cloud-node-that-watches"),
+        pytest.param(151.0, 120, "the fleet as it was 2 minutes ago", id="minutes"),
+        pytest.param(7300.0, 7260, "the fleet as it was 2 hours ago", id="hours"),
+        pytest.param(3 * 86_400.0, 259_200, "the fleet as it was 3 days ago", id="days"),
+        pytest.param(-500.0, 0, "", id="clock-set-back"),
+    ],
+)
+def test_status_says_how_old_what_it_shows_of_the_fleet_is(
+    age_s: float, age: int, said: str
+) -> None:
+    taken_s = 1_700_000_000.0
+    for known in ("", "1"):
+        found = status(
+            CHANNEL, None, RolloutPlan(), (), published=known, fleet_taken=taken_s,
+            now_s=taken_s + age_s,
+        )  # fmt: skip
+        assert (found.fleet_taken, found.fleet_age) == (taken_s, age)
+        assert (said in found.summary) if said else ("fleet" not in found.summary)
+
+
+def test_status_of_a_cloud_that_went_down_says_so_and_calls_nobody_silent(desk: Desk) -> None:
+    (found,) = desk.json("status", "--channel", CHANNEL)
+    assert found["fleet_age"] is None
+    desk.fleet("press-1", "press-2")
+    desk.publish()
+    went_s = time.time() - 86_400
+    course = NodeCourse(wave=0, offered_s=went_s)
+    down = published(desk.record, 1, went_s)
+    desk.rollout.write(
+        msgspec.structs.replace(down, seen_s=went_s, nodes={down.canaries[0]: course})
+    )
+    (found,) = desk.json("status", "--channel", CHANNEL, code=3)
+    assert "wave 1 of 4: 0 of 1 committed" in found["summary"]
+    assert "TIMED_OUT" not in found["summary"]
+    assert found["fleet_age"] > 86_400
+    assert "days ago" in found["summary"]
+    assert "the cloud node does not run, or has no connection" in found["summary"]
 
 
 class Terminal(io.StringIO):

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -18,16 +19,20 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
 from cloud import trainer
-from cloud.certify import Promise
+from cloud.candidate import Candidate
+from cloud.certificate.calibration import calibrate
+from cloud.certificate.promise import Promise
 from cloud.course import judge
 from cloud.export import to_onnx
-from cloud.quantize import quantize_int8
+from cloud.optimize.quantize import quantize_int8
+from cloud.releasing import compose
 from cloud.trainer import Job, Report, read_report, train
 from cloud.training import Inputs, Mlp, augment, distill, noisy_copies, train_full
 from shared.errors import StorageError
 from shared.inputs import Inputs as ModelInputs
 from shared.model import Model
 from shared.model_spec import Calibration
+from shared.npz import read_npz
 from shared.scores import Floats, ScoreKind
 from tests.builders import CERTIFICATE, spec
 from tests.fakes import wait_until
@@ -196,10 +201,44 @@ def test_a_candidate_is_certified_small_and_as_good_as_before_quantization(done:
     assert report.running_coverage is None
 
 
-def test_a_candidates_golden_scores_are_its_models_own(done: Path) -> None:
-    with np.load(done / "candidate" / "golden.npz") as golden:
-        model = load(done, (done / "candidate" / "tier1.onnx").read_bytes())
-        assert_allclose(model.scores(golden["inputs"]), golden["tier1"], atol=1e-5)
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [("tier1.onnx", "tier1"), ("tier1.fp32.onnx", "tier1_fp32"), ("tier2.onnx", "tier2")],
+)
+def test_a_candidates_golden_scores_are_its_models_own(done: Path, file: str, name: str) -> None:
+    golden = read_npz(done / "candidate" / "golden.npz", "inputs", name)
+    model = load(done, (done / "candidate" / file).read_bytes())
+    assert_allclose(model.scores(golden["inputs"]), golden[name], atol=1e-5)
+
+
+def test_what_each_file_promises_was_measured_on_that_file(done: Path, base: Path) -> None:
+    candidate = done / "candidate"
+    report = read_report(candidate)
+    assert report is not None
+    inputs = read_npz(base / "calibration.npz", "x")["x"]
+    labels = load(done, (candidate / "tier2.onnx").read_bytes()).scores(inputs).argmax(axis=1)
+    found = {}
+    for file in ("tier1.onnx", "tier1.fp32.onnx"):
+        scores = load(done, (candidate / file).read_bytes()).scores(inputs)
+        found[file] = calibrate(scores, labels, len(inputs) // 4, Promise(0.05, 0.05, 0.2))
+    assert report.calibration == found["tier1.onnx"]
+    assert report.fp32_calibration == found["tier1.fp32.onnx"]
+    assert report.fp32_calibration.certificate is not None
+    assert report.calibration.temperature != report.fp32_calibration.temperature
+
+
+def test_both_files_of_a_candidate_make_one_release(done: Path) -> None:
+    report = read_report(done / "candidate")
+    assert report is not None
+    candidate = Candidate(done / "candidate", report, "meter", LABELS, ("int8", "fp32"))
+    release = compose(candidate.tier1("meter-tier1", ()), 4096)
+    assert release.problems() == []
+    assert [each.artefact.precision for each in release.variants] == ["int8", "fp32"]
+    assert [each.size for each in release.artefacts] == [report.int8_bytes, report.fp32_bytes]
+    assert [each.calibration for each in release.variants] == [
+        report.calibration,
+        report.fp32_calibration,
+    ]
 
 
 def test_the_same_job_again_gives_the_same_report_and_trains_nothing(
@@ -276,11 +315,13 @@ def test_a_job_without_its_data_is_an_error_of_storage(tmp_path: Path) -> None:
 # Judging
 
 
-def report_with(calibration: Calibration, running: float | None) -> Report:
+def report_with(
+    calibration: Calibration, running: float | None, fp32: Calibration | None = None
+) -> Report:
     return Report(
-        fingerprint="", calibration=calibration, tier2_calibration=None, int8_bytes=1,
-        fp32_bytes=1, int8_agreement=1.0, fp32_agreement=1.0, running_coverage=running,
-        samples=1, seconds=0.0,
+        fingerprint="", calibration=calibration, fp32_calibration=fp32 or CERTIFIED,
+        tier2_calibration=None, int8_bytes=1, fp32_bytes=1, int8_agreement=1.0,
+        fp32_agreement=1.0, running_coverage=running, samples=1, seconds=0.0,
     )  # fmt: skip
 
 
@@ -303,4 +344,29 @@ def test_a_candidate_is_released_if_certified_and_better(
 ) -> None:
     judgement = judge(report_with(calibration, running))
     assert judgement.accepted is accepted
-    assert judgement.reason
+    assert judgement.precisions == (("int8",) if accepted else ())
+    assert judgement.reason.startswith("int8 ")
+
+
+UNCERTIFIED = Calibration(1.0, 2.0)
+BETTER = Calibration(1.0, 0.7, replace(CERTIFICATE, coverage=0.9))
+
+
+@pytest.mark.parametrize(
+    ("int8", "fp32", "running", "released"),
+    [
+        pytest.param(CERTIFIED, BETTER, None, ("int8", "fp32"), id="both"),
+        pytest.param(CERTIFIED, UNCERTIFIED, None, ("int8",), id="int8-alone-is-certified"),
+        pytest.param(UNCERTIFIED, CERTIFIED, None, ("fp32",), id="fp32-alone-is-certified"),
+        pytest.param(UNCERTIFIED, UNCERTIFIED, None, (), id="neither"),
+        pytest.param(CERTIFIED, BETTER, 0.85, ("fp32",), id="int8-accepts-no-more-than-what-runs"),
+        pytest.param(BETTER, CERTIFIED, 0.85, ("int8",), id="fp32-accepts-no-more-than-what-runs"),
+    ],
+)
+def test_of_two_files_each_is_released_on_its_own_certificate(
+    int8: Calibration, fp32: Calibration, running: float | None, released: tuple[str, ...]
+) -> None:
+    judgement = judge(report_with(int8, running, fp32), offers_fp32=True)
+    assert judgement.precisions == released
+    assert "int8 " in judgement.reason
+    assert "; fp32 " in judgement.reason

@@ -16,9 +16,9 @@ from shared.releases.health import Health
 from shared.releases.keys import public_hex
 from shared.releases.machine import BEFORE_THE_SWAP, State
 from shared.releases.manifest import MAX_MANIFEST_BYTES, Manifest, sign_manifest
+from shared.releases.reconciliation import RECONCILE_S
 from shared.releases.rollout import Rollout
 from shared.releases.trust import Trust, found_trust, open_first, sign_trust
-from shared.releases.updater import RECONCILE_S
 from tests.builders import file_of, trust_in
 from tests.unit.conftest import StationMaker
 from tests.update_station import PROBATION_S, TOPICS, Station, model_of, release

@@ -16,9 +16,9 @@ from shared.releases.blobs import chunked
 from shared.releases.health import Health
 from shared.releases.machine import AFTER_THE_SWAP, BEFORE_THE_SWAP, UNDER_WAY, State
 from shared.releases.manifest import Manifest, sign_manifest
+from shared.releases.reconciliation import RECONCILE_S
 from shared.releases.record import ChannelFile, ChannelRecord
 from shared.releases.rollout import Rollout
-from shared.releases.updater import RECONCILE_S
 from shared.serving import load_local
 from tests.builders import CHANNEL, CHUNK_BYTES, LABELS, file_of
 from tests.fakes import FakeBroker, wait_until

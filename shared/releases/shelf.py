@@ -1,8 +1,8 @@
-"""What a gateway has for its site: the files of its channels, answered for and retained."""
+"""What one who publishes has for the nodes below: its channels' files, answered for, retained."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from shared.releases.artefact import Artefact
@@ -24,7 +24,7 @@ class Held(NamedTuple):
 
 
 class Shelf:
-    """Holds files for channels; what no channel holds any more goes off the site's broker.
+    """Holds files for channels; what no channel holds any more goes off the broker.
 
     Args:
         server: answers nodes that ask for chunks.
@@ -55,6 +55,19 @@ class Shelf:
             else:
                 self._server.withdraw(sha256)
                 self._clearance.add(held.artefact)
+
+    def held(self, channel: str) -> Mapping[str, Artefact]:
+        """Returns the files of a channel, by digest."""
+        return {sha256: each.artefact for sha256, each in self._held.get(channel, {}).items()}
+
+    def holds(self, sha256: str) -> bool:
+        """Whether a file is one of any channel's."""
+        return self._find(sha256) is not None
+
+    @property
+    def cleared(self) -> bool:
+        """Whether all that no channel holds any more is off the broker."""
+        return self._clearance.done
 
     def _find(self, sha256: str) -> Held | None:
         """Returns a file as another channel has it."""

@@ -1,0 +1,25 @@
+"""Says what is wrong with a channel once, not at each attempt."""
+
+from __future__ import annotations
+
+import logging
+
+log = logging.getLogger(__name__)
+
+
+class Complaints:
+    """Says what is wrong, until something else is.
+
+    Args:
+        channel: the channel, which each complaint begins with.
+    """
+
+    def __init__(self, channel: str) -> None:
+        self._channel = channel
+        self._said = ""
+
+    def say(self, text: str) -> None:
+        """Says a trouble, unless it is the one that was said last."""
+        if text != self._said:
+            self._said = text
+            log.error("%s: %s", self._channel, text)

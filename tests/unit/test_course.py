@@ -1,0 +1,139 @@
+"""A candidate that was trained once becomes a release, whatever stands in its way for a while."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from cloud.channel import Channel
+from cloud.config import CloudPipelineConfig
+from cloud.course import FIRST_RETRY_S, Course
+from cloud.director import Director
+from cloud.registration import AGAIN_S, MAX_READS
+from cloud.registry import Registry
+from cloud.signer import Signer
+from cloud.store import TelemetryStore
+from tests.builders import CHANNEL, trust_in
+from tests.cloud_desk import TIER2
+from tests.fakes import wait_until
+from tests.unit.test_training import LABELS, blobs_of
+
+Make = Callable[[], "Rig"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with a data set, in which one course has trained the first models already."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "base").mkdir()
+    rng = np.random.default_rng(7)
+    for name, count in (("train", 90), ("calibration", 600)):
+        inputs, labels = blobs_of(count, rng)
+        np.savez(folder / "base" / f"{name}.npz", x=inputs, y=labels)
+    rig = Rig(folder, folder / "first", folder / "base")
+    rig.trains()
+    yield folder
+    rig.course.close()
+
+
+class Rig:
+    """The course of a pipeline on a real registry, which trains in real child processes."""
+
+    def __init__(self, folder: Path, first_job: Path, base: Path) -> None:
+        self.candidate = first_job / "candidate"
+        self.registry = Registry(folder / "registry")
+        config = CloudPipelineConfig.model_validate(
+            {
+                "input": {"shape": (6,)},
+                "labels": LABELS,
+                "tier1_channel": CHANNEL,
+                "tier2_channel": TIER2,
+                "training": {"base": base, "first_job": first_job, "input_maximum": 16.0},
+            }
+        )
+        key = Ed25519PrivateKey.generate()
+        signer = Signer(key, trust_in(key), 90.0)
+        self.channels = {
+            name: Channel(name, config.rollout, folder / "rollouts", self.registry)
+            for name in (TIER2, CHANNEL)
+        }
+        self.directors = {name: Director(each, signer) for name, each in self.channels.items()}
+        store = TelemetryStore(f"sqlite:///{folder / 'telemetry.sqlite'}", str(folder / "inputs"))
+        store.open()
+        self.course = Course(
+            name="meter",
+            config=config,
+            chunk_bytes=64 * 2**10,
+            folder=folder / "jobs",
+            store=store,
+            registry=self.registry,
+            directors=self.directors,
+        )
+        self.now_s = 0.0
+        self.course.start(self.now_s)
+
+    def trains(self) -> None:
+        """Polls until the training has ended and its candidate is judged."""
+
+        def judged() -> bool:
+            self.course.poll(self.now_s)
+            return not self.course.busy
+
+        wait_until(judged, "the training ends")
+
+    def poll(self, after_s: float = AGAIN_S) -> None:
+        self.now_s += after_s
+        self.course.poll(self.now_s)
+
+    @property
+    def registered(self) -> dict[str, list[str]]:
+        names = (TIER2, CHANNEL)
+        return {name: [each.name for each in self.registry.versions(name)] for name in names}
+
+    @property
+    def standing(self) -> tuple[str, str]:
+        return self.directors[TIER2].standing, self.directors[CHANNEL].standing
+
+
+@pytest.fixture
+def make(trained: Path, tmp_path: Path) -> Make:
+    """Makes a course that finds the candidate of a training that was done before."""
+
+    def made() -> Rig:
+        shutil.copytree(trained / "first", tmp_path / "first")
+        return Rig(tmp_path, tmp_path / "first", trained / "base")
+
+    return made
+
+
+def test_a_candidate_is_kept_while_another_process_holds_its_channel(make: Make) -> None:
+    rig = make()
+    rig.trains()
+    with rig.channels[CHANNEL].lock.claimed():
+        for _ in range(3):
+            rig.poll()
+        assert "another process still holds the rollout of meter-tier1" in rig.course.activity
+        assert not rig.course.busy
+    rig.poll()
+    assert rig.standing == ("1", "1")
+    rig.poll()
+    assert rig.course.activity == "meter: watching"
+
+
+def test_a_candidate_that_is_damaged_for_good_is_trained_anew(make: Make) -> None:
+    rig = make()
+    rig.trains()
+    (rig.candidate / "tier1.onnx").unlink()
+    for _ in range(MAX_READS):
+        rig.poll()
+    assert "no first models yet" in rig.course.activity
+    rig.poll(FIRST_RETRY_S)
+    assert rig.course.busy
+    rig.trains()
+    rig.poll()
+    assert rig.standing == ("1", "1")
