@@ -37,6 +37,8 @@ class Question(msgspec.Struct, gc=False, eq=False):
         certainty: what the threshold was held against.
         features: the sample, in memory of its own: no question keeps its batch.
         spec: of the model that was asked first.
+        only_audited: tier-1 has not answered it, but tier-2 sees it only because the audit drew it:
+            for others like it there was no room, and they are not kept.
     """
 
     taken: Taken
@@ -49,6 +51,7 @@ class Question(msgspec.Struct, gc=False, eq=False):
     certainty: float
     features: NDArray[np.generic]
     spec: ModelSpec
+    only_audited: bool = False
 
     @property
     def reason(self) -> Reason:
@@ -141,6 +144,7 @@ class Questionnaire:
             Tensor.of(np.stack([question.features for question in questions])),
             Tensor.of(np.stack([question.own.probabilities for question in questions])),
             self._reply_to,
+            audit_share=self._audit_share,
             certificate=certificate,
             drift_alarms=drift_alarms,
         )
@@ -148,7 +152,8 @@ class Questionnaire:
     def sample(self, correlation: int, question: Question) -> EscalatedSample:
         """Returns what a message says of one question."""
         taken = question.taken
-        chance = inclusion_probability(accepted=question.accepted, audit_share=self._audit_share)
+        by_audit = question.accepted or question.only_audited
+        chance = inclusion_probability(by_audit=by_audit, audit_share=self._audit_share)
         return EscalatedSample(
             correlation,
             sample_id(taken, question.row),
