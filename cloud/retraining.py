@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from scipy.stats import binom
 
-from cloud.config import RetrainConfig
+from cloud.watching.config import RetrainConfig
 
 
 @dataclass(frozen=True, slots=True)
