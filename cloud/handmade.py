@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 
 from cloud.config import CloudPipelineConfig
+from cloud.optimize.graph import is_quantized
 from cloud.releasing import Draft, ModelFile, tolerance
 from shared.errors import ArtefactError, EscalonError
 from shared.files import read_file
@@ -27,12 +28,6 @@ from shared.scores import Floats, ScoreKind
 MAX_GOLDEN = 64
 MAX_GOLDEN_BYTES = 64 * 2**20
 GOLDEN_INPUT_NAMES = ("inputs", "x")
-QUANTIZED = frozenset(
-    {
-        "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger",
-        "ConvInteger", "QLinearMatMul", "QLinearConv", "MatMulNBits", "DynamicQuantizeMatMul",
-    }
-)  # fmt: skip
 
 
 class FileError(EscalonError):
@@ -195,7 +190,7 @@ def _file(
 
 def _precision(data: bytes) -> Precision:
     graph = onnx.load_model_from_string(data).graph
-    return "int8" if any(node.op_type in QUANTIZED for node in graph.node) else "fp32"
+    return "int8" if is_quantized(graph) else "fp32"
 
 
 def _compare(made: Handmade, file: ModelFile, given: Floats) -> None:

@@ -14,6 +14,8 @@ import shared
 from escalon.demo.arguments import add_arguments
 from escalon.keys.arguments import EXAMPLES as KEYS_EXAMPLES
 from escalon.keys.arguments import add_arguments as add_keys_arguments
+from escalon.optimize.arguments import EXAMPLES as OPTIMIZE_EXAMPLES
+from escalon.optimize.arguments import add_arguments as add_optimize_arguments
 from escalon.release.arguments import EXAMPLES as RELEASE_EXAMPLES
 from escalon.release.arguments import add_arguments as add_release_arguments
 from escalon.roles import check
@@ -28,6 +30,7 @@ examples:
   escalon run tier1.yaml                          run one node; its YAML says which role it has
   escalon keys init keys/                         keys that sign releases, and whom nodes trust
   escalon release status --config cloud.yaml      how new versions reach the fleet
+  escalon optimize m.onnx --data samples.npz      a model made smaller and faster, with figures
 
 exit codes: 0 all is well, 1 something is wrong and was said, 2 the command line is wrong
 """
@@ -63,6 +66,8 @@ def _run(arguments: argparse.Namespace) -> int:
         return _keys(arguments)
     if arguments.command == "release":
         return _release(arguments)
+    if arguments.command == "optimize":
+        return _optimize(arguments)
     return _demo(arguments)
 
 
@@ -106,6 +111,22 @@ def _release(arguments: argparse.Namespace) -> int:
         raise
 
 
+def _optimize(arguments: argparse.Namespace) -> int:
+    if importlib.util.find_spec("onnx") is None:
+        raise EscalonError("to optimize needs the extra: pip install 'escalon[cloud]'")
+    from escalon.optimize.command import UsageError, run_optimize
+
+    try:
+        return run_optimize(arguments, sys.stdout, sys.stderr)
+    except UsageError as error:
+        print(f"escalon optimize: {error}", file=sys.stderr)
+        return 2
+    except EscalonError as error:
+        if arguments.json:
+            print(json.dumps({"error": str(error)}))
+        raise
+
+
 def _demo(arguments: argparse.Namespace) -> int:
     missing = [name for name in ("rich", "sklearn") if importlib.util.find_spec(name) is None]
     if missing:
@@ -137,6 +158,13 @@ def _parser() -> argparse.ArgumentParser:
         "release", help="versions and their rollouts", epilog=RELEASE_EXAMPLES, formatter_class=raw
     )
     add_release_arguments(release)
+    optimize = commands.add_parser(
+        "optimize",
+        help="a model made smaller and faster",
+        epilog=OPTIMIZE_EXAMPLES,
+        formatter_class=raw,
+    )
+    add_optimize_arguments(optimize)
     demo = commands.add_parser(
         "demo", help="a whole hierarchy on this machine", epilog=DEMO_EXAMPLES, formatter_class=raw
     )

@@ -14,7 +14,7 @@ import pytest
 
 from cloud.config import CloudConfig
 from cloud.export import to_onnx
-from cloud.quantize import quantize_int8
+from cloud.optimize.quantize import quantize_int8
 from cloud.registry import Registry
 from cloud.rollout.plan import RolloutPlan
 from cloud.rollout.record import NodeCourse, published
