@@ -91,6 +91,11 @@ class Watcher:
         return self._version
 
     @property
+    def is_certified(self) -> bool:
+        """Whether anything was certified of the version."""
+        return self._promised.alpha is not None
+
+    @property
     def alarm(self) -> Alarm | None:
         """The drift that was found; None for none."""
         known = self._known.of(self._version)
