@@ -16,7 +16,7 @@ from cloud.watching.series import Counted, Recorded, audited
 from cloud.watching.state import Alarm, VersionWatch, WatchFile, WatchRecord
 from cloud.watching.triggers import Decision, Facts, decide
 from cloud.watching.watch import Promised, Watch
-from shared.releases.manifest import MAX_VOID_REASON, Void
+from shared.releases.manifest import MAX_REASON, Void
 
 POLL_S = 1.0
 PAGE = 2000
@@ -176,7 +176,7 @@ class Watcher:
         if known is None or known.alarm is None:
             return None
         if not is_void and not known.voided:
-            return Void(known.alarm.words[:MAX_VOID_REASON], known.alarm.since_s)
+            return Void(reason=known.alarm.words[:MAX_REASON], since=known.alarm.since_s)
         if is_void and not known.voided:
             self._keep(self._known.keeping(msgspec.structs.replace(known, voided=True)))
         elif not is_void:

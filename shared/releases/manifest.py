@@ -18,15 +18,16 @@ from shared.releases.rollout import Rollout
 
 DOMAIN = b"escalon release manifest v2\0"
 MAX_MANIFEST_BYTES = 256 * 2**10
-MAX_VOID_REASON = 500
+MAX_REASON = 500
+"""Characters of the words that say why a certificate is void."""
 
 
-class Void(Public, frozen=True, kw_only=False):
-    """Why the certificate of a release's threshold holds no more.
+class Void(Public, frozen=True):
+    """The certificates of a release promise nothing any more; the release goes on running.
 
     Attributes:
-        reason: what has changed, in words.
-        since: when that was seen, seconds since 1970.
+        reason: why, in words.
+        since: seconds since 1970.
     """
 
     reason: str
@@ -47,8 +48,8 @@ class Manifest(Public, frozen=True):
         release: what is to run.
         rollout: who is to run it by now.
         retry_epoch: a node that has rolled the release back tries it again once this is raised.
-        void: why the certificate of the release's threshold holds no more; None while it does. The
-            release goes on serving.
+        void: set where the certificates of the release are void, for drift was seen; a later
+            manifest of the release without it restores them.
     """
 
     channel: str
@@ -142,16 +143,18 @@ def _parse(body: bytes) -> Manifest:
 
 
 def _contradictions(manifest: Manifest) -> list[str]:
-    void = manifest.void
     checks = {
         "its key epoch is below 1": manifest.key_epoch >= 1,
         "seq is below 1": manifest.seq >= 1,
         "its retry epoch is below 0": manifest.retry_epoch >= 0,
         "it is issued or expires at no time": math.isfinite(manifest.issued)
         and math.isfinite(manifest.expires),
-        f"why its certificate is void takes more than {MAX_VOID_REASON} characters": void is None
-        or len(void.reason) <= MAX_VOID_REASON,
-        "its certificate is void since no time": void is None or math.isfinite(void.since),
     }
+    void = manifest.void
+    if void is not None:
+        checks["its certificates are void since no time"] = math.isfinite(void.since)
+        checks[f"why they are void takes more than {MAX_REASON} characters"] = (
+            len(void.reason) <= MAX_REASON
+        )
     problems = [problem for problem, holds in checks.items() if not holds]
     return [*problems, *manifest.release.problems(), *manifest.rollout.problems()]

@@ -17,7 +17,7 @@ from shared.releases.artefact import MAX_CHUNK_BYTES, Artefact
 from shared.releases.envelope import seal
 from shared.releases.manifest import (
     DOMAIN,
-    MAX_VOID_REASON,
+    MAX_REASON,
     Manifest,
     Void,
     read_manifest,
@@ -55,7 +55,7 @@ def test_a_sound_manifest_is_read_back_whole() -> None:
 
 
 def test_a_void_certificate_is_read_back_and_one_from_before_is_not_void() -> None:
-    void = Void("the inputs have changed", 1_700_000_000.0)
+    void = Void(reason="the inputs have changed", since=1_700_000_000.0)
     assert read_back(msgspec.structs.replace(SOUND, void=void)).void == void
     old = msgspec.json.decode(msgspec.json.encode(SOUND))
     del old["void"]
@@ -91,7 +91,7 @@ def test_each_file_of_a_release_has_its_own_calibration() -> None:
         pytest.param({"key_epoch": 0}, "key epoch is below 1", id="key-epoch"),
         pytest.param({"retry_epoch": -1}, "retry epoch is below 0", id="retry-epoch"),
         pytest.param(
-            {"void": Void("x" * (MAX_VOID_REASON + 1), 1.0)},
+            {"void": Void(reason="x" * (MAX_REASON + 1), since=1.0)},
             "more than 500 characters",
             id="void-reason",
         ),

@@ -416,7 +416,7 @@ def test_status_says_that_a_certificate_is_void_until_the_version_is_offered_ane
     desk.fleet("press-1")
     desk.publish()
     desk.complete()
-    void = Void("30% escalated where 19% were certified", 1_700_000_000.0)
+    void = Void(reason="30% escalated where 19% were certified", since=1_700_000_000.0)
     desk.rollout.write(voided(desk.record, "1", void))
     assert "; the certificate of version 1 is void: 30% escalated" in desk.output("status")
     assert desk.json("status", "--channel", CHANNEL)[0]["void"] == void.reason

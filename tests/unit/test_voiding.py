@@ -20,7 +20,7 @@ from tests.builders import CHANNEL, EPOCH_S
 from tests.cloud_rig import CloudRig
 from tests.fakes import FakeBroker
 
-VOID = Void("30% of 609 samples escalated where 19% were certified", EPOCH_S)
+VOID = Void(reason="30% of 609 samples escalated where 19% were certified", since=EPOCH_S)
 SLOW = RolloutPlan(waves=(Wave(share=0), Wave(share=1)))
 Rig = Callable[..., CloudRig]
 
