@@ -9,16 +9,18 @@ from pathlib import Path
 from cloud.director import Director
 from cloud.watching.agreement import Agreement
 from cloud.watching.config import RetrainConfig
+from cloud.watching.port import Store
 from cloud.watching.state import Alarm
 from cloud.watching.triggers import Decision, in_words
 from cloud.watching.watch import Promised
-from cloud.watching.watcher import Store, Watcher
+from cloud.watching.watcher import Watcher
 from shared.errors import StorageError
 from shared.metrics import CloudMetrics
 from shared.releases.release import Release
 
 LOOK_EVERY_S = 1.0
 SHOW_EVERY_S = 10.0
+RETRY_S = 10.0
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +52,7 @@ class Vigil:
         self._metrics = metrics
         self._watcher = Watcher(pipeline, config, store, folder / f"{pipeline}.json")
         self._decision = Decision("rest", ())
-        self._look_s = self._show_s = 0.0
+        self._due_s = self._look_s = self._show_s = 0.0
 
     @property
     def alarm(self) -> Alarm | None:
@@ -69,11 +71,19 @@ class Vigil:
             monotonic_s: the clock.
 
         Raises:
-            EscalonError: store, registry or file cannot be used.
+            EscalonError: store, registry or file cannot be used; for a while it is not tried again.
         """
         standing = self._director.standing
-        if not standing:
+        if not standing or monotonic_s < self._due_s:
             return
+        self._due_s = monotonic_s + RETRY_S
+        self._watch(standing, monotonic_s)
+        if monotonic_s >= self._show_s:
+            self._show_s = monotonic_s + SHOW_EVERY_S
+            self._show()
+        self._due_s = monotonic_s
+
+    def _watch(self, standing: str, monotonic_s: float) -> None:
         if standing != self._watcher.version:
             self._watcher.begin(standing, self._promised(standing), time.time())
         alarm = self._watcher.poll(monotonic_s)
@@ -81,9 +91,6 @@ class Vigil:
             log.warning("%s: drift (%s): %s", self._pipeline, alarm.test, alarm.words)
             self._metrics.drift_alarms.labels(self._pipeline, alarm.test).inc()
         self._void(standing)
-        if monotonic_s >= self._show_s:
-            self._show_s = monotonic_s + SHOW_EVERY_S
-            self._show()
 
     def decide(self, monotonic_s: float) -> Decision:
         """Returns whether to train now; the store is asked once a second at most.
@@ -92,11 +99,12 @@ class Vigil:
             monotonic_s: the clock.
 
         Raises:
-            StorageError: store or file cannot be used.
+            StorageError: store or file cannot be used; for a while it is not tried again.
         """
         if monotonic_s >= self._look_s:
-            self._look_s = monotonic_s + LOOK_EVERY_S
+            self._look_s = monotonic_s + RETRY_S
             self._decision = self._watcher.decide(time.time())
+            self._look_s = monotonic_s + LOOK_EVERY_S
         return self._decision
 
     def note_training(self) -> None:

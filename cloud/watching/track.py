@@ -7,7 +7,7 @@ from typing import Generic, Protocol, TypeVar
 
 from cloud.watching.finding import Finding
 
-LONGEST = 50_000
+LONGEST = 20_000
 
 
 class Numbered(Protocol):

@@ -3,53 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 
 from cloud.watching.agreement import Agreement
 from cloud.watching.config import RetrainConfig
-from cloud.watching.series import Counted, Recorded, audited
+from cloud.watching.port import Store
+from cloud.watching.series import audited
 from cloud.watching.state import Alarm, VersionWatch, WatchFile, WatchRecord
 from cloud.watching.triggers import Decision, Facts, decide
 from cloud.watching.watch import Promised, Watch
 from shared.releases.manifest import MAX_REASON, Void
 
 POLL_S = 1.0
-PAGE = 2000
-"""Rows that are read in one turn, of each kind: a few hundredths of a second."""
+PAGE = 1000
+"""Rows that are read in one turn, of each kind: some hundredths of a second."""
 
 log = logging.getLogger(__name__)
-
-
-class Store(Protocol):
-    """What is asked of the telemetry store. Numbers grow, over all that it holds."""
-
-    def counts_after(self, pipeline: str, number: int, limit: int) -> Sequence[Counted]:
-        """Returns gate counts behind a number, oldest first."""
-
-    def traffic(
-        self,
-        pipeline: str,
-        *,
-        after: int,
-        limit: int,
-        tier1_version: str | None,
-        audited_only: bool,
-    ) -> Recorded:
-        """Returns samples behind a number, oldest first."""
-
-    def newest(self) -> int:
-        """Returns the newest number."""
-
-    def samples_after(self, pipeline: str, number: int, enough: int) -> int:
-        """Returns how many samples came behind a number, ``enough`` at most."""
-
-    def labels_after(self, pipeline: str, number: int, enough: int) -> int:
-        """Returns how many of those that can teach have a label of the audit or of a person."""
 
 
 @dataclass
