@@ -103,6 +103,8 @@ def _release(arguments: argparse.Namespace) -> int:
     try:
         return run_release(arguments, os.environ, sys.stdout)
     except UsageError as error:
+        if arguments.json:
+            print(json.dumps({"error": str(error)}))
         print(f"escalon release: {error}", file=sys.stderr)
         return 2
     except EscalonError as error:
