@@ -7,13 +7,16 @@ import importlib.util
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TextIO
 
 import shared
 from escalon.demo.arguments import add_arguments
 from escalon.keys.arguments import EXAMPLES as KEYS_EXAMPLES
 from escalon.keys.arguments import add_arguments as add_keys_arguments
+from escalon.labels.arguments import EXAMPLES as LABELS_EXAMPLES
+from escalon.labels.arguments import add_arguments as add_labels_arguments
 from escalon.optimize.arguments import EXAMPLES as OPTIMIZE_EXAMPLES
 from escalon.optimize.arguments import add_arguments as add_optimize_arguments
 from escalon.release.arguments import EXAMPLES as RELEASE_EXAMPLES
@@ -30,10 +33,13 @@ examples:
   escalon run tier1.yaml                          run one node; its YAML says which role it has
   escalon keys init keys/                         keys that sign releases, and whom nodes trust
   escalon release status --config cloud.yaml      how new versions reach the fleet
+  escalon labels queue --config cloud.yaml        what people are asked to label today
   escalon optimize m.onnx --data samples.npz      a model made smaller and faster, with figures
 
 exit codes: 0 all is well, 1 something is wrong and was said, 2 the command line is wrong
 """
+
+Command = Callable[[argparse.Namespace, Mapping[str, str], TextIO], int]
 
 DEMO_EXAMPLES = """\
 examples:
@@ -58,17 +64,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    if arguments.command == "run":
-        return _run_node(arguments.file)
-    if arguments.command == "validate":
-        return _validate(arguments.files)
-    if arguments.command == "keys":
-        return _keys(arguments)
-    if arguments.command == "release":
-        return _release(arguments)
-    if arguments.command == "optimize":
-        return _optimize(arguments)
-    return _demo(arguments)
+    match arguments.command:
+        case "run":
+            code = _run_node(arguments.file)
+        case "validate":
+            code = _validate(arguments.files)
+        case "keys":
+            code = _keys(arguments)
+        case "release":
+            code = _release(arguments)
+        case "labels":
+            code = _labels(arguments)
+        case "optimize":
+            code = _optimize(arguments)
+        case _:
+            code = _demo(arguments)
+    return code
 
 
 def _run_node(path: Path) -> int:
@@ -98,14 +109,28 @@ def _keys(arguments: argparse.Namespace) -> int:
 
 def _release(arguments: argparse.Namespace) -> int:
     from escalon.release.command import run_release
+
+    return _act("release", run_release, arguments)
+
+
+def _labels(arguments: argparse.Namespace) -> int:
+    if importlib.util.find_spec("sqlalchemy") is None:
+        raise EscalonError("the store needs the cloud's extra: pip install 'escalon[cloud]'")
+    from escalon.labels.command import run_labels
+
+    return _act("labels", run_labels, arguments)
+
+
+def _act(name: str, run: Command, arguments: argparse.Namespace) -> int:
+    """Runs a command that has exit codes of its own, and says what was wrong as it was asked to."""
     from escalon.release.scope import UsageError
 
     try:
-        return run_release(arguments, os.environ, sys.stdout)
+        return run(arguments, os.environ, sys.stdout)
     except UsageError as error:
         if arguments.json:
             print(json.dumps({"error": str(error)}))
-        print(f"escalon release: {error}", file=sys.stderr)
+        print(f"escalon {name}: {error}", file=sys.stderr)
         return 2
     except EscalonError as error:
         if arguments.json:
@@ -160,6 +185,11 @@ def _parser() -> argparse.ArgumentParser:
         "release", help="versions and their rollouts", epilog=RELEASE_EXAMPLES, formatter_class=raw
     )
     add_release_arguments(release)
+    labels = commands.add_parser(
+        "labels", help="labels of people, and what they are asked about", epilog=LABELS_EXAMPLES,
+        formatter_class=raw,
+    )  # fmt: skip
+    add_labels_arguments(labels)
     optimize = commands.add_parser(
         "optimize",
         help="a model made smaller and faster",
