@@ -60,6 +60,11 @@ class Vigil:
         return self._watcher.alarm
 
     @property
+    def since_s(self) -> float:
+        """Since when samples are of the traffic as it is now, seconds since 1970."""
+        return self._watcher.since_s
+
+    @property
     def agreement(self) -> Agreement | None:
         """How often tier-2 agrees with what tier-1 accepts; None while nothing is known of it."""
         return self._watcher.agreement

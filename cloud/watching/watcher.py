@@ -74,6 +74,14 @@ class Watcher:
         return known.alarm if known else None
 
     @property
+    def since_s(self) -> float:
+        """Since when samples are of the traffic as it is now, seconds since 1970."""
+        known = self._known.of(self._version)
+        if known is None:
+            return 0.0
+        return known.alarm.since_s if known.alarm else known.began_s
+
+    @property
     def agreement(self) -> Agreement | None:
         """How often tier-2 agrees with what tier-1 accepts; None while nothing is known of it."""
         return self._reading.watch.agreement if self._reading else None
@@ -175,7 +183,8 @@ class Watcher:
         if first.act != "collect":
             return first
         # Only now is the store asked: there is a cause, and it is not too soon.
-        since = max(record.trained_number, known.alarm.number if known.alarm else 0)
+        began = known.alarm.number if known.alarm else known.began_number
+        since = max(record.trained_number, began)
         labels = self._store.labels_after(self._pipeline, since, self._config.audits)
         facts = self._facts(known, record, now_s, labels=labels)
         return decide(facts, self._config)
