@@ -9,18 +9,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-import numpy as np
-
-from cloud.candidate import Candidate
-from cloud.certificate.promise import Promise
-from cloud.config import CloudPipelineConfig, TrainingConfig
+from cloud.config import CloudPipelineConfig
 from cloud.director import Director
-from cloud.job import TrainingJob
+from cloud.orders import first_order, later_order
 from cloud.registration import Registration
 from cloud.registry import Registry
 from cloud.store import TelemetryStore
-from cloud.trainer import Job, Report
+from cloud.training.candidate import Candidate
+from cloud.training.config import TrainingConfig
+from cloud.training.dataset import Telemetry
+from cloud.training.job import TrainingJob
+from cloud.training.jobs_folder import job_folder
+from cloud.training.order import Report
+from cloud.training.progress import Progress
+from cloud.training.telemetry import NAME as TELEMETRY
+from cloud.training.telemetry import write_telemetry
+from cloud.training.trainers import require
 from cloud.version import Version
 from cloud.vigil import Vigil
 from cloud.watching.triggers import in_words
@@ -126,10 +130,14 @@ class Course:
         """Begins to train the first models where none stand.
 
         Raises:
-            EscalonError: registry or folder cannot be used.
+            EscalonError: registry, folder or trainer cannot be used.
         """
-        if self._config.training and not (self._tier1.standing and self._tier2.standing):
-            self._begin_first(self._config.training, now_s)
+        training = self._config.training
+        if training is None:
+            return
+        require(training.trainer)
+        if not (self._tier1.standing and self._tier2.standing):
+            self._begin_first(training, now_s)
 
     def poll(self, now_s: float) -> None:
         """Goes as far as it can; a new version is proposed to its channel's director."""
@@ -179,7 +187,8 @@ class Course:
     @property
     def _doing(self) -> str:
         if self._job is not None:
-            return f"{self._name}: training"
+            progress = str(self._job.progress)
+            return f"{self._name}: training" + (f": {progress}" if progress else "")
         if self._registration is not None:
             trouble = self._registration.trouble
             return f"{self._name}: " + (f"a candidate waits: {trouble}" if trouble else "releasing")
@@ -192,6 +201,11 @@ class Course:
         """Whether a training runs."""
         return self._job is not None
 
+    @property
+    def progress(self) -> Progress | None:
+        """How far the training is; None if none runs."""
+        return None if self._job is None else self._job.progress
+
     def close(self) -> None:
         """Ends a training that runs; it begins anew at the next start."""
         if self._job is not None:
@@ -203,10 +217,11 @@ class Course:
         decision, since_s = self._vigil.decide(now_s), self._vigil.since_s
         if decision.act != "train":
             return
+        # First, so that what fails below is not tried again at once.
+        self._vigil.note_training()
         tier1, tier2 = self._version(self._tier1), self._version(self._tier2)
         number = self._registry.next_name(tier1.channel)
-        folder = self._folder / f"{self._name}-{number}"
-        self._vigil.note_training()
+        folder = job_folder(self._folder, self._name, number)
         audits = self._config.retrain.audits
         withheld = self._store.withheld_audits_since(self._name, since_s, audits)
         if withheld:
@@ -216,12 +231,15 @@ class Course:
             )
         self._export(folder, since_s)
         log.info("%s: training version %s: %s", self._name, number, in_words(decision.causes))
-        self._begin(TrainingJob(folder, self._make_job(training, (tier1, tier2))), now_s)
+        order = first_order(self._name, self._config, training)
+        order = later_order(order, tier1, tier2, self._registry.blobs)
+        self._begin(TrainingJob(folder, order), now_s)
 
     def _begin_first(self, training: TrainingConfig, now_s: float) -> None:
         log.info("%s: training the first models", self._name)
         self._first_due_s = None
-        self._begin(TrainingJob(training.first_job, self._make_job(training)), now_s)
+        order = first_order(self._name, self._config, training)
+        self._begin(TrainingJob(training.first_job, order), now_s)
 
     def _begin(self, job: TrainingJob, now_s: float) -> None:
         job.start(now_s)
@@ -256,44 +274,17 @@ class Course:
             )
         return version
 
-    def _make_job(
-        self, training: TrainingConfig, running: tuple[Version, Version] | None = None
-    ) -> Job:
-        config = self._config
-        certificate = config.certificate
-        job = Job(
-            pipeline=self._name,
-            seed=training.seed,
-            labels=config.labels,
-            input_maximum=training.input_maximum,
-            image_shape=training.image_shape,
-            base=str(training.base.absolute()),
-            promise=Promise(certificate.alpha, certificate.delta, certificate.escalation_budget),
-        )
-        if running is None:
-            return job
-        tier1, tier2 = (version.release.variants[0] for version in running)
-        blobs = self._registry.blobs
-        return msgspec.structs.replace(
-            job,
-            telemetry="telemetry.npz",
-            teacher=str(blobs.path(tier2.artefact.sha256).absolute()),
-            teacher_temperature=tier2.calibration.temperature,
-            running=str(blobs.path(tier1.artefact.sha256).absolute()),
-            running_calibration=tier1.calibration,
-        )
-
     def _export(self, folder: Path, since: float) -> None:
-        """Writes the telemetry since an instant as the trainer's data."""
+        """Writes the telemetry since an instant for the training."""
         data = self._store.traffic(
             self._name, since_s=since, limit=MAX_TRAINING_SAMPLES, newest=True
         )
         has = data.has_input
-        inputs = self._store.inputs(data.number[has], self._config.input.shape)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            np.savez(
-                folder / "telemetry.npz", x=inputs, tier2=data.tier2[has], audit=data.audit[has]
-            )
-        except OSError as error:
-            raise StorageError(f"cannot write {folder}: {error.strerror}") from error
+        telemetry = Telemetry(
+            self._store.inputs(data.number[has], self._config.input.shape),
+            data.tier2[has],
+            data.audit[has],
+            data.inclusion_probability[has],
+            data.label[has],
+        )
+        write_telemetry(folder / TELEMETRY, telemetry)

@@ -22,6 +22,8 @@ from escalon.optimize.arguments import add_arguments as add_optimize_arguments
 from escalon.release.arguments import EXAMPLES as RELEASE_EXAMPLES
 from escalon.release.arguments import add_arguments as add_release_arguments
 from escalon.roles import check
+from escalon.train.arguments import EXAMPLES as TRAIN_EXAMPLES
+from escalon.train.arguments import add_arguments as add_train_arguments
 from shared.config_file import ConfigFileError
 from shared.entry import run_node
 from shared.errors import EscalonError
@@ -35,6 +37,7 @@ examples:
   escalon release status --config cloud.yaml      how new versions reach the fleet
   escalon labels queue --config cloud.yaml        what people are asked to label today
   escalon optimize m.onnx --data samples.npz      a model made smaller and faster, with figures
+  escalon train try/ --config cloud.yaml          the first models of a pipeline, here and now
 
 exit codes: 0 all is well, 1 something is wrong and was said, 2 the command line is wrong
 """
@@ -64,32 +67,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    match arguments.command:
-        case "run":
-            code = _run_node(arguments.file)
-        case "validate":
-            code = _validate(arguments.files)
-        case "keys":
-            code = _keys(arguments)
-        case "release":
-            code = _release(arguments)
-        case "labels":
-            code = _labels(arguments)
-        case "optimize":
-            code = _optimize(arguments)
-        case _:
-            code = _demo(arguments)
-    return code
+    commands: dict[str, Callable[[argparse.Namespace], int]] = {
+        "run": _run_node,
+        "validate": _validate,
+        "keys": _keys,
+        "release": _release,
+        "labels": _labels,
+        "optimize": _optimize,
+        "train": _train,
+        "demo": _demo,
+    }
+    return commands[arguments.command](arguments)
 
 
-def _run_node(path: Path) -> int:
+def _run_node(arguments: argparse.Namespace) -> int:
+    path: Path = arguments.file
     role, config = check(path, os.environ)
     return run_node(config, path, role.name, role.run)
 
 
-def _validate(paths: Sequence[Path]) -> int:
+def _validate(arguments: argparse.Namespace) -> int:
     wrong = 0
-    for path in paths:
+    for path in arguments.files:
         try:
             _, config = check(path, os.environ)
         except ConfigFileError as error:
@@ -136,6 +135,15 @@ def _act(name: str, run: Command, arguments: argparse.Namespace) -> int:
         if arguments.json:
             print(json.dumps({"error": str(error)}))
         raise
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    missing = [name for name in ("onnx", "sklearn") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise EscalonError("to train needs the extra: pip install 'escalon[cloud]'")
+    from escalon.train.command import run_train
+
+    return run_train(arguments, os.environ, sys.stdout, sys.stderr)
 
 
 def _optimize(arguments: argparse.Namespace) -> int:
@@ -197,6 +205,10 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=raw,
     )
     add_optimize_arguments(optimize)
+    train = commands.add_parser(
+        "train", help="train a pipeline's first models", epilog=TRAIN_EXAMPLES, formatter_class=raw
+    )
+    add_train_arguments(train)
     demo = commands.add_parser(
         "demo", help="a whole hierarchy on this machine", epilog=DEMO_EXAMPLES, formatter_class=raw
     )
