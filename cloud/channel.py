@@ -17,6 +17,7 @@ from cloud.rollout.phases import ENDED, Event, IllegalCommandError, Phase
 from cloud.rollout.plan import RolloutPlan
 from cloud.rollout.proven import proven
 from cloud.rollout.record import RolloutFile, RolloutRecord, published_seq
+from cloud.rollout.voids import inherited
 from cloud.rollout.waves import begin
 from shared.durable import write_durably
 from shared.errors import StorageError
@@ -139,13 +140,15 @@ class Channel:
         record = begin(
             self.plan, fleet, rollout=ticket.rollout, channel=self.name, salt=ticket.salt
         )
+        base = proven(self._history(before), version)
         record = msgspec.structs.replace(
             record,
             version=version,
-            base=proven(self._history(before), version),
+            base=base,
             retry_epoch=self._retry_epoch(before) + retry,
             began_s=ticket.now_s,
             number=next((each.number for each in self._history(before)), 0) + 1,
+            voids=inherited(self._history(before), base),
         )
         if before is not None:
             self._archive(before, record)

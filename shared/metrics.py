@@ -171,6 +171,22 @@ class CloudMetrics:
             "Nodes that were offered a rollout's release, by how it ended; open for not yet",
             ["channel", "outcome"], registry=registry,
         )  # fmt: skip
+        self.drift_alarms = Counter(
+            "edge_drift_alarms_total", "Drifts that were found, by the test that found them",
+            ["pipeline", "signal"], registry=registry,
+        )  # fmt: skip
+        self.certificate_valid = Gauge(
+            "edge_certificate_valid",
+            "1 while what was certified of the threshold counts; 0 once a drift has voided it, or "
+            "where nothing was certified",
+            ["pipeline"], registry=registry,
+        )  # fmt: skip
+        self.agreement = Gauge(
+            "edge_accepted_agreement",
+            "Share of what tier-1 accepts that tier-2 agrees with, by tier-1's confidence or by "
+            "the audit, with its interval",
+            ["pipeline", "way", "bound"], registry=registry,
+        )  # fmt: skip
         self.drops = Counter(
             "edge_drops_total", "Messages that were not used", ["reason"], registry=registry
         )

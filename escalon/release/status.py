@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from cloud.channel import standing
 from cloud.fleet_view import NodeEntry, fleet_of
 from cloud.rollout.phases import Phase
 from cloud.rollout.plan import RolloutPlan
@@ -65,6 +66,7 @@ class ChannelStatus(Public, frozen=True):
         nodes: all that follow the channel.
         fleet_taken: when the fleet was seen so, seconds since 1970; 0 for never.
         fleet_age: how long ago that is, in seconds, to the minute; None for never.
+        void: why the certificate of what the fleet is to run is void; empty while it is not.
     """
 
     channel: str
@@ -80,6 +82,7 @@ class ChannelStatus(Public, frozen=True):
     nodes: tuple[NodeStatus, ...]
     fleet_taken: float
     fleet_age: int | None
+    void: str = ""
 
     @property
     def exit_code(self) -> int:
@@ -133,6 +136,7 @@ def status(
         nodes=lines,
         fleet_taken=fleet_taken,
         fleet_age=age_s,
+        void=_void(record),
     )
 
 
@@ -204,6 +208,11 @@ def _reason(said: str, course: NodeCourse | None) -> str:
     return said or (course.reason if course else "")
 
 
+def _void(record: RolloutRecord) -> str:
+    void = record.voids.get(standing(record, ""))
+    return void.reason if void else ""
+
+
 def _summary(
     record: RolloutRecord,
     plan: RolloutPlan,
@@ -212,11 +221,13 @@ def _summary(
     now_s: float,
 ) -> str:
     watched = as_watched(record, now_s)
-    standing = step(watched, plan, fleet_of(nodes, record.channel), now_s)
-    words = record.reason if record.phase not in UNDER_WAY else standing.reason
+    decided = step(watched, plan, fleet_of(nodes, record.channel), now_s)
+    words = record.reason if record.phase not in UNDER_WAY else decided.reason
     running = Counter(line.version for line in lines if line.version)
     shares = ", ".join(f"{count} run {version}" for version, count in running.most_common(3))
     said = f"{record.channel}: version {record.version} {record.phase.value}: {words}"
     if record.seq == 0 and record.phase not in UNDER_WAY:
         said += "; the cloud node has not published that yet"
+    if void := _void(record):
+        said += f"; the certificate of version {standing(record, '')} is void: {void}"
     return f"{said}; of {len(lines)} nodes {shares}" if shares else said
