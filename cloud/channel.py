@@ -15,7 +15,7 @@ from cloud.rollout.decision import Decision, move
 from cloud.rollout.fleet import Fleet
 from cloud.rollout.phases import ENDED, Event, IllegalCommandError, Phase
 from cloud.rollout.plan import RolloutPlan
-from cloud.rollout.proven import proven
+from cloud.rollout.proven import is_carried, proven
 from cloud.rollout.record import RolloutFile, RolloutRecord, published_seq
 from cloud.rollout.waves import begin
 from shared.durable import write_durably
@@ -139,6 +139,10 @@ class Channel:
         record = begin(
             self.plan, fleet, rollout=ticket.rollout, channel=self.name, salt=ticket.salt
         )
+        if before is not None and before.phase is Phase.RUNNING:
+            reason = f"superseded by version {version} in rollout {ticket.rollout}"
+            carried = is_carried(before, self.plan, fleet)
+            before = move(before, Event.REPLACE, reason, carried=carried).record
         record = msgspec.structs.replace(
             record,
             version=version,
@@ -148,7 +152,7 @@ class Channel:
             number=next((each.number for each in self._history(before)), 0) + 1,
         )
         if before is not None:
-            self._archive(before, record)
+            self._archive(before)
         self.write(record)
         return Decision(None, record, record.reason)
 
@@ -218,11 +222,8 @@ class Channel:
             before.retry_epoch if before else 0, newest.manifest.retry_epoch if newest else 0
         )
 
-    def _archive(self, before: RolloutRecord, then: RolloutRecord) -> None:
+    def _archive(self, before: RolloutRecord) -> None:
         """Keeps how the rollout before ended; of very many, the latest."""
-        if before.phase is Phase.RUNNING:
-            reason = f"superseded by version {then.version} in rollout {then.id}"
-            before = move(before, Event.REPLACE, reason).record
         write_durably(self._archived / f"{before.id}.json", msgspec.json.encode(before))
         kept = sorted(self._archived.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
         for path in kept[:-MAX_ARCHIVED]:

@@ -452,6 +452,24 @@ def test_what_was_superseded_before_it_was_proven_is_nobodys_base(rig: Rig) -> N
     assert offered(cloud, version).base == ""
 
 
+def test_a_first_version_that_all_run_is_brought_back_though_its_rollout_was_not_over(
+    rig: Rig,
+) -> None:
+    cloud = rig(plan=RolloutPlan(), bare=True, fails=("node-0", "node-1", "node-2"))
+    cloud.release(1.0)
+    cloud.until(Phase.RUNNING)
+    cloud.turn()
+    cloud.release(2.0)
+    cloud.turn()
+    assert cloud.until(Phase.ABORTED).base == "1"
+    with cloud.channel.lock.claimed():
+        cloud.channel.command(roll_back)
+    cloud.until(Phase.ROLLED_BACK)
+    back = cloud.at_broker()
+    assert back is not None
+    assert (back.release.version, back.rollout.share, back.state) == ("1", 1.0, "active")
+
+
 # What is signed anew
 
 
