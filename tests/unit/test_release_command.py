@@ -340,11 +340,33 @@ def test_a_rollout_is_paused_promoted_halted_resumed(desk: Desk) -> None:
     assert "resumed after a halt" in act(desk, "resume")
 
 
-def test_a_halted_rollout_is_not_replaced_and_the_files_are_not_kept(desk: Desk) -> None:
+@pytest.mark.parametrize(
+    ("command", "ways"), [("halt", "resume, roll back"), ("pause", "resume, halt, roll back")]
+)
+def test_a_rollout_that_a_person_stopped_is_not_replaced_and_the_files_are_not_kept(
+    desk: Desk, command: str, ways: str
+) -> None:
+    desk.fleet("press-1")
     desk.publish()
-    act(desk, "halt")
+    desk.complete()
+    desk.publish(model=desk.file("other.onnx", diagonal_onnx(3.0)))
+    act(desk, command)
+    error = desk.refused(model=desk.file("third.onnx", diagonal_onnx(5.0)))
+    assert f"not published: the rollout of version 2 is {desk.record.phase.value}" in error
+    assert f"possible: {ways}\n" in error
+
+
+def test_a_paused_first_version_is_halted_before_another_takes_its_place(desk: Desk) -> None:
+    desk.fleet("press-1")
+    desk.publish()
+    act(desk, "pause")
     other = desk.file("other.onnx", diagonal_onnx(3.0))
-    assert "not published: the rollout of version 1 is halted" in desk.refused(model=other)
+    assert "possible: resume, halt\n" in desk.refused(model=other)
+    error = desk.error("rollback", "--channel", CHANNEL)
+    assert "possible: halt, then publish or offer a version that you trust" in error
+    act(desk, "halt")
+    desk.publish(model=other)
+    assert (desk.record.version, desk.record.base) == ("2", "")
 
 
 def test_what_nobody_could_take_first_is_not_kept(desk: Desk) -> None:
@@ -385,8 +407,7 @@ def test_what_has_nothing_to_go_back_to_is_told_a_way_out_that_is_open(desk: Des
     desk.publish()
     act(desk, "halt")
     error = desk.error("rollback", "--channel", CHANNEL)
-    assert "possible: resume, then publish or offer a version that you trust" in error
-    act(desk, "resume")
+    assert "possible: publish or offer a version that you trust" in error
     desk.output("offer", "1", "--channel", CHANNEL)
 
 
