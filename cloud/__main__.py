@@ -12,6 +12,7 @@ from cloud.course import Course
 from cloud.credentials import Credentials
 from cloud.director import Director
 from cloud.node import CloudNode
+from cloud.notice import NoticeFile
 from cloud.signer import Signer
 from cloud.store import TelemetryStore
 from shared.entry import main
@@ -68,8 +69,9 @@ def run(config: CloudConfig, worker: Worker) -> None:
         credentials=credentials,
         signer=signer,
     )
-    node.start()
-    Loop(node, metrics.drops).run()
+    with NoticeFile(config.state_dir).running():
+        node.start()
+        Loop(node, metrics.drops).run()
 
 
 def _store_url(config: CloudConfig) -> str:
