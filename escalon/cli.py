@@ -7,19 +7,26 @@ import importlib.util
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TextIO
 
 import shared
 from escalon.demo.arguments import add_arguments
+from escalon.explain.arguments import EXAMPLES as EXPLAIN_EXAMPLES
+from escalon.explain.arguments import add_arguments as add_explain_arguments
 from escalon.keys.arguments import EXAMPLES as KEYS_EXAMPLES
 from escalon.keys.arguments import add_arguments as add_keys_arguments
 from escalon.release.arguments import EXAMPLES as RELEASE_EXAMPLES
 from escalon.release.arguments import add_arguments as add_release_arguments
 from escalon.roles import check
+from escalon.what_if.arguments import EXAMPLES as WHAT_IF_EXAMPLES
+from escalon.what_if.arguments import add_arguments as add_what_if_arguments
 from shared.config_file import ConfigFileError
 from shared.entry import run_node
 from shared.errors import EscalonError
+
+CloudCommand = Callable[[argparse.Namespace, Mapping[str, str], TextIO], int]
 
 EXAMPLES = """\
 examples:
@@ -28,6 +35,8 @@ examples:
   escalon run tier1.yaml                          run one node; its YAML says which role it has
   escalon keys init keys/                         keys that sign releases, and whom nodes trust
   escalon release status --config cloud.yaml      how new versions reach the fleet
+  escalon what-if cloud.yaml                      what other thresholds would have done
+  escalon explain a1 cloud.yaml                   what became of one sample, and why
 
 exit codes: 0 all is well, 1 something is wrong and was said, 2 the command line is wrong
 """
@@ -55,25 +64,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    if arguments.command == "run":
-        return _run_node(arguments.file)
-    if arguments.command == "validate":
-        return _validate(arguments.files)
-    if arguments.command == "keys":
-        return _keys(arguments)
-    if arguments.command == "release":
-        return _release(arguments)
-    return _demo(arguments)
+    commands: dict[str, Callable[[argparse.Namespace], int]] = {
+        "run": _run_node,
+        "validate": _validate,
+        "keys": _keys,
+        "release": _release,
+        "what-if": _what_if,
+        "explain": _explain,
+        "demo": _demo,
+    }
+    return commands[arguments.command](arguments)
 
 
-def _run_node(path: Path) -> int:
-    role, config = check(path, os.environ)
-    return run_node(config, path, role.name, role.run)
+def _run_node(arguments: argparse.Namespace) -> int:
+    role, config = check(arguments.file, os.environ)
+    return run_node(config, arguments.file, role.name, role.run)
 
 
-def _validate(paths: Sequence[Path]) -> int:
+def _validate(arguments: argparse.Namespace) -> int:
     wrong = 0
-    for path in paths:
+    for path in arguments.files:
         try:
             _, config = check(path, os.environ)
         except ConfigFileError as error:
@@ -93,17 +103,43 @@ def _keys(arguments: argparse.Namespace) -> int:
 
 def _release(arguments: argparse.Namespace) -> int:
     from escalon.release.command import run_release
+
+    return _in_the_cloud(run_release, arguments)
+
+
+def _what_if(arguments: argparse.Namespace) -> int:
+    _need_cloud("what-if")
+    from escalon.what_if.command import run_what_if
+
+    return _in_the_cloud(run_what_if, arguments)
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    _need_cloud("explain")
+    from escalon.explain.command import run_explain
+
+    return _in_the_cloud(run_explain, arguments)
+
+
+def _in_the_cloud(run: CloudCommand, arguments: argparse.Namespace) -> int:
+    """Runs a command on a cloud's folder."""
     from escalon.release.scope import UsageError
 
     try:
-        return run_release(arguments, os.environ, sys.stdout)
+        return run(arguments, os.environ, sys.stdout)
     except UsageError as error:
-        print(f"escalon release: {error}", file=sys.stderr)
+        print(f"escalon {arguments.command}: {error}", file=sys.stderr)
         return 2
     except EscalonError as error:
         if arguments.json:
             print(json.dumps({"error": str(error)}))
         raise
+
+
+def _need_cloud(command: str) -> None:
+    missing = [name for name in ("scipy", "sqlalchemy") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise EscalonError(f"{command} needs the cloud's extra: pip install 'escalon[cloud]'")
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -137,6 +173,15 @@ def _parser() -> argparse.ArgumentParser:
         "release", help="versions and their rollouts", epilog=RELEASE_EXAMPLES, formatter_class=raw
     )
     add_release_arguments(release)
+    asked = commands.add_parser(
+        "what-if", help="what other thresholds would have done", epilog=WHAT_IF_EXAMPLES,
+        formatter_class=raw,
+    )  # fmt: skip
+    add_what_if_arguments(asked)
+    explained = commands.add_parser(
+        "explain", help="what became of one sample", epilog=EXPLAIN_EXAMPLES, formatter_class=raw
+    )
+    add_explain_arguments(explained)
     demo = commands.add_parser(
         "demo", help="a whole hierarchy on this machine", epilog=DEMO_EXAMPLES, formatter_class=raw
     )
