@@ -9,7 +9,8 @@ from typing import TextIO
 import msgspec
 
 from cloud.store import TelemetryStore
-from escalon.explain.story import Story, in_words, told
+from escalon.explain.story import Story, told
+from escalon.explain.words import in_words
 from escalon.recorded import opened_store
 from escalon.release.scope import Scope, UsageError
 from shared.errors import EscalonError

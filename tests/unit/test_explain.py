@@ -11,7 +11,8 @@ import pytest
 
 from cloud.store import FoundSample
 from escalon.cli import main
-from escalon.explain.story import WHY_SENT, in_words, told
+from escalon.explain.story import told
+from escalon.explain.words import WHY_SENT, in_words
 from shared.model_spec import Calibration
 from tests.builders import CERTIFICATE, CHANNEL, LABELS
 from tests.cloud_desk import TIER2, Desk
