@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Literal, Self
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from cloud.rollout.plan import RolloutPlan
+from cloud.store_config import StoreConfig
 from shared.config import (
     AnyPath,
     BrokerConfig,
@@ -18,6 +20,7 @@ from shared.config import (
     Section,
     ShapeConfig,
 )
+from shared.errors import ConfigError
 
 
 class TrainingConfig(Section):
@@ -65,6 +68,13 @@ class RetrainConfig(Section):
     """No second training sooner than this after a first."""
 
 
+class LabellingConfig(Section):
+    """What people are asked to label."""
+
+    daily_limit: int = Field(default=50, ge=0, le=100_000)
+    """At most so many samples a day, of those that tier-2 is least sure of; 0 for none."""
+
+
 class CloudPipelineConfig(Section):
     """One classification task in the cloud."""
 
@@ -84,6 +94,13 @@ class CloudPipelineConfig(Section):
     """When tier-1 is trained again."""
     rollout: RolloutPlan = RolloutPlan()
     """How releases of both channels reach the fleet."""
+    labelling: LabellingConfig = LabellingConfig()
+    """What people are asked to label."""
+
+
+def _as_section(value: object) -> object:
+    """Takes ``store: URL`` as well as a section."""
+    return {"url": value} if isinstance(value, str) else value
 
 
 class CloudConfig(NodeConfig):
@@ -91,21 +108,71 @@ class CloudConfig(NodeConfig):
 
     role: Literal["cloud"]
     """What this node is."""
+    duty: Literal["all", "ingest"] = "all"
+    """``all`` for the one process that trains, directs and signs; ``ingest`` for others that only
+    store telemetry beside it, in the same store."""
     broker: BrokerConfig
     """The cloud's broker."""
-    store: str = "sqlite"
-    """SQLAlchemy URL of the telemetry store; ``sqlite`` stands for a file in ``state_dir``."""
-    signing_key: AnyPath
-    """The release key: an Ed25519 private key, PEM. Another one is noticed while the node runs."""
-    trust: ExistingFile
+    store: Annotated[StoreConfig, BeforeValidator(_as_section)] = StoreConfig()
+    """Where telemetry is kept, and for how long."""
+    group: Name = "escalon-cloud"
+    """Cloud processes of one group share the telemetry, where the broker can do that."""
+    signing_key: AnyPath | None = None
+    """The release key: an Ed25519 private key, PEM. Another one is noticed while the node runs.
+    Needed but for ``duty: ingest``."""
+    trust: ExistingFile | None = None
     """The newest trust file, as ``escalon keys`` writes it; a newer one is noticed while the node
-    runs. Every version that was ever here is handed down."""
+    runs. Every version that was ever here is handed down. Needed but for ``duty: ingest``."""
     chunk_bytes: int = Field(default=64 * 2**10, ge=1024, le=64 * 2**10)
     """Size of the chunks in which artefacts travel."""
     release_days: float = Field(default=90.0, gt=0, le=3650)
     """How long a release may be accepted. What runs goes on running."""
     pipelines: dict[Name, CloudPipelineConfig] = Field(min_length=1)
     """What is trained, by the pipeline's name."""
+
+    @model_validator(mode="after")
+    def _who_leads_has_keys(self) -> Self:
+        missing = [key for key in ("signing_key", "trust") if getattr(self, key) is None]
+        if self.duty == "all" and missing:
+            raise PydanticCustomError(
+                "no_keys",
+                "a cloud that signs has no {missing}",
+                {
+                    "missing": " and no ".join(missing),
+                    "fix": "name the files that `escalon keys init` made, or write `duty: ingest` "
+                    "for a process that only stores telemetry",
+                },
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _ingestion_beside_another_has_its_store(self) -> Self:
+        if self.duty == "ingest" and self.store.url == "sqlite":
+            raise PydanticCustomError(
+                "store_of_its_own",
+                "a process with `duty: ingest` would have a store of its own",
+                {
+                    "fix": "name the store of the process that leads: `store: sqlite:////path` on "
+                    "its host, or PostgreSQL's URL"
+                },
+            )
+        return self
+
+    @property
+    def keys(self) -> tuple[Path, Path]:
+        """The release key and the trust file.
+
+        Raises:
+            ConfigError: it has none, as it only stores telemetry.
+        """
+        if self.signing_key is None or self.trust is None:
+            raise ConfigError(f"{self.node} has no keys. Fix: name `signing_key` and `trust`")
+        return self.signing_key, self.trust
+
+    @property
+    def classes(self) -> dict[str, tuple[str, ...]]:
+        """The labels of each pipeline."""
+        return {name: pipeline.labels for name, pipeline in self.pipelines.items()}
 
     @model_validator(mode="after")
     def _one_channel_one_model(self) -> Self:

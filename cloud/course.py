@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,12 +23,16 @@ from cloud.retraining import EscalationMonitor
 from cloud.store import TelemetryStore
 from cloud.trainer import Job, Report
 from cloud.version import Version
+from cloud.withheld import abilities
 from shared.errors import ArtefactError, EscalonError, StorageError
-from shared.messages import GateCount
 from shared.model_spec import Calibration
 from shared.releases.artefact import Precision
 
 FIRST_RETRY_S = 60.0
+LOOK_EVERY_S = 1.0
+SHARES_EVERY_S = 60.0
+COUNTS_A_LOOK = 1000
+MAX_TRAINING_SAMPLES = 50_000
 
 log = logging.getLogger(__name__)
 
@@ -115,19 +120,31 @@ class Course:
         self._registration: Registration | None = None
         self._retrained_s: float | None = None
         self._first_due_s: float | None = None
+        self._counted = 0
+        self._look_s = self._shares_s = -math.inf
+        self._abilities = ""
 
     def start(self, now_s: float) -> None:
         """Begins to train the first models where none stand.
 
         Raises:
-            EscalonError: registry or folder cannot be used.
+            EscalonError: store, registry or folder cannot be used.
         """
+        # What was counted before this start is of a window that is over.
+        self._counted = self._store.newest_counts(self._name)
         if self._config.training and not (self._tier1.standing and self._tier2.standing):
             self._begin_first(self._config.training, now_s)
 
-    def count(self, counts: GateCount) -> None:
-        """Takes a node's counts."""
-        if self._monitor.add(counts.model_version, counts.seen, counts.unsure, time.time()):
+    def count(self, version: str, seen: int, unsure: int, received_s: float) -> None:
+        """Takes a node's counts.
+
+        Args:
+            version: of its model.
+            seen: samples that it gated.
+            unsure: how many it was not sure of.
+            received_s: seconds since 1970.
+        """
+        if self._monitor.add(version, seen, unsure, received_s):
             alarm = self._monitor.alarm
             if alarm is not None:
                 log.warning(
@@ -155,6 +172,10 @@ class Course:
             return
         if self._tier1.standing != self._watched:
             self._watch()
+        if now_s < self._look_s:
+            return
+        self._look_s = now_s + LOOK_EVERY_S
+        self._look(now_s)
         training = self._config.training
         if training is None:
             return
@@ -163,9 +184,24 @@ class Course:
         elif now_s >= self._first_due_s:
             self._begin_first(training, now_s)
 
+    def _look(self, now_s: float) -> None:
+        """Reads on what gates counted, and now and then which inputs come."""
+        for row in self._store.counts_after(self._name, self._counted, COUNTS_A_LOOK):
+            self._counted = row.number
+            self.count(row.model_version, row.seen, row.unsure, row.received_s)
+        if now_s >= self._shares_s:
+            self._shares_s = now_s + SHARES_EVERY_S
+            said, self._abilities = self._abilities, abilities(self._store.input_shares(self._name))
+            if self._abilities and self._abilities != said:
+                log.warning("%s: %s", self._name, self._abilities)
+
     @property
     def activity(self) -> str:
         """What it is doing, in words."""
+        return "; ".join(filter(None, (self._doing, self._abilities)))
+
+    @property
+    def _doing(self) -> str:
         if self._job is not None:
             return f"{self._name}: training"
         if self._registration is not None:
@@ -196,13 +232,13 @@ class Course:
         alarm, retrain = self._monitor.alarm, self._config.retrain
         if alarm is None or self._cools_down(now_s) or self._tier1.refusal:
             return
-        if self._store.audits_since(self._name, alarm.since) < retrain.audits:
+        if self._store.audits_since(self._name, alarm.since, retrain.audits) < retrain.audits:
             return
         tier1, tier2 = self._version(self._tier1), self._version(self._tier2)
         number = self._registry.next_name(tier1.channel)
         folder = self._folder / f"{self._name}-{number}"
         self._retrained_s = now_s
-        withheld = self._store.withheld_audits_since(self._name, alarm.since)
+        withheld = self._store.withheld_audits_since(self._name, alarm.since, retrain.audits)
         if withheld:
             raise StorageError(
                 f"{withheld} audited samples came without their input (uplink.inputs of a tier-2 "
@@ -292,9 +328,15 @@ class Course:
 
     def _export(self, folder: Path, since: float) -> None:
         """Writes the telemetry since an instant as the trainer's data."""
-        data = self._store.since(self._name, since, self._config.input.shape)
+        data = self._store.traffic(
+            self._name, since_s=since, limit=MAX_TRAINING_SAMPLES, newest=True
+        )
+        has = data.has_input
+        inputs = self._store.inputs(data.number[has], self._config.input.shape)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            np.savez(folder / "telemetry.npz", x=data.inputs, tier2=data.tier2, audit=data.audit)
+            np.savez(
+                folder / "telemetry.npz", x=inputs, tier2=data.tier2[has], audit=data.audit[has]
+            )
         except OSError as error:
             raise StorageError(f"cannot write {folder}: {error.strerror}") from error

@@ -23,7 +23,7 @@ from cloud.certificate.calibration import calibrate
 from cloud.certificate.promise import Promise
 from cloud.certificate.temperature import fit_temperature
 from cloud.export import to_onnx
-from cloud.quantize import quantize_int8
+from cloud.optimize.quantize import quantize_int8
 from cloud.training import Inputs, Mlp, distill, noisy_copies, train_full
 from shared.durable import write_durably
 from shared.errors import EscalonError, StorageError

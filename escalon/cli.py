@@ -17,6 +17,10 @@ from escalon.explain.arguments import EXAMPLES as EXPLAIN_EXAMPLES
 from escalon.explain.arguments import add_arguments as add_explain_arguments
 from escalon.keys.arguments import EXAMPLES as KEYS_EXAMPLES
 from escalon.keys.arguments import add_arguments as add_keys_arguments
+from escalon.labels.arguments import EXAMPLES as LABELS_EXAMPLES
+from escalon.labels.arguments import add_arguments as add_labels_arguments
+from escalon.optimize.arguments import EXAMPLES as OPTIMIZE_EXAMPLES
+from escalon.optimize.arguments import add_arguments as add_optimize_arguments
 from escalon.release.arguments import EXAMPLES as RELEASE_EXAMPLES
 from escalon.release.arguments import add_arguments as add_release_arguments
 from escalon.roles import check
@@ -25,8 +29,6 @@ from escalon.what_if.arguments import add_arguments as add_what_if_arguments
 from shared.config_file import ConfigFileError
 from shared.entry import run_node
 from shared.errors import EscalonError
-
-CloudCommand = Callable[[argparse.Namespace, Mapping[str, str], TextIO], int]
 
 EXAMPLES = """\
 examples:
@@ -37,9 +39,13 @@ examples:
   escalon release status --config cloud.yaml      how new versions reach the fleet
   escalon what-if cloud.yaml                      what other thresholds would have done
   escalon explain a1 cloud.yaml                   what became of one sample, and why
+  escalon labels queue --config cloud.yaml        what people are asked to label today
+  escalon optimize m.onnx --data samples.npz      a model made smaller and faster, with figures
 
 exit codes: 0 all is well, 1 something is wrong and was said, 2 the command line is wrong
 """
+
+Command = Callable[[argparse.Namespace, Mapping[str, str], TextIO], int]
 
 DEMO_EXAMPLES = """\
 examples:
@@ -71,6 +77,8 @@ def _run(arguments: argparse.Namespace) -> int:
         "release": _release,
         "what-if": _what_if,
         "explain": _explain,
+        "labels": _labels,
+        "optimize": _optimize,
         "demo": _demo,
     }
     return commands[arguments.command](arguments)
@@ -104,31 +112,46 @@ def _keys(arguments: argparse.Namespace) -> int:
 def _release(arguments: argparse.Namespace) -> int:
     from escalon.release.command import run_release
 
-    return _in_the_cloud(run_release, arguments)
+    return _act("release", run_release, arguments)
+
+
+def _labels(arguments: argparse.Namespace) -> int:
+    _need_store()
+    from escalon.labels.command import run_labels
+
+    return _act("labels", run_labels, arguments)
 
 
 def _what_if(arguments: argparse.Namespace) -> int:
-    _need_cloud("what-if")
+    _need_store()
     from escalon.what_if.command import run_what_if
 
-    return _in_the_cloud(run_what_if, arguments)
+    return _act("what-if", run_what_if, arguments)
 
 
 def _explain(arguments: argparse.Namespace) -> int:
-    _need_cloud("explain")
+    _need_store()
     from escalon.explain.command import run_explain
 
-    return _in_the_cloud(run_explain, arguments)
+    return _act("explain", run_explain, arguments)
 
 
-def _in_the_cloud(run: CloudCommand, arguments: argparse.Namespace) -> int:
-    """Runs a command on a cloud's folder."""
+def _need_store() -> None:
+    missing = [name for name in ("scipy", "sqlalchemy") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise EscalonError("the store needs the cloud's extra: pip install 'escalon[cloud]'")
+
+
+def _act(name: str, run: Command, arguments: argparse.Namespace) -> int:
+    """Runs a command that has exit codes of its own, and says what was wrong as it was asked to."""
     from escalon.release.scope import UsageError
 
     try:
         return run(arguments, os.environ, sys.stdout)
     except UsageError as error:
-        print(f"escalon {arguments.command}: {error}", file=sys.stderr)
+        if arguments.json:
+            print(json.dumps({"error": str(error)}))
+        print(f"escalon {name}: {error}", file=sys.stderr)
         return 2
     except EscalonError as error:
         if arguments.json:
@@ -136,10 +159,20 @@ def _in_the_cloud(run: CloudCommand, arguments: argparse.Namespace) -> int:
         raise
 
 
-def _need_cloud(command: str) -> None:
-    missing = [name for name in ("scipy", "sqlalchemy") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise EscalonError(f"{command} needs the cloud's extra: pip install 'escalon[cloud]'")
+def _optimize(arguments: argparse.Namespace) -> int:
+    if importlib.util.find_spec("onnx") is None:
+        raise EscalonError("to optimize needs the extra: pip install 'escalon[cloud]'")
+    from escalon.optimize.command import UsageError, run_optimize
+
+    try:
+        return run_optimize(arguments, sys.stdout, sys.stderr)
+    except UsageError as error:
+        print(f"escalon optimize: {error}", file=sys.stderr)
+        return 2
+    except EscalonError as error:
+        if arguments.json:
+            print(json.dumps({"error": str(error)}))
+        raise
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -182,6 +215,18 @@ def _parser() -> argparse.ArgumentParser:
         "explain", help="what became of one sample", epilog=EXPLAIN_EXAMPLES, formatter_class=raw
     )
     add_explain_arguments(explained)
+    labels = commands.add_parser(
+        "labels", help="labels of people, and what they are asked about", epilog=LABELS_EXAMPLES,
+        formatter_class=raw,
+    )  # fmt: skip
+    add_labels_arguments(labels)
+    optimize = commands.add_parser(
+        "optimize",
+        help="a model made smaller and faster",
+        epilog=OPTIMIZE_EXAMPLES,
+        formatter_class=raw,
+    )
+    add_optimize_arguments(optimize)
     demo = commands.add_parser(
         "demo", help="a whole hierarchy on this machine", epilog=DEMO_EXAMPLES, formatter_class=raw
     )

@@ -74,6 +74,7 @@ def test_its_commands_do_what_they_say_in_their_order(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     desk = Desk(tmp_path, capsys)
+    desk.fleet("press-1")
     desk.publish()
     desk.complete()
     seen = Seen.of(np.random.default_rng(1), 6000)

@@ -85,7 +85,7 @@ def look(
             f"nothing is recorded of version {version.qualified} in this time. Fix: an earlier "
             "--since, another --tier1-version, or wait"
         )
-    asked = np.isin(traffic.number, store.asked(name))
+    asked = np.isin(traffic.number, store.asked_for(name))
     observed = _observed(traffic, version, asked)
     earlier = _earlier(scope, version)
     curves = [_curve(store, name, each, since_s) for each in earlier]

@@ -26,7 +26,9 @@ CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000  # linux/sched.h
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38  # linux/prctl.h
 
 
-def confine(parent: int, timeout_s: float, cpu_s: int) -> bool:
+def confine(
+    parent: int, timeout_s: float, cpu_s: int, written_bytes: int = MAX_WRITTEN_BYTES
+) -> bool:
     """Takes from this process what it does not need. What a system lacks, it goes without.
 
     Call it before any thread is started.
@@ -35,6 +37,7 @@ def confine(parent: int, timeout_s: float, cpu_s: int) -> bool:
         parent: process that this one must not outlive.
         timeout_s: after so long, and a grace, it ends by itself.
         cpu_s: processor time that it may use.
+        written_bytes: largest file that it may write.
 
     Returns:
         Whether it can reach no network.
@@ -46,7 +49,7 @@ def confine(parent: int, timeout_s: float, cpu_s: int) -> bool:
     _limit(resource.RLIMIT_CPU, cpu_s, cpu_s + 1)
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_NOFILE, MAX_OPEN_FILES)
-    _limit(resource.RLIMIT_FSIZE, MAX_WRITTEN_BYTES)
+    _limit(resource.RLIMIT_FSIZE, written_bytes)
     # Linux counts threads as well; with one thread, ONNX Runtime starts none.
     _limit(resource.RLIMIT_NPROC, 0)
     return isolated

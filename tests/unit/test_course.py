@@ -63,12 +63,14 @@ class Rig:
             for name in (TIER2, CHANNEL)
         }
         self.directors = {name: Director(each, signer) for name, each in self.channels.items()}
+        store = TelemetryStore(f"sqlite:///{folder / 'telemetry.sqlite'}", str(folder / "inputs"))
+        store.open()
         self.course = Course(
             name="meter",
             config=config,
             chunk_bytes=64 * 2**10,
             folder=folder / "jobs",
-            store=TelemetryStore(f"sqlite:///{folder / 'telemetry.sqlite'}"),
+            store=store,
             registry=self.registry,
             directors=self.directors,
         )

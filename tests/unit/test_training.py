@@ -24,7 +24,7 @@ from cloud.certificate.calibration import calibrate
 from cloud.certificate.promise import Promise
 from cloud.course import judge
 from cloud.export import to_onnx
-from cloud.quantize import quantize_int8
+from cloud.optimize.quantize import quantize_int8
 from cloud.releasing import compose
 from cloud.trainer import Job, Report, read_report, train
 from cloud.training import Inputs, Mlp, augment, distill, noisy_copies, train_full

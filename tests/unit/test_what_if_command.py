@@ -52,6 +52,7 @@ class Asking(Desk):
 def desk(tmp_path: Path, capsys: Said, columns: Columns) -> Asking:
     """A cloud whose version 1 stands and has sent traffic."""
     desk = Asking(tmp_path, capsys)
+    desk.fleet("press-1")
     desk.publish()
     desk.complete()
     record(desk.config, columns)
