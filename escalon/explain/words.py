@@ -53,7 +53,7 @@ def _rule_in_words(rule: Rule | None, version: str) -> str:
 def _said(guesses: Sequence[Guess]) -> str:
     if not guesses:
         return "malformed scores"
-    return ", ".join(f"{each.label} {each.probability:.4f}" for each in guesses)
+    return ", ".join(f"{each.label} ({each.probability:.4f})" for each in guesses)
 
 
 def _compared(story: Story) -> str:

@@ -46,10 +46,10 @@ def tell(calibration: Calibration | None = CERTIFIED, **changes: Any) -> dict[st
 
 def test_a_hard_sample_was_asked_about() -> None:
     lines = tell()
-    assert lines["tier-1"] == f"press-1, {CHANNEL}/3: zero 0.6000, one 0.3000, two 0.1000"
+    assert lines["tier-1"] == f"press-1, {CHANNEL}/3: zero (0.6000), one (0.3000), two (0.1000)"
     assert lines["rule"].startswith("max_probability 0.6 is below the threshold 0.9; P(tier-1")
     assert lines["why"] == "tier-1 was not sure, and asked (low_confidence)"
-    assert lines["tier-2"].startswith(f"{TIER2}/7: one 0.9000")
+    assert lines["tier-2"].startswith(f"{TIER2}/7: one (0.9000)")
     assert lines["tier-2"].endswith("it disagrees")
     assert lines["answer"].startswith("one, by tier-2, if that came within the deadline")
     assert "counts for 1;" in lines["chance"]
@@ -105,7 +105,7 @@ def test_a_timestamp_is_told_as_its_sensor_wrote_it() -> None:
 
 
 def test_scores_of_another_model_have_numbers_for_labels() -> None:
-    assert "3 0.7000" in tell(tier2=np.array([0.1, 0.1, 0.1, 0.7], np.float32))["tier-2"]
+    assert "3 (0.7000)" in tell(tier2=np.array([0.1, 0.1, 0.1, 0.7], np.float32))["tier-2"]
 
 
 # The command
