@@ -14,7 +14,7 @@ from cloud.echo import Echo
 from cloud.fetchable import Fetchable
 from cloud.fleet_file import FleetFile
 from cloud.fleet_view import FleetView
-from cloud.gauges import RolloutGauges
+from cloud.gauges import RolloutGauges, TrainingGauges
 from cloud.ingestion import Ingestion
 from cloud.press import Press
 from cloud.registry import Registry
@@ -83,6 +83,7 @@ class CloudNode:
         self._fleet_file = FleetFile.of(config.state_dir)
         self._troubles = TroubleLog(log)
         self._gauges = RolloutGauges(metrics)
+        self._training = TrainingGauges(metrics)
         retained = RetainedFile.of(config.state_dir)
         self._press = Press(registry.blobs, link, self._topics, metrics.drops, retained)
         self._trust_out = TrustPublication(link, self._topics)
@@ -138,8 +139,9 @@ class CloudNode:
         self._ingestion.turn(now_s)
         self._echo.poll(now_s)
         self._look_at_keys(now_s)
-        for course in self._courses.values():
+        for name, course in self._courses.items():
             course.poll(now_s)
+            self._training.show(name, course.progress)
         for channel, director in self._directors.items():
             self._direct(channel, director, now_s)
         self._press.poll(now_s)

@@ -24,6 +24,8 @@ from escalon.optimize.arguments import add_arguments as add_optimize_arguments
 from escalon.release.arguments import EXAMPLES as RELEASE_EXAMPLES
 from escalon.release.arguments import add_arguments as add_release_arguments
 from escalon.roles import check
+from escalon.train.arguments import EXAMPLES as TRAIN_EXAMPLES
+from escalon.train.arguments import add_arguments as add_train_arguments
 from escalon.what_if.arguments import EXAMPLES as WHAT_IF_EXAMPLES
 from escalon.what_if.arguments import add_arguments as add_what_if_arguments
 from shared.config_file import ConfigFileError
@@ -41,6 +43,7 @@ examples:
   escalon explain a1 cloud.yaml                   what became of one sample, and why
   escalon labels queue --config cloud.yaml        what people are asked to label today
   escalon optimize m.onnx --data samples.npz      a model made smaller and faster, with figures
+  escalon train try/ --config cloud.yaml          the first models of a pipeline, here and now
 
 exit codes: 0 all is well, 1 something is wrong and was said, 2 the command line is wrong
 """
@@ -79,14 +82,16 @@ def _run(arguments: argparse.Namespace) -> int:
         "explain": _explain,
         "labels": _labels,
         "optimize": _optimize,
+        "train": _train,
         "demo": _demo,
     }
     return commands[arguments.command](arguments)
 
 
 def _run_node(arguments: argparse.Namespace) -> int:
-    role, config = check(arguments.file, os.environ)
-    return run_node(config, arguments.file, role.name, role.run)
+    path: Path = arguments.file
+    role, config = check(path, os.environ)
+    return run_node(config, path, role.name, role.run)
 
 
 def _validate(arguments: argparse.Namespace) -> int:
@@ -159,6 +164,15 @@ def _act(name: str, run: Command, arguments: argparse.Namespace) -> int:
         raise
 
 
+def _train(arguments: argparse.Namespace) -> int:
+    missing = [name for name in ("onnx", "sklearn") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise EscalonError("to train needs the extra: pip install 'escalon[cloud]'")
+    from escalon.train.command import run_train
+
+    return run_train(arguments, os.environ, sys.stdout, sys.stderr)
+
+
 def _optimize(arguments: argparse.Namespace) -> int:
     if importlib.util.find_spec("onnx") is None:
         raise EscalonError("to optimize needs the extra: pip install 'escalon[cloud]'")
@@ -227,6 +241,10 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=raw,
     )
     add_optimize_arguments(optimize)
+    train = commands.add_parser(
+        "train", help="train a pipeline's first models", epilog=TRAIN_EXAMPLES, formatter_class=raw
+    )
+    add_train_arguments(train)
     demo = commands.add_parser(
         "demo", help="a whole hierarchy on this machine", epilog=DEMO_EXAMPLES, formatter_class=raw
     )

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from cloud.config import CloudConfig
-from cloud.export import to_onnx
 from cloud.optimize.quantize import quantize_int8
 from cloud.registry import Registry
 from cloud.rollout.plan import RolloutPlan
 from cloud.rollout.record import NodeCourse, published
-from cloud.training import Mlp
+from cloud.training.export import to_onnx
+from cloud.training.network import Dense, Network
 from escalon.cli import main
 from escalon.release.command import statuses
 from escalon.release.scope import Scope
@@ -137,7 +137,8 @@ def test_other_words_of_a_release_that_is_there_are_refused_not_dropped(
 
 def test_the_int8_file_of_a_model_is_recognised_beside_its_fp32_file(desk: Desk) -> None:
     inputs = np.random.default_rng(1).normal(size=(40, 3)).astype(np.float32)
-    fp32 = to_onnx(Mlp((np.eye(3, dtype=np.float32),), (np.zeros(3, np.float32),), 1.0), "eye")
+    eye = Dense(np.eye(3, dtype=np.float32), np.zeros(3, np.float32))
+    fp32 = to_onnx(Network((3,), (), 1.0, (), (eye,)), "eye")
     int8 = desk.file("int8.onnx", quantize_int8(fp32, inputs))
     desk.publish("--fp32", desk.file("fp32.onnx", fp32), model=int8)
     files = desk.json("show", "1")["files"]
