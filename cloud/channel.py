@@ -159,7 +159,7 @@ class Channel:
                 f"none of the {len(fleet)} nodes of {self.name} is online, so none could go first; "
                 "wait until one is"
             )
-        if not fleet and self.registry.next_seq(self.name) > 1:
+        if not fleet and self.next_seq() > 1:
             raise IllegalCommandError(
                 f"no node of {self.name} is known, though releases were published: another would "
                 "go to everybody at once; wait until the cloud node has heard of the fleet, see "

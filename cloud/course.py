@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from cloud.candidate import Candidate
-from cloud.certify import Promise
+from cloud.certificate.promise import Promise
 from cloud.config import CloudPipelineConfig, TrainingConfig
 from cloud.director import Director
 from cloud.job import TrainingJob
@@ -70,7 +70,7 @@ def _verdict(calibration: Calibration, running: float | None) -> tuple[bool, str
     """Returns whether a file may be released, and why."""
     certificate = calibration.certificate
     if certificate is None:
-        return False, "cannot be certified with any threshold"
+        return False, calibration.reason or "cannot be certified with any threshold"
     accepts = f"accepts {certificate.coverage:.0%}"
     if running is not None and certificate.coverage <= running:
         return False, f"{accepts}, what runs accepts {running:.0%}"

@@ -19,7 +19,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.certify import Promise, calibrate, fit_temperature
+from cloud.certificate.calibration import calibrate
+from cloud.certificate.promise import Promise
+from cloud.certificate.temperature import fit_temperature
 from cloud.export import to_onnx
 from cloud.optimize.quantize import quantize_int8
 from cloud.training import Inputs, Mlp, distill, noisy_copies, train_full

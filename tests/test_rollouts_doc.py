@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from cloud.config import CloudPipelineConfig
-from cloud.fleet_view import MAX_NODES
+from cloud.fleet_view import MAX_NODES, MAX_VIEW_BYTES, UNHEARD_S
 from cloud.handmade import MAX_GOLDEN
 from cloud.rollout.phases import COMMANDS, TRANSITIONS, Phase, diagram
 from cloud.rollout.plan import RolloutPlan
@@ -101,4 +101,7 @@ def test_its_plan_of_a_pipeline_is_accepted_and_its_bounds_are_the_codes() -> No
     assert (len(plan.waves), plan.deadline_s) == (2, 7200)
     assert set(shown) <= set(CloudPipelineConfig.model_fields)
     assert f"{MAX_NODES:,} nodes" in DOCUMENT
+    assert f"{MAX_VIEW_BYTES // 2**20} MiB of all of them" in DOCUMENT
+    assert UNHEARD_S == 5 * 60
+    assert "is gone five minutes later" in DOCUMENT
     assert f"at most {MAX_GOLDEN};" in DOCUMENT

@@ -44,7 +44,8 @@ BROKER_S = 10.0
 RETAINED_S = 0.5  # what is retained comes within it
 FIRST_MODELS_S = 180.0
 RELEASE_S = 120.0
-LAST_ANSWERS_S = 5.0
+LAST_ANSWERS_S = 5.0  # so long after the last answer, no other comes
+MAX_BACKLOG_S = 60.0
 LAST_DEADLINE_S = 0.6
 
 
@@ -254,14 +255,22 @@ class Story:
             raise StoryError("the sensors did not end; see their log")
         ledger = read_ledger(self._workspace.ledger)
         expected = {identity for sent in ledger.values() for identity in sent.ids}
-        ends_s = time.monotonic() + LAST_ANSWERS_S
-        while time.monotonic() < ends_s and not expected <= self._observing().answers.keys():
-            self._step(screen)
+        self._await_answers(expected, screen)
         # An answer too many would come until the last deadline.
         ends_s = time.monotonic() + LAST_DEADLINE_S
         while time.monotonic() < ends_s:
             self._step(screen)
         return self._report(ledger)
+
+    def _await_answers(self, expected: set[str], screen: Screen) -> None:
+        """Waits for what is not answered yet, while answers come: a slow broker loses nothing."""
+        answers = self._observing().answers
+        came, ends_s = len(answers), time.monotonic() + LAST_ANSWERS_S
+        last_s = time.monotonic() + MAX_BACKLOG_S
+        while time.monotonic() < min(ends_s, last_s) and not expected <= answers.keys():
+            self._step(screen)
+            if len(answers) > came:
+                came, ends_s = len(answers), time.monotonic() + LAST_ANSWERS_S
 
     def _ended(self, name: str, screen: Screen) -> bool:
         """Waits for a process to end, and looks on meanwhile."""

@@ -101,10 +101,10 @@ def _add_publish(parser: argparse.ArgumentParser) -> None:
         "--url", type=_url, metavar="PREFIX",
         help="a web server from which nodes are to fetch the files (see `files`)",
     )  # fmt: skip
-    parser.add_argument("--by", default=_user(os.environ), metavar="NAME", help="who publishes it")
+    parser.add_argument("--by", default=user(os.environ), metavar="NAME", help="who publishes it")
 
 
-def _user(environment: Mapping[str, str]) -> str:
+def user(environment: Mapping[str, str]) -> str:
     """Returns who runs this; a container may have no name for it."""
     try:
         return environment.get("SUDO_USER") or getpass.getuser()

@@ -138,7 +138,7 @@ def test_short_run_on_the_embedded_broker_tells_the_whole_story(
     workdir: Path, tmp_path: Path
 ) -> None:
     report_path = tmp_path / "report.json"
-    arguments = ["--broker", "amqtt", "--speed", "3", "--duration", "6"]
+    arguments = ["--broker", "amqtt", "--speed", "2", "--duration", "6"]
     with demo(workdir, *arguments, "--report", str(report_path)) as running:
         code = running.wait()
         output = running.output

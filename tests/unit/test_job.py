@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud.certify import Promise
+from cloud.certificate.promise import Promise
 from cloud.job import MAX_REASON_BYTES, TrainingJob
 from cloud.trainer import Job
 from shared.errors import ArtefactError, StorageError

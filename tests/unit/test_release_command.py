@@ -349,6 +349,7 @@ def test_a_refusal_is_json_for_a_program(desk: Desk) -> None:
 
 
 def test_a_first_version_is_not_rolled_back_and_one_after_it_is(desk: Desk) -> None:
+    desk.fleet("press-1")
     desk.publish()
     assert "no release from before version 1" in desk.error("rollback", "--channel", CHANNEL)
     desk.complete()
@@ -357,7 +358,15 @@ def test_a_first_version_is_not_rolled_back_and_one_after_it_is(desk: Desk) -> N
     assert desk.record.base == "1"
 
 
+def test_a_record_of_a_release_is_enough_to_know_that_there_was_one(desk: Desk) -> None:
+    desk.publish()
+    desk.complete()  # and its manifest is lost
+    other = desk.file("other.onnx", diagonal_onnx(3.0))
+    assert "not published: no node of meter-tier1 is known" in desk.refused(model=other)
+
+
 def test_an_older_version_is_offered_again(desk: Desk) -> None:
+    desk.fleet("press-1")
     desk.publish()
     desk.complete()
     desk.publish(model=desk.file("other.onnx", diagonal_onnx(3.0)))

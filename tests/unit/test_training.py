@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from cloud import trainer
 from cloud.candidate import Candidate
-from cloud.certify import Promise, calibrate
+from cloud.certificate.calibration import calibrate
+from cloud.certificate.promise import Promise
 from cloud.course import judge
 from cloud.export import to_onnx
 from cloud.optimize.quantize import quantize_int8
