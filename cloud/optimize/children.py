@@ -76,8 +76,10 @@ class Children:
             number, before, begun = number + 1, len(left), None
             try:
                 for step in self._run(number, tuple(left), seconds):
-                    yield step
                     name = getattr(step, "name", None)
+                    if name is not None and name not in left:
+                        raise ChildError(f"its child speaks of {name!r}, which nobody asked for")
+                    yield step
                     begun = None if name is None or step.done else name
                     left = left[left.index(name) + 1 :] if name and step.done else left
             except ChildError as error:
@@ -111,7 +113,10 @@ class Children:
         seen, failure = 0, None
         while failure is None:
             failure = process.poll(time.monotonic())
-            lines = process.output(MAX_OUTPUT_BYTES).split(b"\n")[:-1]
+            output = process.output(MAX_OUTPUT_BYTES)
+            if len(output) == MAX_OUTPUT_BYTES:
+                raise ChildError("its child says more than it may")
+            lines = output.split(b"\n")[:-1]
             for line in lines[seen:]:
                 yield self._decoded(line)
             seen = len(lines)
@@ -122,6 +127,6 @@ class Children:
 
     def _decoded(self, line: bytes) -> Any:
         try:
-            return msgspec.json.decode(line, type=self.kind, dec_hook=lambda kind, text: kind(text))
+            return msgspec.json.decode(line, type=self.kind)
         except UNREADABLE as error:
             raise ChildError(f"its child says what nobody understands: {line[:80]!r}") from error
