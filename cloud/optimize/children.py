@@ -37,6 +37,16 @@ class Step(Protocol):
         """Whether it says what came of the thing."""
 
 
+class Refused(msgspec.Struct, frozen=True, tag=True):
+    """What a child prints last, where it does not go on.
+
+    Attributes:
+        reason: why.
+    """
+
+    reason: str
+
+
 class ChildError(EscalonError):
     """A child that ended otherwise than well."""
 
@@ -47,7 +57,7 @@ class Children:
 
     Attributes:
         module: of the child: what does them.
-        kind: of what it prints: steps, and what has no ``name``.
+        kind: of what it prints, with a tag: steps, and what has no ``name``.
         job: returns the job for the things that are left, and the seconds that are left for them.
         folder: for the children's input and output.
         limits: what a child may take; its time-out and processor time are those that are left.
@@ -127,6 +137,9 @@ class Children:
 
     def _decoded(self, line: bytes) -> Any:
         try:
-            return msgspec.json.decode(line, type=self.kind)
+            step = msgspec.json.decode(line, type=self.kind | Refused)
         except UNREADABLE as error:
             raise ChildError(f"its child says what nobody understands: {line[:80]!r}") from error
+        if isinstance(step, Refused):
+            raise ChildError(step.reason)
+        return step

@@ -22,11 +22,11 @@ class Job(msgspec.Struct, frozen=True):
 
 
 def begins(name: str) -> str:
-    return f"echo '{json.dumps({'name': name})}'"
+    return f"echo '{json.dumps({'type': 'Measured', 'name': name})}'"
 
 
 def ends(name: str, reason: str = "slow") -> str:
-    return f"echo '{json.dumps({'name': name, 'reason': reason})}'"
+    return f"echo '{json.dumps({'type': 'Measured', 'name': name, 'reason': reason})}'"
 
 
 def steps(
@@ -90,6 +90,14 @@ def test_a_child_that_dies_between_two_things_costs_neither(
     )  # fmt: skip
     assert names(found) == list("aabbcc")
     assert jobs(tmp_path) == [["a", "b", "c"], ["b", "c"]]
+
+
+def test_a_child_that_refuses_the_model_is_an_error_with_its_reason_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusal = json.dumps({"type": "Refused", "reason": "it is quantized already"})
+    with pytest.raises(ArtefactError, match=r"^it is quantized already$"):
+        steps(tmp_path, monkeypatch, f"echo 'a log line' >&2; echo '{refusal}'")
 
 
 def test_a_child_that_does_nothing_is_an_error_with_what_it_said(
