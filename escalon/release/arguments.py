@@ -106,7 +106,7 @@ def _add_publish(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fp32", type=Path, metavar="FILE", help="the same model as fp32")
     parser.add_argument(
         "--golden", type=Path, required=True, metavar="FILE.npz",
-        help="`inputs` (or `x`) that every node tries it with; the model's `scores`, if it has them",
+        help="`inputs` (or `x`) that every node tries it with; the model's `scores`, if any",
     )  # fmt: skip
     parser.add_argument(
         "--labels", type=Path, metavar="FILE", help="one a line, or a JSON list (default: YAML)"
