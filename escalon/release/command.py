@@ -111,7 +111,7 @@ def _list(scope: Scope, as_json: bool) -> str:
 
 def _remarks(scope: Scope) -> dict[str, str]:
     """Returns how the latest rollout of each version stands or ended, and which one stands."""
-    remarks = {}
+    remarks: dict[str, str] = {}
     for name, channel in scope.channels.items():
         history = list(channel.history())
         remarks |= {f"{name}/{each.version}": each.phase.value for each in reversed(history)}
