@@ -17,6 +17,7 @@ from cloud.rollout.phases import ENDED, TAKEN_BACK, Event, IllegalCommandError, 
 from cloud.rollout.plan import RolloutPlan
 from cloud.rollout.proven import is_carried, proven
 from cloud.rollout.record import RolloutFile, RolloutRecord, published_seq
+from cloud.rollout.voids import inherited
 from cloud.rollout.waves import begin
 from shared.durable import write_durably
 from shared.errors import StorageError
@@ -166,13 +167,15 @@ class Channel:
             reason = f"superseded by version {version} in rollout {ticket.rollout}"
             carried = is_carried(before, self.plan, fleet)
             before = move(before, Event.REPLACE, reason, carried=carried).record
+        base = proven(self._history(before), version)
         record = msgspec.structs.replace(
             record,
             version=version,
-            base=proven(self._history(before), version),
+            base=base,
             retry_epoch=self._retry_epoch(before) + retry,
             began_s=ticket.now_s,
             number=next((each.number for each in self._history(before)), 0) + 1,
+            voids=inherited(self._history(before), base),
         )
         if before is not None:
             self._archive(before)

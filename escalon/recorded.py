@@ -6,9 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from cloud.opening import make_store
-
 from cloud.config import CloudConfig
+from cloud.opening import make_store
 from cloud.store import TelemetryStore
 from shared.errors import StorageError
 

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from cloud.opening import make_store
 
 from cloud.config import CloudConfig
+from cloud.opening import make_store
 from cloud.store import Arrived, SiteLabel, TelemetryStore
 from shared.config_file import ConfigFile
 from shared.messages import (

@@ -20,6 +20,7 @@ from cloud.registry import Registry
 from cloud.rollout.phases import Phase
 from cloud.rollout.plan import RolloutPlan
 from cloud.rollout.record import NodeCourse, published
+from cloud.rollout.voids import voided
 from cloud.training.export import to_onnx
 from cloud.training.network import Dense, Network
 from escalon.cli import main
@@ -31,6 +32,7 @@ from escalon.release.versions import moment
 from escalon.release.watch import watch
 from shared.config_file import ConfigFile
 from shared.messages import UpdateReport, to_json
+from shared.releases.manifest import Void
 from tests.builders import CHANNEL, LABELS, diagonal_onnx, nan_onnx, sha256
 from tests.cloud_desk import TIER2, TOPICS, Desk, Said
 from tests.hostile_models import adding, external_tensor
@@ -505,6 +507,21 @@ def test_status_says_in_words_and_by_its_code_how_a_rollout_stands(desk: Desk) -
     assert "version 1 halted" in table[0]
     assert table[1].split() == ["NODE", "STATE", "SINCE", "VERSION", "WAVE", "REASON"]
     assert any(row.startswith(f"plant/{canary}") and "p95 latency rose" in row for row in table)
+
+
+def test_status_says_that_a_certificate_is_void_until_the_version_is_offered_anew(
+    desk: Desk,
+) -> None:
+    desk.fleet("press-1")
+    desk.publish()
+    desk.complete()
+    void = Void(reason="30% escalated where 19% were certified", since=1_700_000_000.0)
+    desk.rollout.write(voided(desk.record, "1", void))
+    assert "; the certificate of version 1 is void: 30% escalated" in desk.output("status")
+    assert desk.json("status", "--channel", CHANNEL)[0]["void"] == void.reason
+    act(desk, "retry")
+    assert desk.json("status", "--channel", CHANNEL, code=3)[0]["void"] == ""
+    assert "void" not in desk.output("status", code=3)
 
 
 @pytest.mark.parametrize(
