@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import resource
 import signal
 import sys
+import termios
 from pathlib import Path
 
 from shared.releases.memory import available_bytes, virtual_bytes
 
-NICE = 10  # leaves the node most of a busy core; at 19 a lone busy core would not let it finish
 MAX_OPEN_FILES = 64
 MAX_WRITTEN_BYTES = 2**20
 GRACE_S = 10.0  # the parent is to notice first
@@ -42,7 +43,8 @@ def confine(parent: int, timeout_s: float, cpu_s: int) -> bool:
     signal.setitimer(signal.ITIMER_REAL, timeout_s + GRACE_S)
     isolated = _leave_network()
     _die_with(parent)
-    _step_back()
+    _leave_terminal()
+    _go_first_if_memory_runs_out()
     _limit(resource.RLIMIT_CPU, cpu_s, cpu_s + 1)
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_NOFILE, MAX_OPEN_FILES)
@@ -78,10 +80,18 @@ def _die_with(parent: int) -> None:
         os._exit(ORPHANED)
 
 
-def _step_back() -> None:
-    """Lets the node go first, and lets the kernel choose this process if memory runs out."""
+def _leave_terminal() -> None:
+    """Gives up the terminal that the node was started from, if it was: it takes typed commands."""
     with contextlib.suppress(OSError):
-        os.nice(NICE)
+        terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+        try:
+            fcntl.ioctl(terminal, termios.TIOCNOTTY)
+        finally:
+            os.close(terminal)
+
+
+def _go_first_if_memory_runs_out() -> None:
+    """Lets the kernel choose this process if memory runs out."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
 

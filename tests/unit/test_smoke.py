@@ -22,7 +22,7 @@ from shared.messages import Tensor
 from shared.releases.choice import ChoiceLimits, choose
 from shared.releases.smoke import SmokeReport, SmokeTest
 from shared.releases.trial import Trial, TrialResult
-from shared.releases.trial_process import SmokeLimits
+from shared.releases.trial_process import NICE, SmokeLimits
 from shared.scores import Floats
 from tests.builders import GOLDEN_INPUTS, SHAPE, diagonal_onnx, echo_onnx, nan_onnx, sha256, spec
 from tests.fakes import wait_until
@@ -479,6 +479,25 @@ def node(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
             yield process
         finally:
             process.kill()
+
+
+@linux_only
+def test_the_child_steps_back_and_stays_within_the_nodes_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = tmp_path / "pid"
+    program(tmp_path, monkeypatch, f"echo $$ > {said}.new; mv {said}.new {said}; exec sleep 600")
+    test = SmokeTest([trial(tmp_path, GOOD)], tmp_path / "work")
+    test.start(0.0)
+    try:
+        wait_until(said.exists, "the child runs")
+        child = int(said.read_text())
+        mine = os.getpriority(os.PRIO_PROCESS, 0)
+        assert os.getpriority(os.PRIO_PROCESS, child) == min(19, mine + NICE)
+        # In another session the nice value would count for nothing beside the node.
+        assert (os.getsid(child), os.getpgid(child)) == (os.getsid(0), child)
+    finally:
+        test.stop()
 
 
 @linux_only
