@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cloud.store.database import AnyRow, Database, in_parts
 from cloud.store.files import InputFiles, Span
-from cloud.store.packs import kind_of, unpress
+from cloud.store.packs import kind_of, shape_text, unpress
 from cloud.store.schema import PACKS, SAMPLES
 from shared.errors import StorageError
 from shared.scores import Floats
