@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -11,6 +12,8 @@ from pydantic_core import PydanticCustomError
 
 from cloud.rollout.plan import RolloutPlan
 from cloud.store_config import StoreConfig
+from cloud.training.config import TrainingConfig
+from cloud.training.network import planes_of
 from shared.config import (
     AnyPath,
     BrokerConfig,
@@ -21,25 +24,6 @@ from shared.config import (
     ShapeConfig,
 )
 from shared.errors import ConfigError
-
-
-class TrainingConfig(Section):
-    """What the pipeline's models are trained from."""
-
-    base: AnyPath
-    """Folder with ``train.npz`` and ``calibration.npz``: inputs ``x`` and labels ``y``."""
-    first_job: AnyPath
-    """Folder in which the first models are trained, once; a finished candidate in it is used."""
-    input_maximum: float = Field(default=1.0, gt=0)
-    """Largest value of an input; the smallest is 0."""
-    image_shape: tuple[int, int] | None = None
-    """Height and width where inputs are images: these are shifted and blurred in training."""
-    seed: int = Field(default=1, ge=0, le=2**31)
-    """Decides all randomness of the training."""
-    offer_fp32: bool = False
-    """Release tier-1's model before quantization as well, where it is certified: nodes fetch both
-    files, three to four times the bytes, and serve the faster one, which for a tiny model is
-    often fp32."""
 
 
 class CertificateConfig(Section):
@@ -96,6 +80,39 @@ class CloudPipelineConfig(Section):
     """How releases of both channels reach the fleet."""
     labelling: LabellingConfig = LabellingConfig()
     """What people are asked to label."""
+
+    @model_validator(mode="after")
+    def _samples_fit_the_training(self) -> Self:
+        training, shape = self.training, self.input.shape
+        if training is None:
+            return self
+        image_shape = training.image_shape
+        if image_shape is not None and self.input.size % math.prod(image_shape):
+            raise PydanticCustomError(
+                "image_shape",
+                "training.image_shape {image_shape} does not fit samples of shape {shape}",
+                {
+                    "image_shape": list(image_shape),
+                    "shape": list(shape),
+                    "fix": "write the height and width of these images, or leave it out",
+                },
+            )
+        for tier, model in (("tier1", training.tier1), ("tier2", training.tier2)):
+            if planes_of(model.architecture, shape, image_shape) is None:
+                dimensions = 1 if model.architecture == "cnn1d" else 2
+                raise PydanticCustomError(
+                    "architecture",
+                    "training.{tier} is a {kind}, which does not take samples of shape {shape}",
+                    {
+                        "tier": tier,
+                        "kind": model.architecture,
+                        "shape": list(shape),
+                        "fix": f"give samples {dimensions} dimensions, with or without channels "
+                        "before them; images that come as a row of numbers need "
+                        "`training.image_shape`",
+                    },
+                )
+        return self
 
 
 def _as_section(value: object) -> object:

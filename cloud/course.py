@@ -9,19 +9,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-import numpy as np
-
-from cloud.candidate import Candidate
-from cloud.certificate.promise import Promise
-from cloud.config import CloudPipelineConfig, TrainingConfig
+from cloud.config import CloudPipelineConfig
 from cloud.director import Director
-from cloud.job import TrainingJob
+from cloud.orders import first_order, later_order
 from cloud.registration import Registration
 from cloud.registry import Registry
 from cloud.retraining import EscalationMonitor
 from cloud.store import TelemetryStore
-from cloud.trainer import Job, Report
+from cloud.training.candidate import Candidate
+from cloud.training.config import TrainingConfig
+from cloud.training.dataset import Telemetry
+from cloud.training.job import TrainingJob
+from cloud.training.jobs_folder import job_folder
+from cloud.training.order import Report
+from cloud.training.progress import Progress
+from cloud.training.telemetry import NAME as TELEMETRY
+from cloud.training.telemetry import write_telemetry
+from cloud.training.trainers import require
 from cloud.version import Version
 from cloud.withheld import abilities
 from shared.errors import ArtefactError, EscalonError, StorageError
@@ -128,12 +132,16 @@ class Course:
         """Begins to train the first models where none stand.
 
         Raises:
-            EscalonError: store, registry or folder cannot be used.
+            EscalonError: store, registry, folder or trainer cannot be used.
         """
         # What was counted before this start is of a window that is over.
         self._counted = self._store.newest_counts(self._name)
-        if self._config.training and not (self._tier1.standing and self._tier2.standing):
-            self._begin_first(self._config.training, now_s)
+        training = self._config.training
+        if training is None:
+            return
+        require(training.trainer)
+        if not (self._tier1.standing and self._tier2.standing):
+            self._begin_first(training, now_s)
 
     def count(self, version: str, seen: int, unsure: int, received_s: float) -> None:
         """Takes a node's counts.
@@ -203,7 +211,8 @@ class Course:
     @property
     def _doing(self) -> str:
         if self._job is not None:
-            return f"{self._name}: training"
+            progress = str(self._job.progress)
+            return f"{self._name}: training" + (f": {progress}" if progress else "")
         if self._registration is not None:
             trouble = self._registration.trouble
             return f"{self._name}: " + (f"a candidate waits: {trouble}" if trouble else "releasing")
@@ -223,6 +232,11 @@ class Course:
         """Whether a training runs."""
         return self._job is not None
 
+    @property
+    def progress(self) -> Progress | None:
+        """How far the training is; None if none runs."""
+        return None if self._job is None else self._job.progress
+
     def close(self) -> None:
         """Ends a training that runs; it begins anew at the next start."""
         if self._job is not None:
@@ -236,7 +250,7 @@ class Course:
             return
         tier1, tier2 = self._version(self._tier1), self._version(self._tier2)
         number = self._registry.next_name(tier1.channel)
-        folder = self._folder / f"{self._name}-{number}"
+        folder = job_folder(self._folder, self._name, number)
         self._retrained_s = now_s
         withheld = self._store.withheld_audits_since(self._name, alarm.since, retrain.audits)
         if withheld:
@@ -246,12 +260,15 @@ class Course:
             )
         self._export(folder, alarm.since)
         log.info("%s: training version %s", self._name, number)
-        self._begin(TrainingJob(folder, self._make_job(training, (tier1, tier2))), now_s)
+        order = first_order(self._name, self._config, training)
+        order = later_order(order, tier1, tier2, self._registry.blobs)
+        self._begin(TrainingJob(folder, order), now_s)
 
     def _begin_first(self, training: TrainingConfig, now_s: float) -> None:
         log.info("%s: training the first models", self._name)
         self._first_due_s = None
-        self._begin(TrainingJob(training.first_job, self._make_job(training)), now_s)
+        order = first_order(self._name, self._config, training)
+        self._begin(TrainingJob(training.first_job, order), now_s)
 
     def _cools_down(self, now_s: float) -> bool:
         began_s = self._retrained_s
@@ -299,44 +316,17 @@ class Course:
         accepted = min(each.coverage if each else 0.0 for each in certificates)
         self._monitor.begin(self._watched, 1 - accepted)
 
-    def _make_job(
-        self, training: TrainingConfig, running: tuple[Version, Version] | None = None
-    ) -> Job:
-        config = self._config
-        certificate = config.certificate
-        job = Job(
-            pipeline=self._name,
-            seed=training.seed,
-            labels=config.labels,
-            input_maximum=training.input_maximum,
-            image_shape=training.image_shape,
-            base=str(training.base.absolute()),
-            promise=Promise(certificate.alpha, certificate.delta, certificate.escalation_budget),
-        )
-        if running is None:
-            return job
-        tier1, tier2 = (version.release.variants[0] for version in running)
-        blobs = self._registry.blobs
-        return msgspec.structs.replace(
-            job,
-            telemetry="telemetry.npz",
-            teacher=str(blobs.path(tier2.artefact.sha256).absolute()),
-            teacher_temperature=tier2.calibration.temperature,
-            running=str(blobs.path(tier1.artefact.sha256).absolute()),
-            running_calibration=tier1.calibration,
-        )
-
     def _export(self, folder: Path, since: float) -> None:
-        """Writes the telemetry since an instant as the trainer's data."""
+        """Writes the telemetry since an instant for the training."""
         data = self._store.traffic(
             self._name, since_s=since, limit=MAX_TRAINING_SAMPLES, newest=True
         )
         has = self._store.fit(data.number, self._config.input.shape)
-        inputs = self._store.inputs(data.number[has], self._config.input.shape)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            np.savez(
-                folder / "telemetry.npz", x=inputs, tier2=data.tier2[has], audit=data.audit[has]
-            )
-        except OSError as error:
-            raise StorageError(f"cannot write {folder}: {error.strerror}") from error
+        telemetry = Telemetry(
+            self._store.inputs(data.number[has], self._config.input.shape),
+            data.tier2[has],
+            data.audit[has],
+            data.inclusion_probability[has],
+            data.label[has],
+        )
+        write_telemetry(folder / TELEMETRY, telemetry)

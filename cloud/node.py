@@ -14,8 +14,9 @@ from cloud.echo import Echo
 from cloud.fetchable import Fetchable
 from cloud.fleet_file import FleetFile
 from cloud.fleet_view import FleetView
-from cloud.gauges import RolloutGauges
+from cloud.gauges import RolloutGauges, TrainingGauges
 from cloud.ingestion import Ingestion
+from cloud.notice import NoticeFile
 from cloud.press import Press
 from cloud.registry import Registry
 from cloud.retained_file import RetainedFile
@@ -81,8 +82,10 @@ class CloudNode:
         self._echo = Echo(link, config.topics.probe(config.node, "session"))
         self._view = FleetView(config.prefix)
         self._fleet_file = FleetFile.of(config.state_dir)
+        self._notice = NoticeFile(config.state_dir)
         self._troubles = TroubleLog(log)
         self._gauges = RolloutGauges(metrics)
+        self._training = TrainingGauges(metrics)
         retained = RetainedFile.of(config.state_dir)
         self._press = Press(registry.blobs, link, self._topics, metrics.drops, retained)
         self._trust_out = TrustPublication(link, self._topics)
@@ -138,12 +141,14 @@ class CloudNode:
         self._ingestion.turn(now_s)
         self._echo.poll(now_s)
         self._look_at_keys(now_s)
-        for course in self._courses.values():
+        for name, course in self._courses.items():
             course.poll(now_s)
+            self._training.show(name, course.progress)
         for channel, director in self._directors.items():
             self._direct(channel, director, now_s)
         self._press.poll(now_s)
         self._keep_fleet(now_s)
+        self._keep_notice(now_s)
         self._upkeep.poll(now_s)
         if self._activity() != self._announced:
             self._announce()
@@ -202,6 +207,20 @@ class CloudNode:
         self._view.forget_unheard(now_s)
         if self._fleet_file.keep(self._view, time.time(), now_s):
             self._gauges.show_fleet(self._view.nodes())
+
+    def _keep_notice(self, now_s: float) -> None:
+        away = "" if self._link.connected else "it has no connection to its broker"
+        node = "; ".join(filter(None, [away, self._credentials.trouble]))
+        channels = {
+            name: "; ".join(
+                filter(
+                    None,
+                    [director.trouble, self._press.trouble(name), self._fetchable[name].trouble],
+                )
+            )
+            for name, director in self._directors.items()
+        }
+        self._notice.keep(node, channels, time.time(), now_s)
 
     def _activity(self) -> str:
         said = [course.activity for course in self._courses.values()]

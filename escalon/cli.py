@@ -13,6 +13,8 @@ from typing import TextIO
 
 import shared
 from escalon.demo.arguments import add_arguments
+from escalon.explain.arguments import EXAMPLES as EXPLAIN_EXAMPLES
+from escalon.explain.arguments import add_arguments as add_explain_arguments
 from escalon.keys.arguments import EXAMPLES as KEYS_EXAMPLES
 from escalon.keys.arguments import add_arguments as add_keys_arguments
 from escalon.labels.arguments import EXAMPLES as LABELS_EXAMPLES
@@ -22,6 +24,10 @@ from escalon.optimize.arguments import add_arguments as add_optimize_arguments
 from escalon.release.arguments import EXAMPLES as RELEASE_EXAMPLES
 from escalon.release.arguments import add_arguments as add_release_arguments
 from escalon.roles import check
+from escalon.train.arguments import EXAMPLES as TRAIN_EXAMPLES
+from escalon.train.arguments import add_arguments as add_train_arguments
+from escalon.what_if.arguments import EXAMPLES as WHAT_IF_EXAMPLES
+from escalon.what_if.arguments import add_arguments as add_what_if_arguments
 from shared.config_file import ConfigFileError
 from shared.entry import run_node
 from shared.errors import EscalonError
@@ -33,8 +39,11 @@ examples:
   escalon run tier1.yaml                          run one node; its YAML says which role it has
   escalon keys init keys/                         keys that sign releases, and whom nodes trust
   escalon release status --config cloud.yaml      how new versions reach the fleet
+  escalon what-if cloud.yaml                      what other thresholds would have done
+  escalon explain a1 cloud.yaml                   what became of one sample, and why
   escalon labels queue --config cloud.yaml        what people are asked to label today
   escalon optimize m.onnx --data samples.npz      a model made smaller and faster, with figures
+  escalon train try/ --config cloud.yaml          the first models of a pipeline, here and now
 
 exit codes: 0 all is well, 1 something is wrong and was said, 2 the command line is wrong
 """
@@ -64,32 +73,30 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    match arguments.command:
-        case "run":
-            code = _run_node(arguments.file)
-        case "validate":
-            code = _validate(arguments.files)
-        case "keys":
-            code = _keys(arguments)
-        case "release":
-            code = _release(arguments)
-        case "labels":
-            code = _labels(arguments)
-        case "optimize":
-            code = _optimize(arguments)
-        case _:
-            code = _demo(arguments)
-    return code
+    commands: dict[str, Callable[[argparse.Namespace], int]] = {
+        "run": _run_node,
+        "validate": _validate,
+        "keys": _keys,
+        "release": _release,
+        "what-if": _what_if,
+        "explain": _explain,
+        "labels": _labels,
+        "optimize": _optimize,
+        "train": _train,
+        "demo": _demo,
+    }
+    return commands[arguments.command](arguments)
 
 
-def _run_node(path: Path) -> int:
+def _run_node(arguments: argparse.Namespace) -> int:
+    path: Path = arguments.file
     role, config = check(path, os.environ)
     return run_node(config, path, role.name, role.run)
 
 
-def _validate(paths: Sequence[Path]) -> int:
+def _validate(arguments: argparse.Namespace) -> int:
     wrong = 0
-    for path in paths:
+    for path in arguments.files:
         try:
             _, config = check(path, os.environ)
         except ConfigFileError as error:
@@ -114,11 +121,30 @@ def _release(arguments: argparse.Namespace) -> int:
 
 
 def _labels(arguments: argparse.Namespace) -> int:
-    if importlib.util.find_spec("sqlalchemy") is None:
-        raise EscalonError("the store needs the cloud's extra: pip install 'escalon[cloud]'")
+    _need_store()
     from escalon.labels.command import run_labels
 
     return _act("labels", run_labels, arguments)
+
+
+def _what_if(arguments: argparse.Namespace) -> int:
+    _need_store()
+    from escalon.what_if.command import run_what_if
+
+    return _act("what-if", run_what_if, arguments)
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    _need_store()
+    from escalon.explain.command import run_explain
+
+    return _act("explain", run_explain, arguments)
+
+
+def _need_store() -> None:
+    missing = [name for name in ("scipy", "sqlalchemy") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise EscalonError("the store needs the cloud's extra: pip install 'escalon[cloud]'")
 
 
 def _act(name: str, run: Command, arguments: argparse.Namespace) -> int:
@@ -136,6 +162,15 @@ def _act(name: str, run: Command, arguments: argparse.Namespace) -> int:
         if arguments.json:
             print(json.dumps({"error": str(error)}))
         raise
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    missing = [name for name in ("onnx", "sklearn") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise EscalonError("to train needs the extra: pip install 'escalon[cloud]'")
+    from escalon.train.command import run_train
+
+    return run_train(arguments, os.environ, sys.stdout, sys.stderr)
 
 
 def _optimize(arguments: argparse.Namespace) -> int:
@@ -185,6 +220,15 @@ def _parser() -> argparse.ArgumentParser:
         "release", help="versions and their rollouts", epilog=RELEASE_EXAMPLES, formatter_class=raw
     )
     add_release_arguments(release)
+    asked = commands.add_parser(
+        "what-if", help="what other thresholds would have done", epilog=WHAT_IF_EXAMPLES,
+        formatter_class=raw,
+    )  # fmt: skip
+    add_what_if_arguments(asked)
+    explained = commands.add_parser(
+        "explain", help="what became of one sample", epilog=EXPLAIN_EXAMPLES, formatter_class=raw
+    )
+    add_explain_arguments(explained)
     labels = commands.add_parser(
         "labels", help="labels of people, and what they are asked about", epilog=LABELS_EXAMPLES,
         formatter_class=raw,
@@ -197,6 +241,10 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=raw,
     )
     add_optimize_arguments(optimize)
+    train = commands.add_parser(
+        "train", help="train a pipeline's first models", epilog=TRAIN_EXAMPLES, formatter_class=raw
+    )
+    add_train_arguments(train)
     demo = commands.add_parser(
         "demo", help="a whole hierarchy on this machine", epilog=DEMO_EXAMPLES, formatter_class=raw
     )

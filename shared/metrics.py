@@ -114,6 +114,11 @@ class CloudMetrics:
         self.samples = Counter(
             "edge_telemetry_samples_total", "Samples in the store", registry=registry
         )
+        self.training_progress = Gauge(
+            "edge_training_progress_ratio",
+            "Share of the passes of the model that is being trained; nothing while none is",
+            ["pipeline"], registry=registry,
+        )  # fmt: skip
         self.labels = Counter(
             "edge_labels_total",
             "Labels of people: joined to their samples, waiting for them, known, refused, dropped",

@@ -78,6 +78,8 @@ class RolloutRecord(msgspec.Struct, frozen=True, kw_only=True):
         number: greater than that of any rollout of the channel before it.
         seen_s: until when the cloud has watched it, at most ``sight.NOTED_EVERY_S`` behind; 0 if
             that was never noted.
+        carried: whether the fleet ran the version as a whole when another took its place, though
+            the rollout was not over (``proven.py``).
     """
 
     id: str
@@ -98,6 +100,7 @@ class RolloutRecord(msgspec.Struct, frozen=True, kw_only=True):
     began_s: float = 0.0
     number: int = 0
     seen_s: float = 0.0
+    carried: bool = False
 
     @property
     def rollout(self) -> Rollout:

@@ -265,6 +265,16 @@ class TelemetryStore:
         """
         return self._queue.today(pipeline, daily_limit, now_s)
 
+    def asked_for(self, pipeline: str) -> NDArray[np.int64]:
+        """Returns the numbers of what people were asked to label in the last 30 days.
+
+        It was asked for because it is hard, and is no sample of the traffic.
+
+        Raises:
+            StorageError: the database does not answer.
+        """
+        return self._queue.asked_for(pipeline)
+
     def labels(self, pipeline: str) -> Iterator[KeptLabel]:
         """Returns the labels of a pipeline, by site, sensor and id.
 

@@ -21,6 +21,7 @@ from cloud.echo import AGAIN_S
 from cloud.fleet_file import FleetFile
 from cloud.fleet_view import UNHEARD_S, FleetView
 from cloud.node import CloudNode
+from cloud.notice import NoticeFile
 from cloud.opening import make_ingestion
 from cloud.releasing import ModelFile, register
 from cloud.rollout.commands import halt
@@ -240,6 +241,32 @@ def test_the_fleet_is_on_the_disk_for_the_command_line(rig: Rig) -> None:
     assert snapshot is not None
     known = [(each.node, each.online) for each in snapshot.nodes if each.follows(CHANNEL)]
     assert known == [("press-1", True), ("press-2", True)]
+
+
+def test_what_holds_a_channel_up_is_on_the_disk_for_the_command_line(rig: Rig) -> None:
+    rig.births("press-1")
+    notice = NoticeFile(rig.config.state_dir)
+    rig.turn()
+    assert notice.read().trouble(CHANNEL) == "it has no connection to its broker"
+    version = rig.registry.version(CHANNEL, "1")
+    assert version is not None
+    path = rig.registry.blobs.path(version.release.artefacts[0].sha256)
+    whole = path.read_bytes()
+    path.write_bytes(b"damaged")
+    rig.connect()
+    rig.turn(8)
+    assert "is damaged or gone. Fix: publish it anew" in notice.read().channels[CHANNEL]
+    found = rig.desk.json("status", "--channel", CHANNEL, code=3)[0]
+    assert "is damaged or gone" in found["trouble"]
+    path.write_bytes(whole)
+    rig.link.disconnect()
+    rig.connect()
+    rig.turn(8)
+    assert notice.read().trouble(CHANNEL) == ""
+    rig.directors[CHANNEL].propose("9")
+    rig.turn(2)
+    assert "version 9 waits: meter-tier1 has no version 9" in notice.read().trouble(CHANNEL)
+    assert notice.read().trouble(TIER2) == ""
 
 
 def test_a_damaged_snapshot_keeps_no_node_from_starting_and_is_written_anew(
