@@ -266,7 +266,7 @@ class TelemetryStore:
         return self._queue.today(pipeline, daily_limit, now_s)
 
     def asked_for(self, pipeline: str) -> NDArray[np.int64]:
-        """Returns the numbers of what people were asked to label in the last 30 days.
+        """Returns the numbers of what people were asked to label, labelled or not.
 
         It was asked for because it is hard, and is no sample of the traffic.
 
