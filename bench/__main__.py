@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from bench import compression, latency, life, swap, throughput
+from bench import compression, ingestion, latency, life, swap, throughput
 from bench.arguments import Arguments, parse_arguments
 from bench.errors import BenchError
 from bench.machine import describe, require_linux
@@ -32,6 +32,7 @@ SCENARIOS = (
     Scenario(("swap_p99",), swap.swap),
     Scenario(compression.KEYS, compression.compress),
     Scenario(("lost",), life.lost),
+    Scenario(("ingestion",), ingestion.ingestion),
 )
 
 

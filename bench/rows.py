@@ -77,6 +77,7 @@ TARGETS = (
     Target("rss_mib", "memory of a tier-1 node, some thousand samples old", "<=", 80.0, "MiB"),
     Target("start_s", "process start to first prediction", "<=", 0.6, "s"),
     Target("swap_p99", "p99 while a release comes ÷ before, 1,000 messages/s", "<=", 2.0),
+    Target("ingestion", "telemetry into SQLite, each commit synced", ">=", 20.0, "k samples/s"),
     Target(
         "small_speed_1", "smaller models, one sample: speed ÷ fp32, worst of four shapes",
         ">=", 0.99, worst=True,

@@ -190,11 +190,12 @@ class Channel:
             IllegalCommandError: the rollout's phase does not allow it, or there is no rollout.
             StorageError: the disk fails.
         """
-        decision = decide(self._known())
+        before = self._known()
+        decision = decide(before)
         if decision.record.offer.previous and not decision.record.base:
             raise IllegalCommandError(
                 f"'roll back' is not possible: {self.name} has no release from before version "
-                f"{decision.record.version}; possible: halt, or offer a version that you trust"
+                f"{decision.record.version}; possible: {_way_out(before.phase)}"
             )
         self.write(decision.record)
         return decision
@@ -241,6 +242,14 @@ class Channel:
             if record is not None:
                 found.append(record)
         yield from sorted(found, key=lambda each: (each.number, each.began_s), reverse=True)
+
+
+def _way_out(phase: Phase) -> str:
+    """Returns what takes the place of a roll back that has nothing to bring back."""
+    another = "publish or offer a version that you trust"
+    if phase in (Phase.PAUSED, Phase.HALTED):
+        return f"resume, then {another}"
+    return another if phase in ENDED and phase is not Phase.COMPLETED else f"halt, or {another}"
 
 
 def refusal(record: RolloutRecord | None) -> str:

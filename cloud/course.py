@@ -3,31 +3,40 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-import numpy as np
-
-from cloud.candidate import Candidate
-from cloud.certificate.promise import Promise
-from cloud.config import CloudPipelineConfig, TrainingConfig
+from cloud.config import CloudPipelineConfig
 from cloud.director import Director
-from cloud.job import TrainingJob
+from cloud.orders import first_order, later_order
 from cloud.registration import Registration
 from cloud.registry import Registry
 from cloud.retraining import EscalationMonitor
 from cloud.store import TelemetryStore
-from cloud.trainer import Job, Report
+from cloud.training.candidate import Candidate
+from cloud.training.config import TrainingConfig
+from cloud.training.dataset import Telemetry
+from cloud.training.job import TrainingJob
+from cloud.training.jobs_folder import job_folder
+from cloud.training.order import Report
+from cloud.training.progress import Progress
+from cloud.training.telemetry import NAME as TELEMETRY
+from cloud.training.telemetry import write_telemetry
+from cloud.training.trainers import require
 from cloud.version import Version
+from cloud.withheld import abilities
 from shared.errors import ArtefactError, EscalonError, StorageError
-from shared.messages import GateCount
 from shared.model_spec import Calibration
 from shared.releases.artefact import Precision
 
 FIRST_RETRY_S = 60.0
+LOOK_EVERY_S = 1.0
+SHARES_EVERY_S = 60.0
+COUNTS_A_LOOK = 1000
+MAX_TRAINING_SAMPLES = 50_000
 
 log = logging.getLogger(__name__)
 
@@ -115,19 +124,35 @@ class Course:
         self._registration: Registration | None = None
         self._retrained_s: float | None = None
         self._first_due_s: float | None = None
+        self._counted = 0
+        self._look_s = self._shares_s = -math.inf
+        self._abilities = ""
 
     def start(self, now_s: float) -> None:
         """Begins to train the first models where none stand.
 
         Raises:
-            EscalonError: registry or folder cannot be used.
+            EscalonError: store, registry, folder or trainer cannot be used.
         """
-        if self._config.training and not (self._tier1.standing and self._tier2.standing):
-            self._begin_first(self._config.training, now_s)
+        # What was counted before this start is of a window that is over.
+        self._counted = self._store.newest_counts(self._name)
+        training = self._config.training
+        if training is None:
+            return
+        require(training.trainer)
+        if not (self._tier1.standing and self._tier2.standing):
+            self._begin_first(training, now_s)
 
-    def count(self, counts: GateCount) -> None:
-        """Takes a node's counts."""
-        if self._monitor.add(counts.model_version, counts.seen, counts.unsure, time.time()):
+    def count(self, version: str, seen: int, unsure: int, received_s: float) -> None:
+        """Takes a node's counts.
+
+        Args:
+            version: of its model.
+            seen: samples that it gated.
+            unsure: how many it was not sure of.
+            received_s: seconds since 1970.
+        """
+        if self._monitor.add(version, seen, unsure, received_s):
             alarm = self._monitor.alarm
             if alarm is not None:
                 log.warning(
@@ -155,6 +180,10 @@ class Course:
             return
         if self._tier1.standing != self._watched:
             self._watch()
+        if now_s < self._look_s:
+            return
+        self._look_s = now_s + LOOK_EVERY_S
+        self._look(now_s)
         training = self._config.training
         if training is None:
             return
@@ -163,11 +192,27 @@ class Course:
         elif now_s >= self._first_due_s:
             self._begin_first(training, now_s)
 
+    def _look(self, now_s: float) -> None:
+        """Reads on what gates counted, and now and then which inputs come."""
+        for row in self._store.counts_after(self._name, self._counted, COUNTS_A_LOOK):
+            self._counted = row.number
+            self.count(row.model_version, row.seen, row.unsure, row.received_s)
+        if now_s >= self._shares_s:
+            self._shares_s = now_s + SHARES_EVERY_S
+            said, self._abilities = self._abilities, abilities(self._store.input_shares(self._name))
+            if self._abilities and self._abilities != said:
+                log.warning("%s: %s", self._name, self._abilities)
+
     @property
     def activity(self) -> str:
         """What it is doing, in words."""
+        return "; ".join(filter(None, (self._doing, self._abilities)))
+
+    @property
+    def _doing(self) -> str:
         if self._job is not None:
-            return f"{self._name}: training"
+            progress = str(self._job.progress)
+            return f"{self._name}: training" + (f": {progress}" if progress else "")
         if self._registration is not None:
             trouble = self._registration.trouble
             return f"{self._name}: " + (f"a candidate waits: {trouble}" if trouble else "releasing")
@@ -187,6 +232,11 @@ class Course:
         """Whether a training runs."""
         return self._job is not None
 
+    @property
+    def progress(self) -> Progress | None:
+        """How far the training is; None if none runs."""
+        return None if self._job is None else self._job.progress
+
     def close(self) -> None:
         """Ends a training that runs; it begins anew at the next start."""
         if self._job is not None:
@@ -196,13 +246,13 @@ class Course:
         alarm, retrain = self._monitor.alarm, self._config.retrain
         if alarm is None or self._cools_down(now_s) or self._tier1.refusal:
             return
-        if self._store.audits_since(self._name, alarm.since) < retrain.audits:
+        if self._store.audits_since(self._name, alarm.since, retrain.audits) < retrain.audits:
             return
         tier1, tier2 = self._version(self._tier1), self._version(self._tier2)
         number = self._registry.next_name(tier1.channel)
-        folder = self._folder / f"{self._name}-{number}"
+        folder = job_folder(self._folder, self._name, number)
         self._retrained_s = now_s
-        withheld = self._store.withheld_audits_since(self._name, alarm.since)
+        withheld = self._store.withheld_audits_since(self._name, alarm.since, retrain.audits)
         if withheld:
             raise StorageError(
                 f"{withheld} audited samples came without their input (uplink.inputs of a tier-2 "
@@ -210,12 +260,15 @@ class Course:
             )
         self._export(folder, alarm.since)
         log.info("%s: training version %s", self._name, number)
-        self._begin(TrainingJob(folder, self._make_job(training, (tier1, tier2))), now_s)
+        order = first_order(self._name, self._config, training)
+        order = later_order(order, tier1, tier2, self._registry.blobs)
+        self._begin(TrainingJob(folder, order), now_s)
 
     def _begin_first(self, training: TrainingConfig, now_s: float) -> None:
         log.info("%s: training the first models", self._name)
         self._first_due_s = None
-        self._begin(TrainingJob(training.first_job, self._make_job(training)), now_s)
+        order = first_order(self._name, self._config, training)
+        self._begin(TrainingJob(training.first_job, order), now_s)
 
     def _cools_down(self, now_s: float) -> bool:
         began_s = self._retrained_s
@@ -263,38 +316,17 @@ class Course:
         accepted = min(each.coverage if each else 0.0 for each in certificates)
         self._monitor.begin(self._watched, 1 - accepted)
 
-    def _make_job(
-        self, training: TrainingConfig, running: tuple[Version, Version] | None = None
-    ) -> Job:
-        config = self._config
-        certificate = config.certificate
-        job = Job(
-            pipeline=self._name,
-            seed=training.seed,
-            labels=config.labels,
-            input_maximum=training.input_maximum,
-            image_shape=training.image_shape,
-            base=str(training.base.absolute()),
-            promise=Promise(certificate.alpha, certificate.delta, certificate.escalation_budget),
-        )
-        if running is None:
-            return job
-        tier1, tier2 = (version.release.variants[0] for version in running)
-        blobs = self._registry.blobs
-        return msgspec.structs.replace(
-            job,
-            telemetry="telemetry.npz",
-            teacher=str(blobs.path(tier2.artefact.sha256).absolute()),
-            teacher_temperature=tier2.calibration.temperature,
-            running=str(blobs.path(tier1.artefact.sha256).absolute()),
-            running_calibration=tier1.calibration,
-        )
-
     def _export(self, folder: Path, since: float) -> None:
-        """Writes the telemetry since an instant as the trainer's data."""
-        data = self._store.since(self._name, since, self._config.input.shape)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            np.savez(folder / "telemetry.npz", x=data.inputs, tier2=data.tier2, audit=data.audit)
-        except OSError as error:
-            raise StorageError(f"cannot write {folder}: {error.strerror}") from error
+        """Writes the telemetry since an instant for the training."""
+        data = self._store.traffic(
+            self._name, since_s=since, limit=MAX_TRAINING_SAMPLES, newest=True
+        )
+        has = data.has_input
+        telemetry = Telemetry(
+            self._store.inputs(data.number[has], self._config.input.shape),
+            data.tier2[has],
+            data.audit[has],
+            data.inclusion_probability[has],
+            data.label[has],
+        )
+        write_telemetry(folder / TELEMETRY, telemetry)

@@ -23,7 +23,7 @@ from shared.npz import as_numbers, read_npz
 from shared.releases.artefact import Precision
 from shared.releases.release import MAX_VARIANTS
 from shared.releases.structure import check_structure
-from shared.scores import Floats, ScoreKind
+from shared.scores import Floats, ScoreKind, well_formed
 
 MAX_GOLDEN = 64
 MAX_GOLDEN_BYTES = 64 * 2**20
@@ -175,17 +175,38 @@ def _file(
     path: Path, data: bytes, made: Handmade, labels: tuple[str, ...], inputs: Floats
 ) -> ModelFile:
     calibration = Calibration(made.temperature, made.threshold)
-    spec = ModelSpec(path.name, made.version or "new", "", labels, made.scores, calibration)
+    spec = ModelSpec(path.stem, made.version or "new", "", labels, made.scores, calibration)
     try:
         model = Model.load(path, spec, Inputs.plain(inputs.shape[1:]), len(inputs))
         scores = model.scores(inputs)
     except ArtefactError as error:
-        raise FileError(f"{path}: {error}") from error
+        raise FileError(str(error)) from error  # it begins with the path
     if not np.isfinite(scores).all():
         raise FileError(f"{path}: it answers NaN or infinity to a golden input")
     if not np.ptp(scores):
         raise FileError(f"{path}: it answers the same score to every golden input and label")
+    _check_kind(path, made.scores, scores)
     return ModelFile(data, _precision(data), calibration, scores)
+
+
+def _check_kind(path: Path, kind: ScoreKind, scores: Floats) -> None:
+    """Refuses scores that are not of the kind that they are said to be.
+
+    A node would find it out as well, but only in its probation and by what follows from it: no
+    sound scores, or hardly a sample that the gate accepts after a second softmax.
+    """
+    sound = well_formed(scores)
+    if kind == "probabilities" and not sound.all():
+        row = scores[int(np.argmin(sound))]
+        raise FileError(
+            f"{path}: it answers {np.array2string(row[:8], precision=4)} to a golden input, which "
+            "are no probabilities. Fix: `--scores logits`"
+        )
+    if kind == "logits" and sound.all():
+        raise FileError(
+            f"{path}: it answers probabilities to every golden input, not logits. "
+            "Fix: `--scores probabilities`"
+        )
 
 
 def _precision(data: bytes) -> Precision:

@@ -14,14 +14,14 @@ from cloud.echo import Echo
 from cloud.fetchable import Fetchable
 from cloud.fleet_file import FleetFile
 from cloud.fleet_view import FleetView
-from cloud.gauges import RolloutGauges
+from cloud.gauges import RolloutGauges, TrainingGauges
+from cloud.ingestion import Ingestion
 from cloud.press import Press
 from cloud.registry import Registry
 from cloud.retained_file import RetainedFile
 from cloud.signer import Signer
-from cloud.store import TelemetryStore
-from shared.errors import PayloadError, StorageError
-from shared.messages import SCHEMA_VERSION, Telemetry, TelemetryAck, pack, unpack
+from cloud.upkeep import Upkeep
+from shared.errors import PayloadError
 from shared.metrics import CloudMetrics
 from shared.mqtt.link import Link
 from shared.mqtt.message import Message
@@ -29,7 +29,7 @@ from shared.mqtt.trouble_log import TroubleLog
 from shared.presence import Presence
 from shared.releases.trust_publication import TrustPublication
 from shared.runtime import BUSY_WAIT_S, IDLE_WAIT_S
-from shared.topics import CLOUD_SITE, Topics, site_of
+from shared.topics import CLOUD_SITE, Topics
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,8 @@ class CloudNode:
     Args:
         config: the node.
         link: the cloud's broker.
-        store: the telemetry.
+        ingestion: stores the telemetry.
+        upkeep: keeps the store in order.
         registry: versions, manifests, files.
         directors: of the rollouts, by channel.
         courses: by pipeline.
@@ -55,7 +56,8 @@ class CloudNode:
         *,
         config: CloudConfig,
         link: Link,
-        store: TelemetryStore,
+        ingestion: Ingestion,
+        upkeep: Upkeep,
         registry: Registry,
         directors: Mapping[str, Director],
         courses: Mapping[str, Course],
@@ -66,7 +68,8 @@ class CloudNode:
     ) -> None:
         self._config = config
         self._link = link
-        self._store = store
+        self._ingestion = ingestion
+        self._upkeep = upkeep
         self._directors = directors
         self._courses = courses
         self._metrics = metrics
@@ -80,6 +83,7 @@ class CloudNode:
         self._fleet_file = FleetFile.of(config.state_dir)
         self._troubles = TroubleLog(log)
         self._gauges = RolloutGauges(metrics)
+        self._training = TrainingGauges(metrics)
         retained = RetainedFile.of(config.state_dir)
         self._press = Press(registry.blobs, link, self._topics, metrics.drops, retained)
         self._trust_out = TrustPublication(link, self._topics)
@@ -97,7 +101,7 @@ class CloudNode:
         Raises:
             EscalonError: store or registry cannot be used.
         """
-        self._store.open()
+        self._ingestion.start()
         self._fleet_file.seed(self._view)
         self._press.start()
         for channel, director in self._directors.items():
@@ -110,7 +114,6 @@ class CloudNode:
         for topic_filter in self._all_sites.news():
             self._link.subscribe(topic_filter, 0)
         self._echo.start()
-        self._link.subscribe(self._all_sites.telemetry())
 
     def on_connected(self, link: Link) -> None:
         """Publishes birth and all releases again: a broker may have forgotten them."""
@@ -121,26 +124,29 @@ class CloudNode:
         self._echo.begin()
 
     def on_message(self, link: Link, message: Message, now_s: float) -> None:
-        """Takes news, stores telemetry, and acknowledges what is stored."""
+        """Takes news and telemetry."""
         if not (
             self._echo.take(message)
             or self._press.take(message, now_s)
             or self._presence.on_state(link, message, now_s)
             or self._on_news(message)
         ):
-            self._on_telemetry(message)
+            self._ingestion.take(message)
         link.done(message)
 
     def turn(self, now_s: float) -> None:
-        """Watches → trains → rolls out → publishes."""
+        """Stores → watches → trains → rolls out → publishes."""
+        self._ingestion.turn(now_s)
         self._echo.poll(now_s)
         self._look_at_keys(now_s)
-        for course in self._courses.values():
+        for name, course in self._courses.items():
             course.poll(now_s)
+            self._training.show(name, course.progress)
         for channel, director in self._directors.items():
             self._direct(channel, director, now_s)
         self._press.poll(now_s)
         self._keep_fleet(now_s)
+        self._upkeep.poll(now_s)
         if self._activity() != self._announced:
             self._announce()
 
@@ -156,7 +162,8 @@ class CloudNode:
         """Ends trainings, closes the store."""
         for course in self._courses.values():
             course.close()
-        self._store.close()
+        self._upkeep.close()
+        self._ingestion.close()
 
     def _direct(self, channel: str, director: Director, now_s: float) -> None:
         if not director.due(now_s):
@@ -207,34 +214,3 @@ class CloudNode:
     def _announce(self) -> None:
         self._announced = self._activity()
         self._presence.announce(self._link, {}, self._announced)
-
-    def _on_telemetry(self, message: Message) -> None:
-        try:
-            telemetry, site = unpack(message.payload, Telemetry), site_of(message.topic)
-            if (
-                site is None
-                or Topics(self._config.prefix, site).telemetry(telemetry.sender) != message.topic
-            ):
-                raise PayloadError("bad_topic", f"telemetry of {telemetry.sender} is out of place")
-            stored = self._store.add(telemetry, time.time())
-        except PayloadError as error:
-            log.warning("%s: %s", message.topic, error)
-            self._metrics.drops.labels(reason=error.reason).inc()
-            return
-        except StorageError as error:
-            # Not acknowledged, so tier-2 keeps it and sends it again.
-            log.error("%s", error)
-            self._metrics.drops.labels(reason="storage").inc()
-            return
-        self._metrics.drops.labels(reason="broken_record").inc(stored.broken)
-        if stored.news:
-            self._metrics.samples.inc(stored.samples)
-            for counts in telemetry.counts:
-                if counts.pipeline in self._courses:
-                    self._courses[counts.pipeline].count(counts)
-        self._acknowledge(site, telemetry)
-
-    def _acknowledge(self, site: str, telemetry: Telemetry) -> None:
-        ack = TelemetryAck(SCHEMA_VERSION, (telemetry.batch,))
-        topic = Topics(self._config.prefix, site).telemetry_acks(telemetry.sender)
-        self._link.publish(topic, pack(ack))

@@ -7,10 +7,10 @@ import shutil
 from collections import deque
 from pathlib import Path
 
-from cloud.candidate import Candidate
 from cloud.director import Director
 from cloud.registry import Registry
 from cloud.releasing import Draft, register
+from cloud.training.candidate import Candidate
 from shared.errors import ArtefactError, StorageError
 
 AGAIN_S = 5.0

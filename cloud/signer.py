@@ -69,9 +69,9 @@ class Signer:
             now_s: seconds since 1970.
         """
         if newest is None:
-            return "there is none yet"
+            return "there was none before"
         if Wanted.of(newest.manifest) != wanted:
-            return "it says something else"
+            return "the one before says something else"
         try:
             manifest = open_manifest(newest.envelope, self._trust.releases)
         except ArtefactError:

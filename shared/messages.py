@@ -1,13 +1,14 @@
 """Every payload on the wire, typed: JSON for people, MessagePack among our own nodes.
 
-A field may be added with a default and the version stays; a change of meaning raises
-``SCHEMA_VERSION``, and a reader refuses a version above its own.
+A field may be added with a default and the version stays, where a reader that does not know it may
+pass over it; else the version of that kind of message rises (``newest_schema``), in those messages
+alone that use what is new. A reader refuses a version above its own.
 """
 
 from __future__ import annotations
 
 from functools import cache
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -16,6 +17,11 @@ from numpy.typing import NDArray
 from shared.errors import NewerSchemaError, PayloadError
 
 SCHEMA_VERSION = 1
+LABELS_SCHEMA_VERSION = 2
+"""Of telemetry with labels. A cloud that knows no labels would confirm and lose them: it refuses
+the message instead, and the site keeps it until the cloud is newer."""
+
+MAX_LABEL_CHARACTERS = 256
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding untrusted bytes may raise: the library lets the last two through."""
@@ -44,8 +50,14 @@ class Public(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     """A JSON payload."""
 
 
-class Internal(msgspec.Struct, frozen=True, array_like=True):
-    """A MessagePack payload between our own nodes. ``schema_version`` comes first on the wire."""
+class Internal(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A MessagePack payload between our own nodes. ``schema_version`` comes first on the wire.
+
+    None holds a cycle, so that the garbage collector need not look at them: that more than halves
+    the time that reading a message of telemetry takes.
+    """
+
+    newest_schema: ClassVar[int] = SCHEMA_VERSION
 
 
 @cache
@@ -193,6 +205,22 @@ class SampleError(Public, frozen=True):
     schema_version: int = SCHEMA_VERSION
 
 
+class Label(Public, frozen=True):
+    """What a person says a sample is.
+
+    Attributes:
+        id: the sample's id.
+        label: one of the pipeline's labels.
+        by: who says so.
+        timestamp: when it was said: seconds since 1970, or RFC 3339; left out, when it comes.
+    """
+
+    id: str | int
+    label: str | int
+    by: str = ""
+    timestamp: Timestamp | None = None
+
+
 class EscalatedSample(Internal, frozen=True):
     """One question to tier-2.
 
@@ -204,7 +232,8 @@ class EscalatedSample(Internal, frozen=True):
         reason: why it is asked.
         audit: whether the audit drew it. Drawn before the gate, from every sample alike, so that
             the audited samples are a uniform sample of the traffic.
-        inclusion_probability: the chance that such a sample reaches tier-2, in (0, 1].
+        inclusion_probability: the chance that such a sample reaches tier-2, in (0, 1]. One that
+            got through only because the audit drew it has the audit's.
     """
 
     correlation: int
@@ -234,6 +263,7 @@ class Escalation(Internal, frozen=True):
         backlog: nobody waits: what could not be asked when it came, as training material. The
             reply says that it is on tier-2's disk.
         recorded: the asking node keeps the record for the cloud itself.
+        audit_share: the audit's chance on the asking node, in (0, 1]; 0 if it does not say.
     """
 
     schema_version: int
@@ -249,6 +279,7 @@ class Escalation(Internal, frozen=True):
     reply_to: str = ""
     backlog: bool = False
     recorded: bool = False
+    audit_share: float = 0.0
 
 
 class Reply(Internal, frozen=True):
@@ -283,7 +314,8 @@ class GateCount(Internal, frozen=True):
 class TelemetryRecord(Internal, frozen=True):
     """One escalated sample with both tiers' scores.
 
-    ``input`` is None where the pipeline's ``uplink`` keeps inputs on the site.
+    ``input`` is None where the pipeline's ``uplink`` keeps inputs on the site. ``late`` says that
+    the sample could not be asked about when it came, and comes out of a backlog.
     """
 
     sample: EscalatedSample
@@ -294,6 +326,27 @@ class TelemetryRecord(Internal, frozen=True):
     tier1_probabilities: Tensor
     tier2_probabilities: Tensor
     input: Tensor | None
+    late: bool = False
+
+
+class SampleLabel(Internal, frozen=True):
+    """What a person said a sample is, on its way to the cloud.
+
+    Attributes:
+        pipeline: the pipeline.
+        sensor: who sent the sample.
+        id: the sample's id.
+        label: what it is.
+        by: who said so; empty if nobody is named.
+        labelled_s: when, seconds since 1970.
+    """
+
+    pipeline: str
+    sensor: str
+    id: str
+    label: str
+    by: str
+    labelled_s: float
 
 
 class Telemetry(Internal, frozen=True):
@@ -301,13 +354,17 @@ class Telemetry(Internal, frozen=True):
 
     Attributes:
         batch: unique per sender; the cloud collapses repeats by it.
+        labels: of people; then ``schema_version`` is ``LABELS_SCHEMA_VERSION``.
     """
+
+    newest_schema: ClassVar[int] = LABELS_SCHEMA_VERSION
 
     schema_version: int
     sender: str
     batch: str
     records: tuple[TelemetryRecord, ...]
     counts: tuple[GateCount, ...]
+    labels: tuple[SampleLabel, ...] = ()
 
 
 class TelemetryAck(Internal, frozen=True):
@@ -440,7 +497,7 @@ def unpack(payload: bytes, kind: type[Payload]) -> Payload:
         message = msgspec.msgpack.decode(payload, type=kind)
     except UNREADABLE as error:
         raise _not_a(kind, error) from error
-    if getattr(message, "schema_version", SCHEMA_VERSION) > SCHEMA_VERSION:
+    if getattr(message, "schema_version", SCHEMA_VERSION) > kind.newest_schema:
         raise PayloadError("newer_schema", f"{kind.__name__} of a newer schema: update this node")
     return message
 

@@ -114,6 +114,24 @@ class CloudMetrics:
         self.samples = Counter(
             "edge_telemetry_samples_total", "Samples in the store", registry=registry
         )
+        self.training_progress = Gauge(
+            "edge_training_progress_ratio",
+            "Share of the passes of the model that is being trained; nothing while none is",
+            ["pipeline"], registry=registry,
+        )  # fmt: skip
+        self.labels = Counter(
+            "edge_labels_total",
+            "Labels of people: joined to their samples, waiting for them, known, refused, dropped",
+            ["outcome"], registry=registry,
+        )  # fmt: skip
+        self.withheld = Counter(
+            "edge_inputs_withheld_total", "Samples whose inputs stayed on their sites",
+            ["pipeline"], registry=registry,
+        )  # fmt: skip
+        self.store_bytes = Gauge(
+            "edge_store_bytes", "What telemetry takes in the store, rows and inputs, about",
+            registry=registry,
+        )  # fmt: skip
         self.fleet_nodes = Gauge(
             "edge_fleet_nodes", "Nodes that the cloud knows, by whether they are online",
             ["state"], registry=registry,

@@ -39,7 +39,7 @@ class Desk:
         self.write_config()
         self.model = self.file("model.onnx", diagonal_onnx(1.0))
         self.labels = self.file("labels.txt", "\n".join(LABELS).encode())
-        self.golden = self.npz("golden.npz", inputs=np.eye(3, dtype=np.float32))
+        self.golden = self.npz("golden.npz", inputs=4 * np.eye(3, dtype=np.float32))
 
     def write_config(self, **pipeline: Any) -> None:
         meter = {

@@ -78,7 +78,7 @@ def test_its_commands_do_what_they_say_in_their_order(
     desk = Desk(tmp_path, capsys)
     desk.fleet("press-1", "press-2", "press-3")
     desk.file("int8.onnx", diagonal_onnx(2.0))
-    np.savez(tmp_path / "golden.npz", inputs=np.eye(3))
+    np.savez(tmp_path / "golden.npz", inputs=4 * np.eye(3))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ESCALON_CLOUD", "cloud.yaml")
     (text,) = re.findall(r"in their order -->\n```sh\n(.*?)```", DOCUMENT, re.DOTALL)

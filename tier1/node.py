@@ -227,7 +227,11 @@ class Tier1Node:
         while True:
             for taken, error in pipeline.run(time.monotonic()):
                 self._intake.refuse(lane, taken, error)
-            outcome = pipeline.gate(time.monotonic(), reachable=self._link.connected)
+            outcome = pipeline.gate(
+                time.monotonic(),
+                reachable=self._link.connected,
+                keeps=not lane.backlog.full,
+            )
             if outcome is not None:
                 self._carry_out(lane, outcome)
             if outcome is None or not pipeline.waiting or time.monotonic() >= ends_s:

@@ -147,12 +147,13 @@ class Tier1Pipeline:
 
     # Gate, answer, ask
 
-    def gate(self, now_s: float, *, reachable: bool) -> Outcome | None:
+    def gate(self, now_s: float, *, reachable: bool, keeps: bool = True) -> Outcome | None:
         """Decides on the batches that the model is done with.
 
         Args:
             now_s: monotonic.
             reachable: whether a question would leave this node.
+            keeps: whether what is denied is kept for later, so that tier-2 sees it after all.
 
         Returns:
             What came of them; None if none is done.
@@ -171,7 +172,8 @@ class Tier1Pipeline:
             self._questionnaire.count(len(rows), unsure)
             self.slot.count_gate(model, len(rows), unsure)
             if judged.asked:
-                self._ask(list(judged.questions(packs)), outcome, now_s, reachable=reachable)
+                questions = list(judged.questions(packs))
+                self._ask(questions, outcome, now_s, reachable=reachable, keeps=keeps)
         return outcome
 
     def withdraw(self, escalation: Escalation, now_s: float) -> Outcome:
@@ -214,12 +216,23 @@ class Tier1Pipeline:
         return waiting
 
     def _ask(
-        self, questions: Sequence[Question], outcome: Outcome, now_s: float, *, reachable: bool
+        self,
+        questions: Sequence[Question],
+        outcome: Outcome,
+        now_s: float,
+        *,
+        reachable: bool,
+        keeps: bool,
     ) -> None:
         audits = [question.audit for question in questions]
         first = questions[0]
         sample_bytes = first.features.nbytes + first.own.probabilities.nbytes
-        denials = self._escalator.grant(audits, sample_bytes, reachable=reachable, now_s=now_s)
+        denials, by_audit = self._escalator.grant(
+            audits, sample_bytes, reachable=reachable, now_s=now_s
+        )
+        if not keeps:
+            for place in by_audit:
+                questions[place].only_audited = True
         granted, denied = [], []
         for question, denial in zip(questions, denials, strict=True):
             if denial is None:

@@ -29,6 +29,8 @@ class Question(msgspec.Struct, gc=False, eq=False):
         label: index of tier-1's label.
         features: the sample, in memory of its own: no question keeps its batch.
         spec: of the model that was asked first.
+        only_audited: tier-1 has not answered it, but tier-2 sees it only because the audit drew it:
+            for others like it there was no room, and they are not kept.
     """
 
     taken: Taken
@@ -40,6 +42,7 @@ class Question(msgspec.Struct, gc=False, eq=False):
     label: int
     features: NDArray[np.generic]
     spec: ModelSpec
+    only_audited: bool = False
 
     @property
     def reason(self) -> Reason:
@@ -123,12 +126,14 @@ class Questionnaire:
             Tensor.of(np.stack([question.features for question in questions])),
             Tensor.of(np.stack([question.own.probabilities for question in questions])),
             self._reply_to,
+            audit_share=self._audit_share,
         )
 
     def sample(self, correlation: int, question: Question) -> EscalatedSample:
         """Returns what a message says of one question."""
         taken = question.taken
-        chance = inclusion_probability(accepted=question.accepted, audit_share=self._audit_share)
+        by_audit = question.accepted or question.only_audited
+        chance = inclusion_probability(by_audit=by_audit, audit_share=self._audit_share)
         return EscalatedSample(
             correlation,
             sample_id(taken, question.row),

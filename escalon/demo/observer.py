@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ from shared.topics import Topics
 
 RECENT_S = 3.0
 SHOWN_PREDICTIONS = 6
+PASSES = re.compile(r", epoch \d+/\d+")
+"""Moves in the picture; each as an event would leave room for no other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,8 +219,9 @@ class Observer:
         if info.started < self._since:
             return
         view.role = info.role
-        if info.activity and info.activity != view.activity:
-            self.events.append(f"{name}: {info.activity}")
+        said = PASSES.sub("", info.activity)
+        if said and said != PASSES.sub("", view.activity):
+            self.events.append(f"{name}: {said}")
         view.activity = info.activity
         for model in info.models.values():
             view.version = f"v{model.version}"

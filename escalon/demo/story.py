@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from cloud.registry import Entry, Registry
-from cloud.trainer import Report, read_report
+from cloud.training.order import Report, read_report
 from escalon.demo.broker import BrokerProcess, open_broker
 from escalon.demo.observer import Observer
 from escalon.demo.processes import Processes

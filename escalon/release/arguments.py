@@ -26,6 +26,27 @@ exit codes: 0 done, 1 refused or failed and was said, 2 the command line is wron
   status: 0 complete or nothing, 3 running or paused, 4 halted, aborted or rolled back
 """
 
+PUBLISH_EXAMPLES = """\
+examples:
+  python -c 'import numpy as np; np.savez("golden.npz", inputs=np.load("samples.npy")[:8])'
+  escalon release publish model.onnx --pipeline meter --tier 1 --golden golden.npz --threshold 0.9
+  escalon release publish full.onnx --pipeline meter --tier 2 --golden golden.npz \\
+      --scores probabilities
+  escalon release publish int8.onnx --fp32 model.onnx --channel meter-tier1 --golden golden.npz \\
+      --threshold 0.9 --version night-shift --notes "less glare"
+
+Golden inputs are 1 to 64 samples as sensors send them, float32, without the model's own answers.
+"""
+
+STATUS_EXAMPLES = """\
+examples:
+  escalon release status                               all channels
+  escalon release status --channel meter-tier1 --watch until its rollout has ended
+  escalon release status --channel meter-tier1 --json | python -m json.tool
+
+exit codes: 0 complete or nothing, 3 running or paused, 4 halted, aborted or rolled back
+"""
+
 ACTIONS = {
     "promote": "begin the next wave now",
     "pause": "begin no other wave; nodes of those so far go on",
@@ -44,7 +65,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show.add_argument("version", metavar="V", help="a version, or CHANNEL/VERSION")
     diff = commands.add_parser("diff", help="what differs between two versions")
     diff.add_argument("versions", metavar="V", nargs=2, help="a version, or CHANNEL/VERSION")
-    publish = commands.add_parser("publish", help="publish a model that was made elsewhere")
+    publish = commands.add_parser(
+        "publish", help="publish a model that was made elsewhere",
+        epilog=PUBLISH_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     _add_publish(publish)
     files = commands.add_parser("files", help="write a version's files as a web server needs them")
     files.add_argument("version", metavar="V", help="a version, or CHANNEL/VERSION")
@@ -52,7 +76,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     offer = commands.add_parser("offer", help="roll out a version that is in the registry")
     offer.add_argument("version", metavar="V", help="a version, or CHANNEL/VERSION")
     actions = [commands.add_parser(name, help=text) for name, text in ACTIONS.items()]
-    status = commands.add_parser("status", help="how the rollouts stand, node by node")
+    status = commands.add_parser(
+        "status", help="how the rollouts stand, node by node",
+        epilog=STATUS_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     status.add_argument("--watch", action="store_true", help="until all rollouts have ended")
     for command in (listing, show, diff, publish, files, offer, *actions, status):
         _add_scope(command)
@@ -84,15 +111,24 @@ def _add_publish(parser: argparse.ArgumentParser) -> None:
         "--labels", type=Path, metavar="FILE", help="one a line, or a JSON list (default: YAML)"
     )
     parser.add_argument(
-        "--threshold", type=_number, metavar="T", help="tier-1 accepts from this certainty on"
+        "--threshold",
+        type=_certainty,
+        metavar="T",
+        help="tier-1 accepts from this certainty on, 0 to 1",
     )
     parser.add_argument(
         "--temperature", type=_positive, default=1.0, metavar="T", help="divides the logits"
     )
-    parser.add_argument("--scores", choices=("logits", "probabilities"), default="logits")
+    parser.add_argument(
+        "--scores", choices=("logits", "probabilities"), default="logits",
+        help="what the model answers (default: logits)",
+    )  # fmt: skip
     parser.add_argument("--version", metavar="NAME", help="its name (default: the next number)")
     parser.add_argument("--notes", default="", metavar="TEXT", help="kept with the version")
-    parser.add_argument("--parent", action="append", default=[], metavar="CHANNEL/VERSION")
+    parser.add_argument(
+        "--parent", action="append", default=[], metavar="CHANNEL/VERSION",
+        help="what it was made from (default: what the fleet is to run)",
+    )  # fmt: skip
     parser.add_argument(
         "--metric", type=_metric, action="append", default=[], metavar="NAME=NUMBER",
         help="a figure of its making, kept with the version",
@@ -119,6 +155,12 @@ def _number(text: str) -> float:
         value = math.nan
     if not 0 <= value < math.inf:
         raise argparse.ArgumentTypeError(f"{text} is not a number from 0 on")
+    return value
+
+
+def _certainty(text: str) -> float:
+    if (value := _number(text)) > 1:
+        raise argparse.ArgumentTypeError(f"{text} is above 1, so that no sample would be accepted")
     return value
 
 

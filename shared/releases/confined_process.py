@@ -113,7 +113,7 @@ class ConfinedProcess:
         child = self._child
         if child is None:
             raise SmokeError("the trial was not started")
-        if not _has_ended(child):
+        if not has_ended(child):
             if now_s < self._ends_s:
                 return None
             self.stop()
@@ -172,7 +172,7 @@ class ConfinedProcess:
         return f"the model crashed the process that tried it (signal {number})"
 
 
-def _has_ended(child: subprocess.Popen[bytes]) -> bool:
+def has_ended(child: subprocess.Popen[bytes]) -> bool:
     """Whether a child has ended. It stays a zombie, so that its number is nobody else's yet."""
     if not hasattr(os, "waitid"):
         return child.poll() is not None

@@ -45,13 +45,13 @@ def confine(
     signal.setitimer(signal.ITIMER_REAL, timeout_s + GRACE_S)
     isolated = _leave_network()
     _die_with(parent)
-    _step_back()
-    _limit(resource.RLIMIT_CPU, cpu_s, cpu_s + 1)
-    _limit(resource.RLIMIT_CORE, 0)
-    _limit(resource.RLIMIT_NOFILE, MAX_OPEN_FILES)
-    _limit(resource.RLIMIT_FSIZE, written_bytes)
+    step_back()
+    limit(resource.RLIMIT_CPU, cpu_s, cpu_s + 1)
+    limit(resource.RLIMIT_CORE, 0)
+    limit(resource.RLIMIT_NOFILE, MAX_OPEN_FILES)
+    limit(resource.RLIMIT_FSIZE, written_bytes)
     # Linux counts threads as well; with one thread, ONNX Runtime starts none.
-    _limit(resource.RLIMIT_NPROC, 0)
+    limit(resource.RLIMIT_NPROC, 0)
     return isolated
 
 
@@ -59,9 +59,7 @@ def confine_memory(memory_bytes: int) -> None:
     """Lets this process take so much memory more, and no more than the machine has left."""
     taken, left = virtual_bytes(), available_bytes()
     if taken is not None:
-        _limit(
-            resource.RLIMIT_AS, taken + min(memory_bytes, memory_bytes if left is None else left)
-        )
+        limit(resource.RLIMIT_AS, taken + min(memory_bytes, memory_bytes if left is None else left))
 
 
 def _leave_network() -> bool:
@@ -70,26 +68,38 @@ def _leave_network() -> bool:
     Source: user_namespaces(7). Root takes the namespace as it is, and keeps its right to read the
     files of others; anybody else has to become the root of a namespace of users first.
     """
-    return _linux("unshare", CLONE_NEWNET) or _linux("unshare", CLONE_NEWUSER | CLONE_NEWNET)
+    alone = call_linux("unshare", CLONE_NEWNET)
+    return alone or call_linux("unshare", CLONE_NEWUSER | CLONE_NEWNET)
 
 
 def _die_with(parent: int) -> None:
     """Has the kernel kill this process when its parent ends; ends it if that has happened."""
-    _linux("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    _linux("prctl", PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    call_linux("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    call_linux("prctl", PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     if os.getppid() != parent:
         os._exit(ORPHANED)
 
 
-def _step_back() -> None:
-    """Lets the node go first, and lets the kernel choose this process if memory runs out."""
+def step_back(nice: int = NICE) -> None:
+    """Lets the node go first, and lets the kernel choose this process if memory runs out.
+
+    Args:
+        nice: how far behind others it stands, 0 to 19.
+    """
     with contextlib.suppress(OSError):
-        os.nice(NICE)
+        os.nice(nice)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
-def _limit(kind: int, soft: int, hard: int | None = None) -> None:
+def limit(kind: int, soft: int, hard: int | None = None) -> None:
+    """Limits a resource of this process, as far as the system lets it.
+
+    Args:
+        kind: of ``resource``.
+        soft: the limit.
+        hard: up to which it may be raised again; None for the same.
+    """
     with contextlib.suppress(ValueError, OSError):
         _, ceiling = resource.getrlimit(kind)
         wanted = soft if hard is None else hard
@@ -97,7 +107,7 @@ def _limit(kind: int, soft: int, hard: int | None = None) -> None:
         resource.setrlimit(kind, (min(soft, top), top))
 
 
-def _linux(name: str, *arguments: int) -> bool:
+def call_linux(name: str, *arguments: int) -> bool:
     """Calls a function of the C library that only Linux has; returns whether it succeeded."""
     if sys.platform != "linux":
         return False

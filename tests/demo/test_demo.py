@@ -183,7 +183,7 @@ def test_ctrl_c_in_mid_run_ends_every_process_and_exits_cleanly(workdir: Path) -
 @NEEDS_PROC
 def test_ctrl_c_while_the_first_models_are_trained_ends_every_process(tmp_path: Path) -> None:
     with demo(tmp_path) as running:
-        eventually(lambda: running.children("cloud.trainer"), "the trainer", RUN_TIMEOUT_S)
+        eventually(lambda: running.children("cloud.training.child"), "the trainer", RUN_TIMEOUT_S)
         running.process.send_signal(signal.SIGINT)
         assert running.wait() == 130
         assert running.children() == []

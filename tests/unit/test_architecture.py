@@ -13,7 +13,16 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-NOT_ON_A_TIER_NODE = ("onnx", "sklearn", "scipy", "sqlalchemy", "matplotlib", "rich", "amqtt")
+NOT_ON_A_TIER_NODE = (
+    "onnx",
+    "sklearn",
+    "scipy",
+    "sqlalchemy",
+    "matplotlib",
+    "rich",
+    "amqtt",
+    "torch",
+)
 
 
 def test_the_contracts_on_imports_hold() -> None:

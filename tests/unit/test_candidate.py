@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloud.candidate import Candidate
-from cloud.trainer import Report
+from cloud.training.candidate import Candidate
+from cloud.training.order import Report
 from shared.errors import StorageError
 from shared.model_spec import Calibration
 from tests.builders import CERTIFICATE, CHANNEL, LABELS, diagonal_onnx

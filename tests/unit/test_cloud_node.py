@@ -21,14 +21,16 @@ from cloud.echo import AGAIN_S
 from cloud.fleet_file import FleetFile
 from cloud.fleet_view import UNHEARD_S, FleetView
 from cloud.node import CloudNode
+from cloud.opening import make_ingestion
 from cloud.releasing import ModelFile, register
 from cloud.rollout.commands import halt
 from cloud.rollout.phases import Phase
 from cloud.signer import Signer
 from cloud.store import TelemetryStore
+from cloud.upkeep import Upkeep
 from escalon.keys.ceremony import revoked, signed
 from shared.config_file import ConfigFile, ConfigFileError
-from shared.messages import GateCount, NodeState, UpdateReport, to_json
+from shared.messages import NodeState, UpdateReport, to_json
 from shared.metrics import CloudMetrics
 from shared.model_spec import Calibration
 from shared.presence import Presence
@@ -58,7 +60,8 @@ class Rig:
         self.config = ConfigFile(self.desk.config).parse(CloudConfig, {})
         self.hub = FakeBroker()
         self.metrics = CloudMetrics(CollectorRegistry())
-        credentials = Credentials(self.config.trust, self.config.signing_key, self.config.state_dir)
+        key_path, trust_path = self.config.keys
+        credentials = Credentials(trust_path, key_path, self.config.state_dir)
         credentials.load()
         self.registry = open_registry(self.config)
         signer = Signer(credentials.key, credentials.trust, 90.0)
@@ -69,7 +72,7 @@ class Rig:
         for name in self.channels:
             version = register(draft(1.0, channel=name), self.registry, CHUNK_BYTES, EPOCH_S)
             self.directors[name].propose(version.name)
-        self.store = Store(f"sqlite:///{folder / 'telemetry.sqlite'}")
+        self.store = Store(f"sqlite:///{folder / 'telemetry.sqlite'}", str(folder / "inputs"))
         self.course = Course(
             name="meter",
             config=self.config.pipelines["meter"],
@@ -83,7 +86,8 @@ class Rig:
         self.node = CloudNode(
             config=self.config,
             link=self.link,
-            store=self.store,
+            ingestion=make_ingestion(self.config, self.link, self.store, self.metrics),
+            upkeep=Upkeep(self.store, self.metrics),
             registry=self.registry,
             directors=self.directors,
             courses={"meter": self.course},
@@ -360,7 +364,7 @@ def test_what_a_person_decides_beside_it_is_at_the_broker_soon(rig: Rig) -> None
 
 def drifted(rig: Rig) -> None:
     """Has nodes have been unsure of everything, so that a training is wanted."""
-    rig.course.count(GateCount("press-1", "meter", "1", WINDOW, WINDOW))
+    rig.course.count("1", WINDOW, WINDOW, EPOCH_S)
 
 
 def test_drift_asks_for_a_training_of_what_stands(rig: Rig) -> None:
@@ -385,9 +389,9 @@ def test_what_any_file_of_a_version_may_escalate_is_no_drift(rig: Rig) -> None:
         version = register(draft(1.0, files=files), rig.registry, CHUNK_BYTES, EPOCH_S + 1)
     rig.directors[CHANNEL].propose(version.name)
     rig.turn(2)
-    rig.course.count(GateCount("press-1", "meter", version.name, WINDOW, WINDOW * 6 // 10))
+    rig.course.count(version.name, WINDOW, WINDOW * 6 // 10, EPOCH_S)
     assert "watching" in rig.course.activity
-    rig.course.count(GateCount("press-1", "meter", version.name, WINDOW, WINDOW))
+    rig.course.count(version.name, WINDOW, WINDOW, EPOCH_S)
     assert "100% of 50 samples escalated where 50% were certified" in rig.course.activity
 
 

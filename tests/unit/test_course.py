@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,10 +20,11 @@ from cloud.registration import AGAIN_S, MAX_READS
 from cloud.registry import Registry
 from cloud.signer import Signer
 from cloud.store import TelemetryStore
+from shared.errors import ConfigError
 from tests.builders import CHANNEL, trust_in
 from tests.cloud_desk import TIER2
 from tests.fakes import wait_until
-from tests.unit.test_training import LABELS, blobs_of
+from tests.training_data import LABELS, blobs_of
 
 Make = Callable[[], "Rig"]
 
@@ -44,7 +47,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 class Rig:
     """The course of a pipeline on a real registry, which trains in real child processes."""
 
-    def __init__(self, folder: Path, first_job: Path, base: Path) -> None:
+    def __init__(self, folder: Path, first_job: Path, base: Path, **training: Any) -> None:
         self.candidate = first_job / "candidate"
         self.registry = Registry(folder / "registry")
         config = CloudPipelineConfig.model_validate(
@@ -53,7 +56,12 @@ class Rig:
                 "labels": LABELS,
                 "tier1_channel": CHANNEL,
                 "tier2_channel": TIER2,
-                "training": {"base": base, "first_job": first_job, "input_maximum": 16.0},
+                "training": {
+                    "base": base,
+                    "first_job": first_job,
+                    "input_maximum": 16.0,
+                    **training,
+                },
             }
         )
         key = Ed25519PrivateKey.generate()
@@ -63,12 +71,14 @@ class Rig:
             for name in (TIER2, CHANNEL)
         }
         self.directors = {name: Director(each, signer) for name, each in self.channels.items()}
+        store = TelemetryStore(f"sqlite:///{folder / 'telemetry.sqlite'}", str(folder / "inputs"))
+        store.open()
         self.course = Course(
             name="meter",
             config=config,
             chunk_bytes=64 * 2**10,
             folder=folder / "jobs",
-            store=TelemetryStore(f"sqlite:///{folder / 'telemetry.sqlite'}"),
+            store=store,
             registry=self.registry,
             directors=self.directors,
         )
@@ -135,3 +145,29 @@ def test_a_candidate_that_is_damaged_for_good_is_trained_anew(make: Make) -> Non
     rig.trains()
     rig.poll()
     assert rig.standing == ("1", "1")
+
+
+def test_while_it_trains_the_course_says_how_far_it_is(trained: Path, tmp_path: Path) -> None:
+    rig = Rig(tmp_path, tmp_path / "first", trained / "base")
+    said: set[str] = set()
+
+    def says() -> bool:
+        rig.course.poll(rig.now_s)
+        said.add(rig.course.activity)
+        return any(each.startswith("meter: training: tier2, epoch ") for each in said)
+
+    try:
+        wait_until(says, "a pass is done")
+        progress = rig.course.progress
+        assert progress is not None
+        assert 0 < progress.share <= 1
+    finally:
+        rig.course.close()
+
+
+def test_a_course_whose_trainer_is_not_installed_does_not_begin(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"escalon\[torch\]"):
+        Rig(tmp_path, tmp_path / "first", trained / "base", trainer="torch")

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from cloud.candidate import Candidate
 from cloud.channel import Channel
 from cloud.director import Director
 from cloud.registration import AGAIN_S, MAX_READS, Registration
 from cloud.registry import Registry
 from cloud.rollout.plan import RolloutPlan
 from cloud.signer import Signer
-from cloud.trainer import Report
+from cloud.training.candidate import Candidate
+from cloud.training.order import Report
 from shared.errors import ArtefactError
 from shared.model_spec import Calibration
 from tests.builders import (

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from cloud.config import CloudConfig
-from cloud.export import to_onnx
 from cloud.optimize.quantize import quantize_int8
 from cloud.registry import Registry
 from cloud.rollout.plan import RolloutPlan
 from cloud.rollout.record import NodeCourse, published
-from cloud.training import Mlp
+from cloud.training.export import to_onnx
+from cloud.training.network import Dense, Network
 from escalon.cli import main
 from escalon.release.command import statuses
 from escalon.release.scope import Scope
@@ -50,7 +50,8 @@ def test_a_model_is_published_and_its_rollout_begins_with_the_canary(desk: Desk)
     )  # fmt: skip
     variant = version.release.variants[0]
     assert variant.calibration.threshold == 0.9
-    assert (variant.scores.array() == np.eye(3)).all()  # computed here: the file has inputs alone
+    # computed here: the file has inputs alone
+    assert (variant.scores.array() == 4 * np.eye(3)).all()
     assert (desk.record.version, desk.record.share, desk.record.seq) == ("1", 0.0, 0)
     assert len(desk.record.canaries) == 1
 
@@ -63,7 +64,7 @@ def test_of_several_files_each_has_its_own_golden_scores(desk: Desk) -> None:
     version = Registry(desk.state / "registry").version(CHANNEL, "two-files")
     assert version is not None
     scores = [each.scores.array().max() for each in version.release.variants]
-    assert scores == [1.0, 2.0]
+    assert scores == [4.0, 8.0]
 
 
 def test_the_files_of_a_version_with_a_url_are_written_as_a_web_server_needs_them(
@@ -136,7 +137,8 @@ def test_other_words_of_a_release_that_is_there_are_refused_not_dropped(
 
 def test_the_int8_file_of_a_model_is_recognised_beside_its_fp32_file(desk: Desk) -> None:
     inputs = np.random.default_rng(1).normal(size=(40, 3)).astype(np.float32)
-    fp32 = to_onnx(Mlp((np.eye(3, dtype=np.float32),), (np.zeros(3, np.float32),), 1.0), "eye")
+    eye = Dense(np.eye(3, dtype=np.float32), np.zeros(3, np.float32))
+    fp32 = to_onnx(Network((3,), (), 1.0, (), (eye,)), "eye")
     int8 = desk.file("int8.onnx", quantize_int8(fp32, inputs))
     desk.publish("--fp32", desk.file("fp32.onnx", fp32), model=int8)
     files = desk.json("show", "1")["files"]
@@ -150,8 +152,18 @@ def test_a_model_of_probabilities_is_published_where_nothing_is_trained_from_it(
     error = desk.refused("--scores", "probabilities")
     assert "leave `training:` out of the cloud's YAML" in error
     desk.write_config(training=None)
-    desk.publish("--scores", "probabilities")
+    golden = desk.npz("whole.npz", inputs=np.eye(3))
+    desk.publish("--scores", "probabilities", "--golden", golden)
     assert desk.json("show", "1")["scores"] == "probabilities"
+
+
+def test_scores_of_another_kind_than_was_said_are_refused(desk: Desk) -> None:
+    desk.write_config(training=None)
+    error = desk.refused("--scores", "probabilities")
+    assert "are no probabilities. Fix: `--scores logits`" in error
+    golden = desk.npz("whole.npz", inputs=np.eye(3))
+    error = desk.refused("--golden", golden)
+    assert "probabilities to every golden input, not logits. Fix: `--scores p" in error
 
 
 def test_tier2_needs_no_threshold(desk: Desk) -> None:
@@ -197,7 +209,7 @@ def test_a_model_that_no_node_should_run_is_refused(desk: Desk, data: bytes, pro
         pytest.param({"inputs": np.eye(3), "scores": np.eye(2)}, "[3, 3]: a row", id="scores"),
         pytest.param({"inputs": np.array(["a"])}, "an array holds no numbers", id="text"),
         pytest.param(
-            {"inputs": np.eye(3), "scores": 2 * np.eye(3)},
+            {"inputs": 4 * np.eye(3), "scores": 5 * np.eye(3)},
             "differs by 1 from `scores`",
             id="of-another-model",
         ),
@@ -224,7 +236,7 @@ def test_a_damaged_golden_file_is_refused_in_words(desk: Desk, data: bytes) -> N
 
 
 def test_golden_scores_that_the_model_gives_are_taken(desk: Desk) -> None:
-    desk.publish("--golden", desk.npz("g.npz", inputs=np.eye(3), scores=np.eye(3)))
+    desk.publish("--golden", desk.npz("g.npz", inputs=4 * np.eye(3), scores=4 * np.eye(3)))
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", "-x"])
@@ -283,7 +295,7 @@ def test_urls_and_what_a_version_must_answer_are_shown_and_compared(desk: Desk) 
     found = desk.json("diff", "1", "2")
     assert found["files.fp32.url"] == ["", f"https://store.example/{digest}"]
     eye = np.eye(3, dtype="<f4")
-    digests = [sha256((gain * eye).tobytes()) for gain in (1, 2)]
+    digests = [sha256((gain * eye).tobytes()) for gain in (4, 2)]
     assert found["golden_inputs_sha256"] == digests
     assert found["files.fp32.golden_scores_sha256"] == digests
     assert f"https://store.example/{digest}" in desk.output("show", "2")
@@ -344,6 +356,18 @@ def test_what_nobody_could_take_first_is_not_kept(desk: Desk) -> None:
     assert not list(desk.state.rglob("blobs/*"))
 
 
+def test_a_wrong_command_line_is_json_for_a_program_as_well(desk: Desk) -> None:
+    assert "there is no version 9" in desk.json("show", "9", code=2)["error"]
+
+
+def test_a_threshold_that_no_certainty_reaches_is_a_wrong_command_line(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["release", "publish", "m.onnx", "--golden", "g.npz", "--threshold", "90"])
+    assert "90 is above 1" in capsys.readouterr().err
+
+
 def test_a_refusal_is_json_for_a_program(desk: Desk) -> None:
     assert "has no rollout" in desk.json("pause", "--channel", CHANNEL, code=1)["error"]
 
@@ -356,6 +380,15 @@ def test_a_first_version_is_not_rolled_back_and_one_after_it_is(desk: Desk) -> N
     desk.publish(model=desk.file("other.onnx", diagonal_onnx(3.0)))
     assert "version 2 is rolled back" in act(desk, "rollback")
     assert desk.record.base == "1"
+
+
+def test_what_has_nothing_to_go_back_to_is_told_a_way_out_that_is_open(desk: Desk) -> None:
+    desk.publish()
+    act(desk, "halt")
+    error = desk.error("rollback", "--channel", CHANNEL)
+    assert "possible: resume, then publish or offer a version that you trust" in error
+    act(desk, "resume")
+    desk.output("offer", "1", "--channel", CHANNEL)
 
 
 def test_a_record_of_a_release_is_enough_to_know_that_there_was_one(desk: Desk) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cloud.releasing import Draft, ModelFile
-from cloud.trainer import Report
+from cloud.training.order import Report
 from cloud.version import TRAINER
 from shared.files import read_file
 from shared.model_spec import Calibration
