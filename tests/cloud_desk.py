@@ -32,6 +32,7 @@ class Desk:
     def __init__(self, folder: Path, said: Said) -> None:
         self.folder = folder
         self.said = said
+        self.view = FleetView("escalon")
         self.config = folder / "cloud.yaml"
         self.state = folder / "cloud"
         (folder / "trust.signed").write_bytes(b"its node reads it; this command does not")
@@ -126,10 +127,24 @@ class Desk:
 
     def fleet(self, *nodes: str) -> None:
         """Has the cloud node have seen these nodes online."""
-        view = FleetView("escalon")
-        for topic, payload in self.news(*nodes):
-            view.take(topic, payload)
-        FleetFile.of(self.state).keep(view, 1_700_000_000.0, 0.0)
+        self.view = FleetView("escalon")
+        self.observe(*self.news(*nodes))
+
+    def observe(self, *said: tuple[str, bytes]) -> None:
+        """Has the cloud node have heard more of the fleet that it saw: topics and payloads."""
+        for topic, payload in said:
+            self.view.take(topic, payload)
+        FleetFile.of(self.state).keep(self.view, 1_700_000_000.0, 0.0)
+
+    def runs(self, version: str, *nodes: str) -> None:
+        """Has nodes have said that they run a version."""
+        told = f'"version":"{version}"'.encode()
+        self.observe(
+            *(
+                (topic, payload.replace(b'"version":"0"', told))
+                for topic, payload in self.news(*nodes)
+            )
+        )
 
     def asleep(self) -> None:
         """Has the cloud node have started anew, before any node said that it is there."""

@@ -62,7 +62,8 @@ def promote(record: RolloutRecord, plan: RolloutPlan, fleet: Fleet) -> Decision:
     Raises:
         IllegalCommandError: the rollout is not running, or in its last wave, or no node is known.
     """
-    after(record.phase, Event.PROMOTE)  # the phase first: it is the more telling error
+    # the phase first: it is the more telling error
+    after(record.phase, Event.PROMOTE, has_base=bool(record.base))
     if not fleet:
         raise IllegalCommandError(
             f"'promote' is not possible: no node of {record.channel} is known, so every wave would "

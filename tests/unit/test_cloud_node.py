@@ -21,16 +21,18 @@ from cloud.echo import AGAIN_S
 from cloud.fleet_file import FleetFile
 from cloud.fleet_view import UNHEARD_S, FleetView
 from cloud.node import CloudNode
+from cloud.notice import NoticeFile
 from cloud.opening import make_ingestion
 from cloud.releasing import ModelFile, register
 from cloud.rollout.commands import halt
 from cloud.rollout.phases import Phase
 from cloud.signer import Signer
-from cloud.store import TelemetryStore
+from cloud.store import Arrived, TelemetryStore
 from cloud.upkeep import Upkeep
+from cloud.vigil import Vigil
 from escalon.keys.ceremony import revoked, signed
 from shared.config_file import ConfigFile, ConfigFileError
-from shared.messages import NodeState, UpdateReport, to_json
+from shared.messages import GateCount, NodeState, Telemetry, UpdateReport, to_json
 from shared.metrics import CloudMetrics
 from shared.model_spec import Calibration
 from shared.presence import Presence
@@ -81,6 +83,14 @@ class Rig:
             store=self.store,
             registry=self.registry,
             directors=self.directors,
+            vigil=Vigil(
+                pipeline="meter",
+                config=self.config.pipelines["meter"].retrain,
+                store=self.store,
+                folder=folder / "watching",
+                director=self.directors[CHANNEL],
+                metrics=self.metrics,
+            ),
         )
         self.link = FakeLink(self.hub, connected=False)
         self.node = CloudNode(
@@ -98,6 +108,7 @@ class Rig:
         )
         self.node.start()
         self.now_s = 0.0
+        self.sent = 0
 
     def connect(self) -> None:
         self.link.connect()
@@ -118,6 +129,13 @@ class Rig:
         for topic, payload in self.desk.news(*nodes):
             self.says(topic, payload)
 
+    def counts(self, version: str, unsure: int) -> None:
+        """Has a node's gate have counted a window of samples, so many of them unsure."""
+        self.sent += 1
+        count = GateCount("tier1-a", "meter", version, WINDOW, unsure)
+        message = Telemetry(1, "hub", f"batch-{self.sent}", (), (count,))
+        self.store.add([Arrived("plant", message)], EPOCH_S)
+
     def value(self, name: str, **labels: str) -> float:
         return self.metrics.registry.get_sample_value(name, labels) or 0.0
 
@@ -131,13 +149,13 @@ def pem_of(key: Ed25519PrivateKey) -> bytes:
 
 
 class Store(TelemetryStore):
-    """Counts how often it is asked whether there are enough audits."""
+    """Counts how often it is asked whether there are enough labels."""
 
     asked = 0
 
-    def audits_since(self, *arguments: Any) -> int:
+    def labels_after(self, *arguments: Any) -> int:
         self.asked += 1
-        return super().audits_since(*arguments)
+        return super().labels_after(*arguments)
 
 
 @pytest.fixture
@@ -240,6 +258,32 @@ def test_the_fleet_is_on_the_disk_for_the_command_line(rig: Rig) -> None:
     assert snapshot is not None
     known = [(each.node, each.online) for each in snapshot.nodes if each.follows(CHANNEL)]
     assert known == [("press-1", True), ("press-2", True)]
+
+
+def test_what_holds_a_channel_up_is_on_the_disk_for_the_command_line(rig: Rig) -> None:
+    rig.births("press-1")
+    notice = NoticeFile(rig.config.state_dir)
+    rig.turn()
+    assert notice.read().trouble(CHANNEL) == "it has no connection to its broker"
+    version = rig.registry.version(CHANNEL, "1")
+    assert version is not None
+    path = rig.registry.blobs.path(version.release.artefacts[0].sha256)
+    whole = path.read_bytes()
+    path.write_bytes(b"damaged")
+    rig.connect()
+    rig.turn(8)
+    assert "is damaged or gone. Fix: publish it anew" in notice.read().channels[CHANNEL]
+    found = rig.desk.json("status", "--channel", CHANNEL, code=3)[0]
+    assert "is damaged or gone" in found["trouble"]
+    path.write_bytes(whole)
+    rig.link.disconnect()
+    rig.connect()
+    rig.turn(8)
+    assert notice.read().trouble(CHANNEL) == ""
+    rig.directors[CHANNEL].propose("9")
+    rig.turn(2)
+    assert "version 9 waits: meter-tier1 has no version 9" in notice.read().trouble(CHANNEL)
+    assert notice.read().trouble(TIER2) == ""
 
 
 def test_a_damaged_snapshot_keeps_no_node_from_starting_and_is_written_anew(
@@ -364,14 +408,14 @@ def test_what_a_person_decides_beside_it_is_at_the_broker_soon(rig: Rig) -> None
 
 def drifted(rig: Rig) -> None:
     """Has nodes have been unsure of everything, so that a training is wanted."""
-    rig.course.count("1", WINDOW, WINDOW, EPOCH_S)
+    rig.counts("1", WINDOW)
+    rig.turn()
 
 
 def test_drift_asks_for_a_training_of_what_stands(rig: Rig) -> None:
     rig.connect()
     rig.turn(8)
     drifted(rig)
-    rig.turn()
     assert "drift" in rig.course.activity
     assert rig.store.asked == 1
 
@@ -389,9 +433,11 @@ def test_what_any_file_of_a_version_may_escalate_is_no_drift(rig: Rig) -> None:
         version = register(draft(1.0, files=files), rig.registry, CHUNK_BYTES, EPOCH_S + 1)
     rig.directors[CHANNEL].propose(version.name)
     rig.turn(2)
-    rig.course.count(version.name, WINDOW, WINDOW * 6 // 10, EPOCH_S)
+    rig.counts(version.name, WINDOW * 6 // 10)
+    rig.turn()
     assert "watching" in rig.course.activity
-    rig.course.count(version.name, WINDOW, WINDOW, EPOCH_S)
+    rig.counts(version.name, WINDOW)
+    rig.turn()
     assert "100% of 50 samples escalated where 50% were certified" in rig.course.activity
 
 
