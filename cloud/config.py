@@ -14,14 +14,15 @@ from cloud.rollout.plan import RolloutPlan
 from cloud.store_config import StoreConfig
 from cloud.training.config import TrainingConfig
 from cloud.training.network import planes_of
+from cloud.watching.config import RetrainConfig
 from shared.config import (
     AnyPath,
     BrokerConfig,
-    ExistingFile,
     Name,
     NodeConfig,
     Section,
     ShapeConfig,
+    TrustFile,
 )
 from shared.errors import ConfigError
 
@@ -35,21 +36,6 @@ class CertificateConfig(Section):
     """Chance that the bound does not hold."""
     escalation_budget: float = Field(default=0.2, ge=0, le=1)
     """Share of the samples that tier-2 can take. The certificate goes before it."""
-
-
-class RetrainConfig(Section):
-    """When tier-1 is trained again."""
-
-    window: int = Field(default=600, ge=50, le=1_000_000)
-    """The escalation rate is judged on so many samples."""
-    margin: float = Field(default=0.1, gt=0, le=1)
-    """How far the rate must lie above the certified one."""
-    p_value: float = Field(default=1e-6, gt=0, lt=1)
-    """How unlikely the rate must be by chance."""
-    audits: int = Field(default=570, ge=40, le=1_000_000)
-    """So many audited samples since the drift are awaited: a third teaches, the rest certifies."""
-    cool_down_s: float = Field(default=600.0, ge=0)
-    """No second training sooner than this after a first."""
 
 
 class LabellingConfig(Section):
@@ -137,7 +123,7 @@ class CloudConfig(NodeConfig):
     signing_key: AnyPath | None = None
     """The release key: an Ed25519 private key, PEM. Another one is noticed while the node runs.
     Needed but for ``duty: ingest``."""
-    trust: ExistingFile | None = None
+    trust: TrustFile | None = None
     """The newest trust file, as ``escalon keys`` writes it; a newer one is noticed while the node
     runs. Every version that was ever here is handed down. Needed but for ``duty: ingest``."""
     chunk_bytes: int = Field(default=64 * 2**10, ge=1024, le=64 * 2**10)

@@ -14,7 +14,6 @@ from cloud.director import Director
 from cloud.orders import first_order, later_order
 from cloud.registration import Registration
 from cloud.registry import Registry
-from cloud.retraining import EscalationMonitor
 from cloud.store import TelemetryStore
 from cloud.training.candidate import Candidate
 from cloud.training.config import TrainingConfig
@@ -27,15 +26,15 @@ from cloud.training.telemetry import NAME as TELEMETRY
 from cloud.training.telemetry import write_telemetry
 from cloud.training.trainers import require
 from cloud.version import Version
+from cloud.vigil import Vigil
+from cloud.watching.triggers import in_words
 from cloud.withheld import abilities
 from shared.errors import ArtefactError, EscalonError, StorageError
 from shared.model_spec import Calibration
 from shared.releases.artefact import Precision
 
 FIRST_RETRY_S = 60.0
-LOOK_EVERY_S = 1.0
 SHARES_EVERY_S = 60.0
-COUNTS_A_LOOK = 1000
 MAX_TRAINING_SAMPLES = 50_000
 
 log = logging.getLogger(__name__)
@@ -97,6 +96,7 @@ class Course:
         store: the telemetry.
         registry: the versions.
         directors: of both channels, by channel.
+        vigil: watches what stands in tier-1's channel.
     """
 
     def __init__(
@@ -109,6 +109,7 @@ class Course:
         store: TelemetryStore,
         registry: Registry,
         directors: Mapping[str, Director],
+        vigil: Vigil,
     ) -> None:
         self._name = name
         self._config = config
@@ -118,24 +119,19 @@ class Course:
         self._registry = registry
         self._tier1 = directors[config.tier1_channel]
         self._tier2 = directors[config.tier2_channel]
-        self._monitor = EscalationMonitor(config.retrain)
-        self._watched = ""
+        self._vigil = vigil
         self._job: TrainingJob | None = None
         self._registration: Registration | None = None
-        self._retrained_s: float | None = None
         self._first_due_s: float | None = None
-        self._counted = 0
-        self._look_s = self._shares_s = -math.inf
+        self._shares_s = -math.inf
         self._abilities = ""
 
     def start(self, now_s: float) -> None:
         """Begins to train the first models where none stand.
 
         Raises:
-            EscalonError: store, registry, folder or trainer cannot be used.
+            EscalonError: registry, folder or trainer cannot be used.
         """
-        # What was counted before this start is of a window that is over.
-        self._counted = self._store.newest_counts(self._name)
         training = self._config.training
         if training is None:
             return
@@ -143,25 +139,14 @@ class Course:
         if not (self._tier1.standing and self._tier2.standing):
             self._begin_first(training, now_s)
 
-    def count(self, version: str, seen: int, unsure: int, received_s: float) -> None:
-        """Takes a node's counts.
-
-        Args:
-            version: of its model.
-            seen: samples that it gated.
-            unsure: how many it was not sure of.
-            received_s: seconds since 1970.
-        """
-        if self._monitor.add(version, seen, unsure, received_s):
-            alarm = self._monitor.alarm
-            if alarm is not None:
-                log.warning(
-                    "%s: drift: %.0f %% of %d samples escalated, %.0f %% were certified",
-                    self._name, 100 * alarm.rate, alarm.samples, 100 * alarm.expected,
-                )  # fmt: skip
-
     def poll(self, now_s: float) -> None:
         """Goes as far as it can; a new version is proposed to its channel's director."""
+        try:
+            # Whatever else goes on: a drift does not wait for a training to end.
+            self._vigil.poll(now_s)
+            self._look(now_s)
+        except EscalonError as error:
+            log.error("%s: %s", self._name, error)
         try:
             self._advance(now_s)
         except EscalonError as error:
@@ -178,12 +163,6 @@ class Course:
             if self._registration.poll(now_s, time.time()):
                 self._registration = None
             return
-        if self._tier1.standing != self._watched:
-            self._watch()
-        if now_s < self._look_s:
-            return
-        self._look_s = now_s + LOOK_EVERY_S
-        self._look(now_s)
         training = self._config.training
         if training is None:
             return
@@ -193,10 +172,7 @@ class Course:
             self._begin_first(training, now_s)
 
     def _look(self, now_s: float) -> None:
-        """Reads on what gates counted, and now and then which inputs come."""
-        for row in self._store.counts_after(self._name, self._counted, COUNTS_A_LOOK):
-            self._counted = row.number
-            self.count(row.model_version, row.seen, row.unsure, row.received_s)
+        """Looks now and then which inputs come."""
         if now_s >= self._shares_s:
             self._shares_s = now_s + SHARES_EVERY_S
             said, self._abilities = self._abilities, abilities(self._store.input_shares(self._name))
@@ -218,14 +194,7 @@ class Course:
             return f"{self._name}: " + (f"a candidate waits: {trouble}" if trouble else "releasing")
         if self._first_due_s is not None:
             return f"{self._name}: there are no first models yet, see the log; trying again"
-        alarm = self._monitor.alarm
-        if alarm is None:
-            return f"{self._name}: watching"
-        return (
-            f"{self._name}: drift, {alarm.rate:.0%} of {alarm.samples} samples escalated where "
-            f"{alarm.expected:.0%} were certified; "
-            + ("collecting" if self._config.training else "people train its models")
-        )
+        return f"{self._name}: {self._vigil.in_words(trains=self._config.training is not None)}"
 
     @property
     def busy(self) -> bool:
@@ -243,23 +212,25 @@ class Course:
             self._job.stop()
 
     def _retrain_when_due(self, training: TrainingConfig, now_s: float) -> None:
-        alarm, retrain = self._monitor.alarm, self._config.retrain
-        if alarm is None or self._cools_down(now_s) or self._tier1.refusal:
+        if self._tier1.refusal:
             return
-        if self._store.audits_since(self._name, alarm.since, retrain.audits) < retrain.audits:
+        decision, since_s = self._vigil.decide(now_s), self._vigil.since_s
+        if decision.act != "train":
             return
+        # First, so that what fails below is not tried again at once.
+        self._vigil.note_training()
         tier1, tier2 = self._version(self._tier1), self._version(self._tier2)
         number = self._registry.next_name(tier1.channel)
         folder = job_folder(self._folder, self._name, number)
-        self._retrained_s = now_s
-        withheld = self._store.withheld_audits_since(self._name, alarm.since, retrain.audits)
+        audits = self._config.retrain.audits
+        withheld = self._store.withheld_audits_since(self._name, since_s, audits)
         if withheld:
             raise StorageError(
                 f"{withheld} audited samples came without their input (uplink.inputs of a tier-2 "
                 "node): on the others alone no threshold can be certified"
             )
-        self._export(folder, alarm.since)
-        log.info("%s: training version %s", self._name, number)
+        self._export(folder, since_s)
+        log.info("%s: training version %s: %s", self._name, number, in_words(decision.causes))
         order = first_order(self._name, self._config, training)
         order = later_order(order, tier1, tier2, self._registry.blobs)
         self._begin(TrainingJob(folder, order), now_s)
@@ -269,10 +240,6 @@ class Course:
         self._first_due_s = None
         order = first_order(self._name, self._config, training)
         self._begin(TrainingJob(training.first_job, order), now_s)
-
-    def _cools_down(self, now_s: float) -> bool:
-        began_s = self._retrained_s
-        return began_s is not None and now_s < began_s + self._config.retrain.cool_down_s
 
     def _begin(self, job: TrainingJob, now_s: float) -> None:
         job.start(now_s)
@@ -306,15 +273,6 @@ class Course:
                 "Fix: offer another one"
             )
         return version
-
-    def _watch(self) -> None:
-        """Watches the version that stands now: a new one, or the one before after an abort."""
-        self._watched = self._tier1.standing
-        variants = self._version(self._tier1).release.variants
-        certificates = [each.calibration.certificate for each in variants]
-        # Which of its files a node serves the counts do not say.
-        accepted = min(each.coverage if each else 0.0 for each in certificates)
-        self._monitor.begin(self._watched, 1 - accepted)
 
     def _export(self, folder: Path, since: float) -> None:
         """Writes the telemetry since an instant for the training."""

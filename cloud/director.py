@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 from cloud.channel import Channel, Ticket, refusal, standing
@@ -14,9 +15,11 @@ from cloud.rollout.phases import Phase
 from cloud.rollout.record import RolloutRecord, published
 from cloud.rollout.sight import Sight
 from cloud.rollout.step import step
+from cloud.rollout.voids import voided
 from cloud.signer import Signer, Wanted
 from cloud.version import TRAINER
 from shared.errors import EscalonError, ManifestError, StorageError
+from shared.releases.manifest import Void
 from shared.releases.rollout import Rollout
 
 STEP_S = 1.0
@@ -59,6 +62,7 @@ class Director:
         self._ticket = ticket
         self._proposed: str | None = None
         self._waits_for = ""
+        self._voiding: dict[str, Void] = {}
         self._sight = Sight()
         self._due_s = 0.0
 
@@ -105,6 +109,26 @@ class Director:
         self._proposed = version
         self._due_s = 0.0
 
+    def void(self, version: str, void: Void) -> None:
+        """Has the manifest of a version say from the next turn on that its certificate is void.
+
+        No rollout begins, and nothing is fetched: it is the same release under a new number. A
+        rollout of another version ends it, and so does a person's of the same.
+
+        Args:
+            version: that is rolled out, or gone back to.
+            void: why, and since when.
+        """
+        self._voiding = {version: void}
+        self._due_s = 0.0
+
+    def is_void(self, version: str) -> bool:
+        """Whether it is written down that a version's certificate is void."""
+        if self.record is not None:
+            return version in self.record.voids
+        newest = self.newest.manifest if self.newest else None
+        return bool(newest and newest.void and newest.release.version == version)
+
     def due(self, monotonic_s: float) -> bool:
         """Whether a turn does anything now."""
         return monotonic_s >= self._due_s
@@ -145,6 +169,7 @@ class Director:
             # Nodes must not see a manifest expire because of it.
             self._renew(None, now_s)
             raise
+        record = self._voided(record)
         if fleet is not None:
             record = self._begin(record, fleet, now_s)
             record = self._stepped(record, fleet, now_s, monotonic_s)
@@ -187,6 +212,15 @@ class Director:
             log.info("%s: %s: %s", self._channel.name, decision.event.value, decision.reason)
         return self._kept(record, decision.record)
 
+    def _voided(self, record: RolloutRecord | None) -> RolloutRecord | None:
+        """Writes down whose certificate is void. Without a rollout, the manifest itself is that."""
+        if record is None:
+            return None
+        for version, void in self._voiding.items():
+            record = self._kept(record, voided(record, version, void))
+        self._voiding = {}
+        return record
+
     def _kept(self, before: RolloutRecord, record: RolloutRecord) -> RolloutRecord:
         if record != before:
             self._channel.write(record)
@@ -211,7 +245,7 @@ class Director:
     def _wanted(self, record: RolloutRecord | None) -> Wanted | None:
         """Returns what the newest manifest has to say; None if there is nothing to say."""
         if record is None:
-            return Wanted.of(self.newest.manifest) if self.newest else None
+            return self._wanted_anew()
         offer, name = record.offer, self._channel.name
         version = record.base if offer.previous else record.version
         found = self._channel.registry.version(name, version)
@@ -228,7 +262,16 @@ class Director:
             release=found.release,
             rollout=offer.rollout or everybody,
             retry_epoch=record.retry_epoch,
+            void=record.voids.get(version),
         )
+
+    def _wanted_anew(self) -> Wanted | None:
+        """Returns what the newest manifest says already, but for a certificate that is void now."""
+        if self.newest is None:
+            return None
+        wanted = Wanted.of(self.newest.manifest)
+        void = self._voiding.get(wanted.release.version, wanted.void)
+        return replace(wanted, void=void)
 
     def _says_so(self, record: RolloutRecord, published_seq: int) -> bool:
         """Whether the broker has a manifest of the present offer that the record knows not of."""

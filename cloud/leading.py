@@ -12,6 +12,7 @@ from cloud.node import CloudNode
 from cloud.signer import Signer
 from cloud.store import TelemetryStore
 from cloud.upkeep import Upkeep
+from cloud.vigil import Vigil
 from shared.metrics import CloudMetrics
 from shared.mqtt.link import Link
 from shared.presence import Presence
@@ -56,6 +57,14 @@ def make_leader(
             store=store,
             registry=registry,
             directors=directors,
+            vigil=Vigil(
+                pipeline=name,
+                config=pipeline.retrain,
+                store=store,
+                folder=config.state_dir / "watching",
+                director=directors[pipeline.tier1_channel],
+                metrics=metrics,
+            ),
         )
         for name, pipeline in config.pipelines.items()
     }

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloud.registry import Entry
 from shared.errors import ArtefactError
-from shared.releases.manifest import Manifest, open_manifest, sign_manifest
+from shared.releases.manifest import Manifest, Void, open_manifest, sign_manifest
 from shared.releases.release import Release
 from shared.releases.rollout import Rollout
 from shared.releases.trust import Trust
@@ -28,6 +28,7 @@ class Wanted:
     release: Release
     rollout: Rollout
     retry_epoch: int = 0
+    void: Void | None = None
 
     @classmethod
     def of(cls, manifest: Manifest) -> Wanted:
@@ -38,6 +39,7 @@ class Wanted:
             manifest.release,
             manifest.rollout,
             manifest.retry_epoch,
+            manifest.void,
         )
 
 
@@ -107,5 +109,6 @@ class Signer:
             release=wanted.release,
             rollout=wanted.rollout,
             retry_epoch=wanted.retry_epoch,
+            void=wanted.void,
         )
         return sign_manifest(manifest, [self._key])

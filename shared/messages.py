@@ -42,6 +42,9 @@ Reason = Literal[
     "unreachable",
     "invalid_scores",
 ]
+CertificateState = Literal["holds", "broken", "void", "none"]
+"""Whether what was certified of a threshold counts on a node: yes; no, its own audit has broken it;
+no, for drift was seen; nothing was certified."""
 Timestamp = float | str
 """Seconds since 1970, or text such as RFC 3339: a node hands it on as the sensor wrote it."""
 
@@ -264,6 +267,8 @@ class Escalation(Internal, frozen=True):
             reply says that it is on tier-2's disk.
         recorded: the asking node keeps the record for the cloud itself.
         audit_share: the audit's chance on the asking node, in (0, 1]; 0 if it does not say.
+        certificate: whether what was certified of its threshold counts.
+        drift_alarms: of its model, since its previous escalation message.
     """
 
     schema_version: int
@@ -280,6 +285,8 @@ class Escalation(Internal, frozen=True):
     backlog: bool = False
     recorded: bool = False
     audit_share: float = 0.0
+    certificate: CertificateState = "none"
+    drift_alarms: int = 0
 
 
 class Reply(Internal, frozen=True):
@@ -302,13 +309,20 @@ class Reply(Internal, frozen=True):
 
 
 class GateCount(Internal, frozen=True):
-    """How many samples a tier-1 node gated and how many of them it was not sure of."""
+    """How many samples a tier-1 node gated and how many of them it was not sure of.
+
+    Attributes:
+        certificate: whether what was certified of its threshold counts, as it said last.
+        drift_alarms: that it counted meanwhile.
+    """
 
     node: str
     pipeline: str
     model_version: str
     seen: int
     unsure: int
+    certificate: CertificateState = "none"
+    drift_alarms: int = 0
 
 
 class TelemetryRecord(Internal, frozen=True):
@@ -404,11 +418,25 @@ class NodeState(Public, frozen=True):
 
 
 class ModelInfo(Public, frozen=True):
-    """A model that a node serves."""
+    """A model that a node serves.
+
+    Attributes:
+        model: the channel that it came by, or its name.
+        version: its version.
+        sha256: of its file, in hex.
+        certificate: whether what was certified of its threshold counts here.
+        threshold: that its gate goes by here; None where it accepts nothing.
+        drift_alarms: how often its answers have drifted here.
+        remark: why the certificate does not count, in words.
+    """
 
     model: str
     version: str
     sha256: str
+    certificate: CertificateState = "none"
+    threshold: float | None = None
+    drift_alarms: int = 0
+    remark: str = ""
 
 
 class NodeInfo(Public, frozen=True):

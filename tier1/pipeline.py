@@ -27,6 +27,7 @@ from tier1.batch import Judged, Rows, refuse_unfinite, stack
 from tier1.config import Tier1PipelineConfig
 from tier1.deliveries import NO_ROWS, Taken
 from tier1.questions import Question, Questionnaire
+from tier1.watch import Watch
 
 Refusal = tuple[Taken, PayloadError]
 
@@ -60,6 +61,7 @@ class Tier1Pipeline:
 
     Attributes:
         slot: holds the model that serves.
+        watch: whether that one has drifted, and its certificate holds.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Tier1Pipeline:
         batching, escalation = config.batching, config.escalation
         self.name = name
         self.slot = Slot(name, metrics)
+        self.watch = Watch(config.drift, self.slot, metrics)
         self._audit = Audit(escalation.audit_share, rng)
         self._metrics = metrics
         self._batcher: Batcher[Taken] = Batcher(
@@ -163,13 +166,12 @@ class Tier1Pipeline:
             return None
         outcome = Outcome()
         for (batch, rows), model, scored in finished:
-            decisions = decide(
-                scored, model.spec.calibration.threshold, self._audit.draw(len(rows))
-            )
-            judged = Judged.of(batch, rows, model.spec, scored.probabilities, decisions)
+            decisions = decide(scored, self.watch.threshold(model), self._audit.draw(len(rows)))
+            judged = Judged.of(batch, rows, model.spec, scored, decisions)
             packs = self._answer_the_sure(judged, outcome, now_s)
             unsure = judged.unsure
-            self._questionnaire.count(len(rows), unsure)
+            drift_alarms = self.watch.gated(model, len(rows), unsure, judged.confidence)
+            self._questionnaire.count(len(rows), unsure, drift_alarms)
             self.slot.count_gate(model, len(rows), unsure)
             if judged.asked:
                 questions = list(judged.questions(packs))
@@ -178,7 +180,7 @@ class Tier1Pipeline:
 
     def withdraw(self, escalation: Escalation, now_s: float) -> Outcome:
         """Answers by itself what the link did not take."""
-        self._questionnaire.count(escalation.seen, escalation.unsure)
+        self._questionnaire.count(escalation.seen, escalation.unsure, escalation.drift_alarms)
         outcome = Outcome()
         numbers = [sample.correlation for sample in escalation.samples]
         withdrawn = self._escalator.withdraw(numbers)
@@ -252,7 +254,9 @@ class Tier1Pipeline:
         correlations = list(islice(self._questionnaire.correlations(), len(questions)))
         for correlation, question in zip(correlations, questions, strict=True):
             self._escalator.ask(correlation, question, now_s)
-        return self._questionnaire.message(correlations, questions)
+        info = self.slot.info
+        certificate = "none" if info is None else info.certificate
+        return self._questionnaire.message(correlations, questions, certificate)
 
     # Replies and deadlines
 
@@ -271,7 +275,11 @@ class Tier1Pipeline:
         """
         answers: list[Answer] = []
         for asked, row in match_reply(reply, self._escalator, self._metrics, now_s):
-            if not asked.accepted:
+            if asked.accepted:
+                # Accepted and asked all the same: only the audit does that.
+                agrees = int(row.argmax()) == asked.label
+                self.watch.audited(asked.spec, asked.certainty, agrees=agrees)
+            else:
                 answers += self._take(asked, row, reply, now_s)
         return answers
 

@@ -76,7 +76,14 @@ class Collector:
             return
         seen = escalation.seen + (before.seen if before else 0)
         unsure = escalation.unsure + (before.unsure if before else 0)
-        self._counts[key] = GateCount(*key, min(seen, MAX_COUNT), min(unsure, MAX_COUNT))
+        alarms = escalation.drift_alarms + (before.drift_alarms if before else 0)
+        self._counts[key] = GateCount(
+            *key,
+            min(seen, MAX_COUNT),
+            min(unsure, MAX_COUNT),
+            escalation.certificate,
+            min(alarms, MAX_COUNT),
+        )
 
     def add(self, records: Sequence[Record]) -> None:
         """Adds records. One that no message could hold is dropped and counted."""

@@ -12,6 +12,7 @@ from shared.durable import write_durably
 from shared.errors import StorageError
 from shared.messages import UNREADABLE
 from shared.releases.machine import State
+from shared.releases.manifest import Void
 from shared.releases.rollout import Rollout
 
 MAX_REASON = 200
@@ -80,6 +81,8 @@ class RolloutRecord(msgspec.Struct, frozen=True, kw_only=True):
             that was never noted.
         carried: whether the fleet ran the version as a whole when another took its place, though
             the rollout was not over (``proven.py``).
+        voids: why a release's certificate is void, by version: of the one that is rolled out, and
+            of the one from before it.
     """
 
     id: str
@@ -101,6 +104,7 @@ class RolloutRecord(msgspec.Struct, frozen=True, kw_only=True):
     number: int = 0
     seen_s: float = 0.0
     carried: bool = False
+    voids: dict[str, Void] = {}
 
     @property
     def rollout(self) -> Rollout:

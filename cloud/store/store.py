@@ -15,6 +15,7 @@ from cloud.store.files import InputFiles
 from cloud.store.found import Finder, FoundSample
 from cloud.store.inputs import Inputs
 from cloud.store.labels import KeptLabel, Labels, LabelTally
+from cloud.store.news import News
 from cloud.store.queue import LabellingQueue, Queued
 from cloud.store.retention import Retention, RetentionLimits
 from cloud.store.schema import SAMPLES
@@ -58,6 +59,7 @@ class TelemetryStore:
         self._traffic = TrafficReader(database, known)
         self._inputs = Inputs(database, files)
         self._counts = Counts(database)
+        self._news = News(database)
         self._queue = LabellingQueue(database, known)
         self._finder = Finder(database)
         self._sealing = Sealing(database, files)
@@ -211,6 +213,32 @@ class TelemetryStore:
             StorageError: the database does not answer.
         """
         return self._counts.newest(pipeline)
+
+    def newest(self) -> int:
+        """Returns the newest number that was given; 0 if there is none.
+
+        Raises:
+            StorageError: the database does not answer.
+        """
+        return self._news.newest()
+
+    def samples_after(self, pipeline: str, number: int, enough: int) -> int:
+        """Returns how many samples came behind a number, ``enough`` at most.
+
+        Raises:
+            StorageError: the database does not answer.
+        """
+        return self._news.samples(pipeline, number, enough)
+
+    def labels_after(self, pipeline: str, number: int, enough: int) -> int:
+        """Returns how many samples behind a number can teach and have a label, ``enough`` at most.
+
+        That is those with an input that the audit drew, and those that a person has labelled.
+
+        Raises:
+            StorageError: the database does not answer.
+        """
+        return self._news.labels(pipeline, number, enough)
 
     def audits_since(self, pipeline: str, since_s: float, enough: int) -> int:
         """Returns how many audited samples with inputs came since an instant, ``enough`` at most.

@@ -163,17 +163,18 @@ class Observer:
         """Disconnects."""
         self._link.close()
 
-    def version_reached(self, channel: str, seq: int, nodes: int) -> bool:
-        """Whether so many nodes have committed this release of a channel, or a later one."""
+    def version_reached(self, channel: str, version: str, nodes: int) -> bool:
+        """Whether so many nodes have committed this version of a channel."""
         return nodes <= sum(
-            report.channel == channel and report.seq >= seq and report.state == "COMMITTED"
+            (report.channel, report.version, report.state) == (channel, version, "COMMITTED")
             for report in self.updates.values()
         )
 
-    def offered(self, channel: str, seq: int) -> bool:
-        """Whether a node has seen this release of a channel."""
+    def offered(self, channel: str, version: str) -> bool:
+        """Whether a node has seen this version of a channel."""
         return any(
-            report.channel == channel and report.seq >= seq for report in self.updates.values()
+            (report.channel, report.version) == (channel, version)
+            for report in self.updates.values()
         )
 
     def _on_message(self, message: Message) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from cloud.channel import standing
 from cloud.fleet_view import NodeEntry, fleet_of
 from cloud.rollout.phases import Phase
 from cloud.rollout.plan import RolloutPlan
@@ -69,6 +70,7 @@ class ChannelStatus(Public, frozen=True):
         goes_back: whether the rollout is rolled back and nodes that are online have yet to do so.
         settled: whether it is complete or rolled back, that is published, and every node that is
             online runs what is to stand.
+        void: why the certificate of what the fleet is to run is void; empty while it is not.
     """
 
     channel: str
@@ -88,6 +90,7 @@ class ChannelStatus(Public, frozen=True):
     trouble: str
     goes_back: bool = False
     settled: bool = False
+    void: str = ""
 
     @property
     def exit_code(self) -> int:
@@ -151,6 +154,7 @@ def status(
         settled=(is_back or record.phase is Phase.COMPLETED)
         and record.seq > 0
         and arrived.is_whole,
+        void=_void(record),
     )
 
 
@@ -206,6 +210,11 @@ def _reason(said: str, course: NodeCourse | None) -> str:
     return said or (course.reason if course else "")
 
 
+def _void(record: RolloutRecord) -> str:
+    void = record.voids.get(standing(record, ""))
+    return void.reason if void else ""
+
+
 def _summary(
     record: RolloutRecord,
     plan: RolloutPlan,
@@ -214,12 +223,14 @@ def _summary(
     now_s: float,
 ) -> str:
     watched = as_watched(record, now_s)
-    standing = step(watched, plan, fleet_of(nodes, record.channel), now_s)
-    words = record.reason if record.phase not in UNDER_WAY else standing.reason
+    decided = step(watched, plan, fleet_of(nodes, record.channel), now_s)
+    words = record.reason if record.phase not in UNDER_WAY else decided.reason
     said = f"{record.channel}: version {record.version} {record.phase.value}: {words}"
     if record.seq == 0 and record.phase not in UNDER_WAY:
         said += "; the cloud node has not published that yet"
-    elif record.phase is Phase.ROLLED_BACK and lines:
+    if void := _void(record):
+        said += f"; the certificate of version {standing(record, '')} is void: {void}"
+    if record.phase is Phase.ROLLED_BACK and record.seq > 0 and lines:
         return f"{said}; {arrival(record, nodes).in_words()}"
     running = Counter(line.version for line in lines if line.version)
     shares = ", ".join(f"{count} run {version}" for version, count in running.most_common(3))

@@ -77,6 +77,7 @@ class Acceptance:
             replace(self._host, memory_bytes=available_bytes()),
             serves=self._under_way.serving is not None,
             now_s=self._vetting.utc_s(),
+            void=self._standing.void,
         )
         self._carry_out(ruling, Accepted(envelope), manifest, now_s)
 
@@ -110,6 +111,8 @@ class Acceptance:
         """Takes the number of a manifest that changes nothing of what serves or is under way."""
         record = self._journal.record
         memory = memory_of(manifest, record)
+        if ruling.marks:
+            memory |= self._standing.marked(accepted.envelope)
         try:
             if ruling.act == "adopt":
                 self._under_way.adopt(accepted, manifest)
@@ -122,3 +125,6 @@ class Acceptance:
         except StorageError as error:
             # What is under way goes on under its own number; the manifest is retained.
             self._complaints.say(f"seq {manifest.seq} not on disk: {error}")
+            return
+        if ruling.marks:
+            self._standing.void = manifest.void

@@ -18,6 +18,20 @@ from shared.releases.rollout import Rollout
 
 DOMAIN = b"escalon release manifest v2\0"
 MAX_MANIFEST_BYTES = 256 * 2**10
+MAX_REASON = 500
+"""Characters of the words that say why a certificate is void."""
+
+
+class Void(Public, frozen=True):
+    """The certificates of a release promise nothing any more; the release goes on running.
+
+    Attributes:
+        reason: why, in words.
+        since: seconds since 1970.
+    """
+
+    reason: str
+    since: float
 
 
 class Manifest(Public, frozen=True):
@@ -34,6 +48,8 @@ class Manifest(Public, frozen=True):
         release: what is to run.
         rollout: who is to run it by now.
         retry_epoch: a node that has rolled the release back tries it again once this is raised.
+        void: set where the certificates of the release are void, for drift was seen; a later
+            manifest of the release without it restores them.
     """
 
     channel: str
@@ -45,6 +61,7 @@ class Manifest(Public, frozen=True):
     release: Release
     rollout: Rollout
     retry_epoch: int = 0
+    void: Void | None = None
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -133,5 +150,11 @@ def _contradictions(manifest: Manifest) -> list[str]:
         "it is issued or expires at no time": math.isfinite(manifest.issued)
         and math.isfinite(manifest.expires),
     }
+    void = manifest.void
+    if void is not None:
+        checks["its certificates are void since no time"] = math.isfinite(void.since)
+        checks[f"why they are void takes more than {MAX_REASON} characters"] = (
+            len(void.reason) <= MAX_REASON
+        )
     problems = [problem for problem, holds in checks.items() if not holds]
     return [*problems, *manifest.release.problems(), *manifest.rollout.problems()]

@@ -29,6 +29,7 @@ from cloud.rollout.phases import Phase
 from cloud.signer import Signer
 from cloud.store import Arrived, TelemetryStore
 from cloud.upkeep import Upkeep
+from cloud.vigil import Vigil
 from escalon.keys.ceremony import revoked, signed
 from shared.config_file import ConfigFile, ConfigFileError
 from shared.messages import GateCount, NodeState, Telemetry, UpdateReport, pack, to_json
@@ -82,6 +83,14 @@ class Rig:
             store=self.store,
             registry=self.registry,
             directors=self.directors,
+            vigil=Vigil(
+                pipeline="meter",
+                config=self.config.pipelines["meter"].retrain,
+                store=self.store,
+                folder=folder / "watching",
+                director=self.directors[CHANNEL],
+                metrics=self.metrics,
+            ),
         )
         self.link = FakeLink(self.hub, connected=False)
         self.node = CloudNode(
@@ -99,6 +108,7 @@ class Rig:
         )
         self.node.start()
         self.now_s = 0.0
+        self.sent = 0
 
     def connect(self) -> None:
         self.link.connect()
@@ -119,6 +129,13 @@ class Rig:
         for topic, payload in self.desk.news(*nodes):
             self.says(topic, payload)
 
+    def counts(self, version: str, unsure: int) -> None:
+        """Has a node's gate have counted a window of samples, so many of them unsure."""
+        self.sent += 1
+        count = GateCount("tier1-a", "meter", version, WINDOW, unsure)
+        message = Telemetry(1, "hub", f"batch-{self.sent}", (), (count,))
+        self.store.add([Arrived("plant", message)], EPOCH_S)
+
     def value(self, name: str, **labels: str) -> float:
         return self.metrics.registry.get_sample_value(name, labels) or 0.0
 
@@ -132,13 +149,13 @@ def pem_of(key: Ed25519PrivateKey) -> bytes:
 
 
 class Store(TelemetryStore):
-    """Counts how often it is asked whether there are enough audits."""
+    """Counts how often it is asked whether there are enough labels."""
 
     asked = 0
 
-    def audits_since(self, *arguments: Any) -> int:
+    def labels_after(self, *arguments: Any) -> int:
         self.asked += 1
-        return super().audits_since(*arguments)
+        return super().labels_after(*arguments)
 
 
 @pytest.fixture
@@ -391,14 +408,14 @@ def test_what_a_person_decides_beside_it_is_at_the_broker_soon(rig: Rig) -> None
 
 def drifted(rig: Rig) -> None:
     """Has nodes have been unsure of everything, so that a training is wanted."""
-    rig.course.count("1", WINDOW, WINDOW, EPOCH_S)
+    rig.counts("1", WINDOW)
+    rig.turn()
 
 
 def test_drift_asks_for_a_training_of_what_stands(rig: Rig) -> None:
     rig.connect()
     rig.turn(8)
     drifted(rig)
-    rig.turn()
     assert "drift" in rig.course.activity
     assert rig.store.asked == 1
 
@@ -416,9 +433,11 @@ def test_what_any_file_of_a_version_may_escalate_is_no_drift(rig: Rig) -> None:
         version = register(draft(1.0, files=files), rig.registry, CHUNK_BYTES, EPOCH_S + 1)
     rig.directors[CHANNEL].propose(version.name)
     rig.turn(2)
-    rig.course.count(version.name, WINDOW, WINDOW * 6 // 10, EPOCH_S)
+    rig.counts(version.name, WINDOW * 6 // 10)
+    rig.turn()
     assert "watching" in rig.course.activity
-    rig.course.count(version.name, WINDOW, WINDOW, EPOCH_S)
+    rig.counts(version.name, WINDOW)
+    rig.turn()
     assert "100% of 50 samples escalated where 50% were certified" in rig.course.activity
 
 

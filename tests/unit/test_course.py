@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from prometheus_client import CollectorRegistry
 
 from cloud.channel import Channel
 from cloud.config import CloudPipelineConfig
@@ -19,9 +22,12 @@ from cloud.director import Director
 from cloud.registration import AGAIN_S, MAX_READS
 from cloud.registry import Registry
 from cloud.signer import Signer
-from cloud.store import TelemetryStore
+from cloud.store import Arrived, TelemetryStore
+from cloud.vigil import Vigil
 from shared.errors import ConfigError
-from tests.builders import CHANNEL, trust_in
+from shared.messages import GateCount, Telemetry, TelemetryRecord, Tensor
+from shared.metrics import CloudMetrics
+from tests.builders import CHANNEL, EPOCH_S, record, trust_in
 from tests.cloud_desk import TIER2
 from tests.fakes import wait_until
 from tests.training_data import LABELS, blobs_of
@@ -47,7 +53,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 class Rig:
     """The course of a pipeline on a real registry, which trains in real child processes."""
 
-    def __init__(self, folder: Path, first_job: Path, base: Path, **training: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        first_job: Path,
+        base: Path,
+        retrain: dict[str, Any] | None = None,
+        **training: Any,
+    ) -> None:
         self.candidate = first_job / "candidate"
         self.registry = Registry(folder / "registry")
         config = CloudPipelineConfig.model_validate(
@@ -56,6 +69,7 @@ class Rig:
                 "labels": LABELS,
                 "tier1_channel": CHANNEL,
                 "tier2_channel": TIER2,
+                "retrain": retrain or {},
                 "training": {
                     "base": base,
                     "first_job": first_job,
@@ -71,18 +85,30 @@ class Rig:
             for name in (TIER2, CHANNEL)
         }
         self.directors = {name: Director(each, signer) for name, each in self.channels.items()}
-        store = TelemetryStore(f"sqlite:///{folder / 'telemetry.sqlite'}", str(folder / "inputs"))
-        store.open()
+        self.store = TelemetryStore(
+            f"sqlite:///{folder / 'telemetry.sqlite'}", str(folder / "inputs")
+        )
+        self.store.open()
+        self.vigil = Vigil(
+            pipeline="meter",
+            config=config.retrain,
+            store=self.store,
+            folder=folder / "watching",
+            director=self.directors[CHANNEL],
+            metrics=CloudMetrics(CollectorRegistry()),
+        )
         self.course = Course(
             name="meter",
             config=config,
             chunk_bytes=64 * 2**10,
             folder=folder / "jobs",
-            store=store,
+            store=self.store,
             registry=self.registry,
             directors=self.directors,
+            vigil=self.vigil,
         )
         self.now_s = 0.0
+        self.sent = 0
         self.course.start(self.now_s)
 
     def trains(self) -> None:
@@ -97,6 +123,12 @@ class Rig:
     def poll(self, after_s: float = AGAIN_S) -> None:
         self.now_s += after_s
         self.course.poll(self.now_s)
+
+    def send(self, *records: TelemetryRecord, counts: tuple[GateCount, ...] = ()) -> None:
+        """Has telemetry have come."""
+        self.sent += 1
+        message = Telemetry(1, "hub", f"batch-{self.sent}", records, counts)
+        self.store.add([Arrived("plant", message)], EPOCH_S)
 
     @property
     def registered(self) -> dict[str, list[str]]:
@@ -171,3 +203,49 @@ def test_a_course_whose_trainer_is_not_installed_does_not_begin(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"escalon\[torch\]"):
         Rig(tmp_path, tmp_path / "first", trained / "base", trainer="torch")
+
+
+# Later trainings
+
+
+def audited(count: int) -> list[TelemetryRecord]:
+    """Returns records of the audit with inputs of the data set."""
+    inputs, labels = blobs_of(count, np.random.default_rng(8))
+    return [
+        msgspec.structs.replace(
+            record(number, audit=True),
+            input=Tensor.of(features.astype(np.float32)),
+            tier1_probabilities=(scores := scores_of(int(label))),
+            tier2_probabilities=scores,
+        )
+        for number, (features, label) in enumerate(zip(inputs, labels, strict=True))
+    ]
+
+
+def scores_of(label: int) -> Tensor:
+    rest = 0.1 / (len(LABELS) - 1)
+    return Tensor.of(np.array([0.9 if place == label else rest for place in range(len(LABELS))],
+                              np.float32))  # fmt: skip
+
+
+def test_enough_samples_begin_a_training_and_a_drift_does_not_wait_for_its_end(
+    trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(trained / "first", tmp_path / "first")
+    retrain = {"after_samples": 100, "audits": 40, "window": 50}
+    rig = Rig(tmp_path, tmp_path / "first", trained / "base", retrain)
+    rig.trains()
+    rig.poll()
+    rig.poll()
+    assert not rig.course.busy
+    with caplog.at_level(logging.INFO):
+        rig.send(*audited(100))
+        rig.poll()
+    assert rig.course.busy
+    assert "meter: training version 2: 100 new samples" in caplog.text
+    rig.send(counts=(GateCount("tier1-a", "meter", "1", 1000, 1000),))
+    try:
+        rig.poll()
+        assert rig.vigil.alarm is not None
+    finally:
+        rig.course.close()

@@ -17,8 +17,10 @@ from cloud.director import BACK
 from cloud.notice import NoticeFile
 from cloud.optimize.quantize import quantize_int8
 from cloud.registry import Registry
+from cloud.rollout.phases import Phase
 from cloud.rollout.plan import RolloutPlan
 from cloud.rollout.record import NodeCourse, published
+from cloud.rollout.voids import voided
 from cloud.training.export import to_onnx
 from cloud.training.network import Dense, Network
 from escalon.cli import main
@@ -30,6 +32,7 @@ from escalon.release.versions import moment
 from escalon.release.watch import watch
 from shared.config_file import ConfigFile
 from shared.messages import UpdateReport, to_json
+from shared.releases.manifest import Void
 from tests.builders import CHANNEL, LABELS, diagonal_onnx, nan_onnx, sha256
 from tests.cloud_desk import TIER2, TOPICS, Desk, Said
 from tests.hostile_models import adding, external_tensor
@@ -239,6 +242,10 @@ def test_a_damaged_golden_file_is_refused_in_words(desk: Desk, data: bytes) -> N
     assert "bad.npz: no npz with arrays of numbers" in error
 
 
+def test_golden_inputs_may_be_called_x(desk: Desk) -> None:
+    desk.publish("--golden", desk.npz("g.npz", x=4 * np.eye(3)))
+
+
 def test_golden_scores_that_the_model_gives_are_taken(desk: Desk) -> None:
     desk.publish("--golden", desk.npz("g.npz", inputs=4 * np.eye(3), scores=4 * np.eye(3)))
 
@@ -261,7 +268,41 @@ def test_versions_are_listed_with_what_they_are_in_the_rollout(desk: Desk) -> No
     desk.publish("--version", "b", model=desk.file("other.onnx", diagonal_onnx(3.0)))
     rows = [line.split() for line in desk.output("list").splitlines()[1:]]
     assert [row[0] for row in rows] == [f"{CHANNEL}/1", f"{CHANNEL}/b"]
-    assert [each["rollout"] for each in desk.json("list")] == ["", "running"]
+    assert [each["rollout"] for each in desk.json("list")] == ["superseded", "running"]
+
+
+def test_the_list_says_of_each_version_how_its_latest_rollout_ended(desk: Desk) -> None:
+    desk.fleet("press-1")
+    desk.publish()
+    desk.complete()
+    for gain, name in ((3.0, "2"), (5.0, "3")):
+        desk.publish(model=desk.file(f"{name}.onnx", diagonal_onnx(gain)))
+        desk.rollout.write(msgspec.structs.replace(desk.record, phase=Phase.ABORTED))
+    desk.registry_only("4")
+    found = {each["version"]: each["rollout"] for each in desk.json("list")}
+    assert found == {"1": "stands", "2": "aborted", "3": "aborted", "4": ""}
+    desk.output("offer", "2")
+    found = {each["version"]: each["rollout"] for each in desk.json("list")}
+    assert found == {"1": "completed", "2": "running", "3": "aborted", "4": ""}
+
+
+@pytest.mark.parametrize("phase", [Phase.ABORTED, Phase.ROLLED_BACK, Phase.HALTED])
+def test_what_was_taken_back_is_no_parent_unless_it_is_named(desk: Desk, phase: Phase) -> None:
+    desk.fleet("press-1")
+    desk.publish()
+    desk.rollout.write(msgspec.structs.replace(desk.record, phase=phase))
+    desk.publish(model=desk.file("2.onnx", diagonal_onnx(3.0)))
+    assert desk.json("show", "2")["parents"] == []
+    desk.complete()
+    desk.publish(model=desk.file("3.onnx", diagonal_onnx(5.0)))
+    assert desk.json("show", "3")["parents"] == [f"{CHANNEL}/2"]
+    desk.rollout.write(msgspec.structs.replace(desk.record, phase=Phase.ABORTED))
+    desk.publish(model=desk.file("4.onnx", diagonal_onnx(7.0)))
+    assert desk.json("show", "4")["parents"] == [f"{CHANNEL}/2"]
+    desk.rollout.write(msgspec.structs.replace(desk.record, phase=Phase.ABORTED))
+    fifth = desk.file("5.onnx", diagonal_onnx(9.0))
+    desk.publish("--parent", f"{CHANNEL}/4", model=fifth)
+    assert desk.json("show", "5")["parents"] == [f"{CHANNEL}/4"]
 
 
 def test_two_versions_are_compared(desk: Desk) -> None:
@@ -333,7 +374,8 @@ def act(desk: Desk, command: str, code: int = 0) -> str:
 def test_a_rollout_is_paused_promoted_halted_resumed(desk: Desk) -> None:
     desk.fleet("press-1", "press-2", "press-3")
     desk.publish()
-    assert "version 1 is paused" in act(desk, "pause")
+    assert "version 1 is paused: no other wave begins\n" in act(desk, "pause")
+    assert "version 1 paused: wave 1 of" in desk.output("status", "--channel", CHANNEL, code=3)
     assert "'promote' is not possible: the rollout is paused" in desk.error(
         "promote", "--channel", CHANNEL
     )
@@ -404,7 +446,8 @@ def test_a_first_version_is_not_rolled_back_and_one_after_it_is(desk: Desk) -> N
     assert "no release from before version 1" in desk.error("rollback", "--channel", CHANNEL)
     desk.complete()
     desk.publish(model=desk.file("other.onnx", diagonal_onnx(3.0)))
-    assert "version 2 is rolled back" in act(desk, "rollback")
+    said = act(desk, "rollback")
+    assert "version 2 is rolled back: version 1 is for every node again" in said
     assert desk.record.base == "1"
 
 
@@ -464,6 +507,21 @@ def test_status_says_in_words_and_by_its_code_how_a_rollout_stands(desk: Desk) -
     assert "version 1 halted" in table[0]
     assert table[1].split() == ["NODE", "STATE", "SINCE", "VERSION", "WAVE", "REASON"]
     assert any(row.startswith(f"plant/{canary}") and "p95 latency rose" in row for row in table)
+
+
+def test_status_says_that_a_certificate_is_void_until_the_version_is_offered_anew(
+    desk: Desk,
+) -> None:
+    desk.fleet("press-1")
+    desk.publish()
+    desk.complete()
+    void = Void(reason="30% escalated where 19% were certified", since=1_700_000_000.0)
+    desk.rollout.write(voided(desk.record, "1", void))
+    assert "; the certificate of version 1 is void: 30% escalated" in desk.output("status")
+    assert desk.json("status", "--channel", CHANNEL)[0]["void"] == void.reason
+    act(desk, "retry")
+    assert desk.json("status", "--channel", CHANNEL, code=3)[0]["void"] == ""
+    assert "void" not in desk.output("status", code=3)
 
 
 @pytest.mark.parametrize(
