@@ -53,7 +53,7 @@ def _fill(store: TelemetryStore, folder: Path, samples: int, every: int) -> None
             store.upkeep(time.time())
         spent_s += time.perf_counter() - began_s
         busy_s += time.process_time() - began_busy_s
-        if stored - said >= every:
+        if stored - said >= every or stored >= samples:
             rate = (stored - said) / spent_s / 1000
             cpu_us = busy_s / (stored - said) * 1e6
             said, spent_s, busy_s = stored, 0.0, 0.0
