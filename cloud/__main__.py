@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from cloud.config import CloudConfig
 from cloud.ingest_node import IngestNode
+from cloud.notice import NoticeFile
 from cloud.opening import make_ingestion, make_store
 from shared.entry import main
 from shared.metrics import CloudMetrics, serve_metrics
@@ -44,8 +45,9 @@ def run(config: CloudConfig, worker: Worker) -> None:
     node = make_leader(
         config, link=link, store=store, ingestion=ingestion, metrics=metrics, presence=presence
     )
-    node.start()
-    Loop(node, metrics.drops).run()
+    with NoticeFile(config.state_dir).running():
+        node.start()
+        Loop(node, metrics.drops).run()
 
 
 if __name__ == "__main__":

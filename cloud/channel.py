@@ -13,9 +13,9 @@ from cloud.channel_lock import ChannelLock
 from cloud.registry import Registry
 from cloud.rollout.decision import Decision, move
 from cloud.rollout.fleet import Fleet
-from cloud.rollout.phases import ENDED, Event, IllegalCommandError, Phase
+from cloud.rollout.phases import ENDED, TAKEN_BACK, Event, IllegalCommandError, Phase, possible
 from cloud.rollout.plan import RolloutPlan
-from cloud.rollout.proven import proven
+from cloud.rollout.proven import is_carried, proven
 from cloud.rollout.record import RolloutFile, RolloutRecord, published_seq
 from cloud.rollout.voids import inherited
 from cloud.rollout.waves import begin
@@ -82,6 +82,19 @@ class Channel:
         """
         self._file.write(record)
 
+    def parent(self) -> str:
+        """Returns the version that a new one is taken to be made from, unless somebody says else.
+
+        That is what the fleet is to run, and never what was aborted, rolled back or halted.
+
+        Raises:
+            StorageError: the disk does not give it.
+        """
+        record = self.read()
+        if record is not None and record.phase in (*TAKEN_BACK, Phase.HALTED):
+            return record.base
+        return standing(record, self._published())
+
     def standing(self) -> str:
         """Returns the version that the fleet is to run once all is done; empty if there is none.
 
@@ -114,7 +127,15 @@ class Channel:
             self.registry.next_seq(self.name), *(published_seq(each) + 1 for each in rollouts)
         )
 
-    def offer(self, version: str, fleet: Fleet, ticket: Ticket, *, retry: bool = False) -> Decision:
+    def offer(
+        self,
+        version: str,
+        fleet: Fleet,
+        ticket: Ticket,
+        *,
+        retry: bool = False,
+        by_itself: bool = False,
+    ) -> Decision:
         """Begins a rollout; one that runs ends superseded.
 
         Args:
@@ -122,15 +143,17 @@ class Channel:
             fleet: all nodes of the channel.
             ticket: of the new rollout.
             retry: whether nodes are to try again what failed on them, though a person stopped it.
+            by_itself: whether no person has asked for it.
 
         Raises:
-            IllegalCommandError: somebody has paused or halted the rollout before it, or nobody
-                could go first: no node is online, or none is known though there was a release.
+            IllegalCommandError: somebody has paused or halted the rollout before it (``refusal``),
+                or nobody could go first: no node is online, or none is known though there was a
+                release.
             ManifestError: a node's name cannot stand in a manifest.
             StorageError: there is no such version, or the disk fails.
         """
         before = self.read()
-        if (reason := refusal(before)) and not retry:
+        if (reason := refusal(before, by_itself=by_itself)) and not retry:
             raise IllegalCommandError(reason)
         if self.registry.version(self.name, version) is None:
             raise StorageError(
@@ -140,6 +163,10 @@ class Channel:
         record = begin(
             self.plan, fleet, rollout=ticket.rollout, channel=self.name, salt=ticket.salt
         )
+        if before is not None and before.phase is Phase.RUNNING:
+            reason = f"superseded by version {version} in rollout {ticket.rollout}"
+            carried = is_carried(before, self.plan, fleet)
+            before = move(before, Event.REPLACE, reason, carried=carried).record
         base = proven(self._history(before), version)
         record = msgspec.structs.replace(
             record,
@@ -151,7 +178,7 @@ class Channel:
             voids=inherited(self._history(before), base),
         )
         if before is not None:
-            self._archive(before, record)
+            self._archive(before)
         self.write(record)
         return Decision(None, record, record.reason)
 
@@ -221,15 +248,20 @@ class Channel:
             before.retry_epoch if before else 0, newest.manifest.retry_epoch if newest else 0
         )
 
-    def _archive(self, before: RolloutRecord, then: RolloutRecord) -> None:
+    def _archive(self, before: RolloutRecord) -> None:
         """Keeps how the rollout before ended; of very many, the latest."""
-        if before.phase is Phase.RUNNING:
-            reason = f"superseded by version {then.version} in rollout {then.id}"
-            before = move(before, Event.REPLACE, reason).record
         write_durably(self._archived / f"{before.id}.json", msgspec.json.encode(before))
         kept = sorted(self._archived.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
         for path in kept[:-MAX_ARCHIVED]:
             path.unlink(missing_ok=True)
+
+    def history(self) -> Iterator[RolloutRecord]:
+        """Yields the rollouts so far, newest first: the present one and the latest of those before.
+
+        Raises:
+            StorageError: the present one cannot be read.
+        """
+        return self._history(self.read())
 
     def _history(self, before: RolloutRecord | None) -> Iterator[RolloutRecord]:
         """Yields the rollouts so far, newest first; the archive is read only if it is asked for."""
@@ -247,25 +279,38 @@ class Channel:
         yield from sorted(found, key=lambda each: (each.number, each.began_s), reverse=True)
 
 
+ANOTHER = "publish or offer a version that you trust"
+
+
 def _way_out(phase: Phase) -> str:
     """Returns what takes the place of a roll back that has nothing to bring back."""
-    another = "publish or offer a version that you trust"
-    if phase in (Phase.PAUSED, Phase.HALTED):
-        return f"resume, then {another}"
-    return another if phase in ENDED and phase is not Phase.COMPLETED else f"halt, or {another}"
+    if phase is Phase.PAUSED:
+        return f"halt, then {ANOTHER}"
+    if phase is Phase.HALTED or (phase in ENDED and phase is not Phase.COMPLETED):
+        return ANOTHER
+    return f"halt, or {ANOTHER}"
 
 
-def refusal(record: RolloutRecord | None) -> str:
+def refusal(record: RolloutRecord | None, *, by_itself: bool = False) -> str:
     """Returns why a rollout may not be followed by another now; empty if it may.
+
+    One that a person has halted, and that has nothing to go back to, a person may replace: there is
+    no other way out but to go on with it.
 
     Args:
         record: the present one.
+        by_itself: whether no person has asked for the other.
     """
     if record is None or record.phase is Phase.RUNNING or record.phase in ENDED:
         return ""
+    ways = possible(record.phase, has_base=bool(record.base))
+    if record.phase is Phase.HALTED and not record.base:
+        if not by_itself:
+            return ""
+        ways += f"; {ANOTHER}"
     return (
         f"the rollout of version {record.version} is {record.phase.value}, and whoever did that "
-        "decides first; possible: resume, roll back"
+        f"decides first; possible: {ways}"
     )
 
 
@@ -278,6 +323,6 @@ def standing(record: RolloutRecord | None, published: str) -> str:
     """
     if record is None:
         return published
-    if record.phase in (Phase.ABORTED, Phase.ROLLED_BACK):
+    if record.phase in TAKEN_BACK:
         return record.base or record.version
     return record.version

@@ -97,8 +97,8 @@ class Director:
 
     @property
     def refusal(self) -> str:
-        """Why no other rollout may begin now; empty if one may."""
-        return refusal(self.record)
+        """Why no other rollout may begin by itself now; empty if one may."""
+        return refusal(self.record, by_itself=True)
 
     def propose(self, version: str) -> None:
         """Has a rollout of a version begin at the next turn that can see the fleet.
@@ -190,7 +190,8 @@ class Director:
             self._proposed = None
             return record
         try:
-            begun = self._channel.offer(version, fleet, self._ticket(now_s)).record
+            ticket = self._ticket(now_s)
+            begun = self._channel.offer(version, fleet, ticket, by_itself=True).record
         except EscalonError as error:
             # Tried again: a person has stopped the one before, nobody is online yet, or the disk
             # fails. Whatever it is, the one before is not let go of: it may do harm.

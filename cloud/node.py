@@ -16,6 +16,7 @@ from cloud.fleet_file import FleetFile
 from cloud.fleet_view import FleetView
 from cloud.gauges import RolloutGauges, TrainingGauges
 from cloud.ingestion import Ingestion
+from cloud.notice import NoticeFile
 from cloud.press import Press
 from cloud.registry import Registry
 from cloud.retained_file import RetainedFile
@@ -81,6 +82,7 @@ class CloudNode:
         self._echo = Echo(link, config.topics.probe(config.node, "session"))
         self._view = FleetView(config.prefix)
         self._fleet_file = FleetFile.of(config.state_dir)
+        self._notice = NoticeFile(config.state_dir)
         self._troubles = TroubleLog(log)
         self._gauges = RolloutGauges(metrics)
         self._training = TrainingGauges(metrics)
@@ -146,6 +148,7 @@ class CloudNode:
             self._direct(channel, director, now_s)
         self._press.poll(now_s)
         self._keep_fleet(now_s)
+        self._keep_notice(now_s)
         self._upkeep.poll(now_s)
         if self._activity() != self._announced:
             self._announce()
@@ -204,6 +207,20 @@ class CloudNode:
         self._view.forget_unheard(now_s)
         if self._fleet_file.keep(self._view, time.time(), now_s):
             self._gauges.show_fleet(self._view.nodes())
+
+    def _keep_notice(self, now_s: float) -> None:
+        away = "" if self._link.connected else "it has no connection to its broker"
+        node = "; ".join(filter(None, [away, self._credentials.trouble]))
+        channels = {
+            name: "; ".join(
+                filter(
+                    None,
+                    [director.trouble, self._press.trouble(name), self._fetchable[name].trouble],
+                )
+            )
+            for name, director in self._directors.items()
+        }
+        self._notice.keep(node, channels, time.time(), now_s)
 
     def _activity(self) -> str:
         said = [course.activity for course in self._courses.values()]

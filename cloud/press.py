@@ -134,6 +134,11 @@ class Press:
         is_out = publication is not None and publication.published
         return self._entries[channel].manifest.seq if is_out else 0
 
+    def trouble(self, channel: str) -> str:
+        """Returns why the channel's newest manifest cannot be published now; empty for nothing."""
+        publication = self._publications.get(channel)
+        return publication.trouble if publication is not None else ""
+
     def _hold(self, channel: str, artefacts: Iterable[Artefact], now_s: float) -> None:
         self._shelf.hold(channel, artefacts, self._blobs)
         self._at_broker = set(filter(self._shelf.holds, self._at_broker))

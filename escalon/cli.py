@@ -13,6 +13,8 @@ from typing import TextIO
 
 import shared
 from escalon.demo.arguments import add_arguments
+from escalon.explain.arguments import EXAMPLES as EXPLAIN_EXAMPLES
+from escalon.explain.arguments import add_arguments as add_explain_arguments
 from escalon.keys.arguments import EXAMPLES as KEYS_EXAMPLES
 from escalon.keys.arguments import add_arguments as add_keys_arguments
 from escalon.labels.arguments import EXAMPLES as LABELS_EXAMPLES
@@ -24,6 +26,8 @@ from escalon.release.arguments import add_arguments as add_release_arguments
 from escalon.roles import check
 from escalon.train.arguments import EXAMPLES as TRAIN_EXAMPLES
 from escalon.train.arguments import add_arguments as add_train_arguments
+from escalon.what_if.arguments import EXAMPLES as WHAT_IF_EXAMPLES
+from escalon.what_if.arguments import add_arguments as add_what_if_arguments
 from shared.config_file import ConfigFileError
 from shared.entry import run_node
 from shared.errors import EscalonError
@@ -35,6 +39,8 @@ examples:
   escalon run tier1.yaml                          run one node; its YAML says which role it has
   escalon keys init keys/                         keys that sign releases, and whom nodes trust
   escalon release status --config cloud.yaml      how new versions reach the fleet
+  escalon what-if cloud.yaml                      what other thresholds would have done
+  escalon explain a1 cloud.yaml                   what became of one sample, and why
   escalon labels queue --config cloud.yaml        what people are asked to label today
   escalon optimize m.onnx --data samples.npz      a model made smaller and faster, with figures
   escalon train try/ --config cloud.yaml          the first models of a pipeline, here and now
@@ -72,6 +78,8 @@ def _run(arguments: argparse.Namespace) -> int:
         "validate": _validate,
         "keys": _keys,
         "release": _release,
+        "what-if": _what_if,
+        "explain": _explain,
         "labels": _labels,
         "optimize": _optimize,
         "train": _train,
@@ -113,11 +121,30 @@ def _release(arguments: argparse.Namespace) -> int:
 
 
 def _labels(arguments: argparse.Namespace) -> int:
-    if importlib.util.find_spec("sqlalchemy") is None:
-        raise EscalonError("the store needs the cloud's extra: pip install 'escalon[cloud]'")
+    _need_store()
     from escalon.labels.command import run_labels
 
     return _act("labels", run_labels, arguments)
+
+
+def _what_if(arguments: argparse.Namespace) -> int:
+    _need_store()
+    from escalon.what_if.command import run_what_if
+
+    return _act("what-if", run_what_if, arguments)
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    _need_store()
+    from escalon.explain.command import run_explain
+
+    return _act("explain", run_explain, arguments)
+
+
+def _need_store() -> None:
+    missing = [name for name in ("scipy", "sqlalchemy") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise EscalonError("the store needs the cloud's extra: pip install 'escalon[cloud]'")
 
 
 def _act(name: str, run: Command, arguments: argparse.Namespace) -> int:
@@ -193,6 +220,15 @@ def _parser() -> argparse.ArgumentParser:
         "release", help="versions and their rollouts", epilog=RELEASE_EXAMPLES, formatter_class=raw
     )
     add_release_arguments(release)
+    asked = commands.add_parser(
+        "what-if", help="what other thresholds would have done", epilog=WHAT_IF_EXAMPLES,
+        formatter_class=raw,
+    )  # fmt: skip
+    add_what_if_arguments(asked)
+    explained = commands.add_parser(
+        "explain", help="what became of one sample", epilog=EXPLAIN_EXAMPLES, formatter_class=raw
+    )
+    add_explain_arguments(explained)
     labels = commands.add_parser(
         "labels", help="labels of people, and what they are asked about", epilog=LABELS_EXAMPLES,
         formatter_class=raw,

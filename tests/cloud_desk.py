@@ -13,6 +13,7 @@ import yaml
 
 from cloud.fleet_file import FleetFile
 from cloud.fleet_view import FleetView
+from cloud.registry import Registry
 from cloud.rollout.phases import Phase
 from cloud.rollout.record import RolloutFile, RolloutRecord, published
 from escalon.cli import main
@@ -32,6 +33,7 @@ class Desk:
     def __init__(self, folder: Path, said: Said) -> None:
         self.folder = folder
         self.said = said
+        self.view = FleetView("escalon")
         self.config = folder / "cloud.yaml"
         self.state = folder / "cloud"
         (folder / "trust.signed").write_bytes(b"its node reads it; this command does not")
@@ -126,10 +128,24 @@ class Desk:
 
     def fleet(self, *nodes: str) -> None:
         """Has the cloud node have seen these nodes online."""
-        view = FleetView("escalon")
-        for topic, payload in self.news(*nodes):
-            view.take(topic, payload)
-        FleetFile.of(self.state).keep(view, 1_700_000_000.0, 0.0)
+        self.view = FleetView("escalon")
+        self.observe(*self.news(*nodes))
+
+    def observe(self, *said: tuple[str, bytes]) -> None:
+        """Has the cloud node have heard more of the fleet that it saw: topics and payloads."""
+        for topic, payload in said:
+            self.view.take(topic, payload)
+        FleetFile.of(self.state).keep(self.view, 1_700_000_000.0, 0.0)
+
+    def runs(self, version: str, *nodes: str) -> None:
+        """Has nodes have said that they run a version."""
+        told = f'"version":"{version}"'.encode()
+        self.observe(
+            *(
+                (topic, payload.replace(b'"version":"0"', told))
+                for topic, payload in self.news(*nodes)
+            )
+        )
 
     def asleep(self) -> None:
         """Has the cloud node have started anew, before any node said that it is there."""
@@ -155,6 +171,13 @@ class Desk:
         )  # fmt: skip
         view.take(TOPICS.updates(node, CHANNEL), to_json(said))
         FleetFile.of(self.state).keep(view, 1_700_000_000.0, 0.0)
+
+    def registry_only(self, name: str) -> None:
+        """Has a version be there that was never rolled out."""
+        registry = Registry(self.state / "registry")
+        (version,) = [each for each in registry.versions(CHANNEL) if each.name == "1"]
+        release = msgspec.structs.replace(version.release, version=name)
+        registry.add_version(msgspec.structs.replace(version, release=release))
 
     def complete(self) -> None:
         """Has the rollout have come to its end."""

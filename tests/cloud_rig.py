@@ -69,6 +69,7 @@ class CloudRig:
         trust: whom the fleet trusts.
         fails: names of nodes on which every release but the first fails.
         nodes: so many follow the channel.
+        bare: nodes have no model before version 1, and take that whatever the share.
         reports: key epoch and seq that nodes report, by name, whatever the broker has.
 
     Attributes:
@@ -86,11 +87,13 @@ class CloudRig:
         trust: Trust | None = None,
         fails: tuple[str, ...] = (),
         nodes: int = 3,
+        bare: bool = False,
         reports: Mapping[str, tuple[int, int]] | None = None,
     ) -> None:
         self.reports = reports or {}
         self.now_s = now_s
         self.fails = fails
+        self.bare = bare
         self.silent = False
         self.trust = trust or trust_in(key)
         self.hub = hub
@@ -166,11 +169,10 @@ class CloudRig:
     def _report(self, name: str, manifest: Manifest | None) -> NodeReport | None:
         if name in self.reports:
             return NodeReport("r-lost", State.COMMITTED, order=self.reports[name])
-        if (
-            manifest is None
-            or manifest.state == "halted"
-            or not takes_part(manifest.rollout, "plant", name)
-        ):
+        if manifest is None or manifest.state == "halted":
+            return None
+        is_first = self.bare and manifest.release.version == "1"
+        if not is_first and not takes_part(manifest.rollout, "plant", name):
             return None
         if self.silent:
             return NodeReport(manifest.rollout.id, State.FETCHING)

@@ -121,7 +121,11 @@ class ChannelRelay:
             manifest = open_manifest(envelope, trust.releases)
             check_order(manifest, trust, self._record, self.channel)
         except ArtefactError as error:
-            self._say_once(f"{self.channel}: release not handed down: {error}")
+            # After a change of the keys the cloud's broker has it until it is signed anew.
+            active = self._record.active
+            is_known = active is not None and active.envelope == envelope
+            level = logging.WARNING if is_known else logging.ERROR
+            self._say_once(f"{self.channel}: release not handed down: {error}", level)
             self._metrics.drops.labels(reason="release_refused").inc()
             return
         if not self._wants(manifest.order):
@@ -290,10 +294,10 @@ class ChannelRelay:
             self._pause_s = min(2 * self._pause_s, MAX_PAUSE_S)
             self._hand_down(publication, now_s)
 
-    def _say_once(self, text: str) -> None:
+    def _say_once(self, text: str, level: int = logging.ERROR) -> None:
         if text != self._said:
             self._said = text
-            log.error("%s", text)
+            log.log(level, "%s", text)
 
 
 def _release_of(accepted: Accepted) -> Release | None:

@@ -110,20 +110,15 @@ class Observed:
                 "probabilities, from which it cannot be computed again"
             )
         rows = _rows(recorded, tier1_version, tier2_version)
-        probabilities, chances = recorded.tier1[rows], recorded.inclusion_probability[rows]
-        if not recorded.audit[rows].any():
-            raise TrafficError(
-                f"of the {len(rows)} samples that version {tier1_version} sent, the audit drew "
-                "none: nothing is known of what it answers alone. Fix: set `audit_share` on its "
-                "nodes, or wait"
-            )
+        _check_audit(recorded.audit[rows], tier1_version)
+        probabilities = recorded.tier1[rows]
         return cls(
             certainty=certainty_of(probabilities, probabilities, score),
             answers=probabilities.argmax(axis=1),
             tier2_answers=recorded.tier2[rows].argmax(axis=1),
             labels=recorded.label[rows],
             asked=np.full(len(rows), False) if asked is None else asked[rows],
-            chances=chances,
+            chances=recorded.inclusion_probability[rows],
             audited=recorded.audit[rows],
             input_share=float(recorded.has_input[rows].mean()),
         )
@@ -179,3 +174,12 @@ def _rows(recorded: Recorded, tier1_version: str, tier2_version: str) -> NDArray
             f"{tier2_version} of tier-2; versions of tier-1 in what is recorded: {known}"
         )
     return rows
+
+
+def _check_audit(audited: Flags, version: str) -> None:
+    if not audited.any():
+        raise TrafficError(
+            f"of the {len(audited)} samples that version {version} sent, the audit drew none: "
+            "nothing is known of what it answers alone. Fix: set `audit_share` on its nodes, or "
+            "wait"
+        )

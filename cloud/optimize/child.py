@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from pathlib import Path
 
@@ -27,8 +28,9 @@ def main(arguments: list[str]) -> int:
     try:
         doing.run(Path(job))
     except (EscalonError, MemoryError) as error:
-        sys.stderr.write(f"{error or type(error).__name__}\n")
-        return 1
+        # Not to where ONNX Runtime writes its log.
+        reason = str(error) or "it takes more memory than it may"
+        sys.stdout.write(json.dumps({"type": "Refused", "reason": reason}) + "\n")
     return 0
 
 

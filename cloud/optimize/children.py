@@ -37,6 +37,16 @@ class Step(Protocol):
         """Whether it says what came of the thing."""
 
 
+class Refused(msgspec.Struct, frozen=True, tag=True):
+    """What a child prints last, where it does not go on.
+
+    Attributes:
+        reason: why.
+    """
+
+    reason: str
+
+
 class ChildError(EscalonError):
     """A child that ended otherwise than well."""
 
@@ -47,7 +57,7 @@ class Children:
 
     Attributes:
         module: of the child: what does them.
-        kind: of what it prints: steps, and what has no ``name``.
+        kind: of what it prints, with a tag: steps, and what has no ``name``.
         job: returns the job for the things that are left, and the seconds that are left for them.
         folder: for the children's input and output.
         limits: what a child may take; its time-out and processor time are those that are left.
@@ -76,8 +86,10 @@ class Children:
             number, before, begun = number + 1, len(left), None
             try:
                 for step in self._run(number, tuple(left), seconds):
-                    yield step
                     name = getattr(step, "name", None)
+                    if name is not None and name not in left:
+                        raise ChildError(f"its child speaks of {name!r}, which nobody asked for")
+                    yield step
                     begun = None if name is None or step.done else name
                     left = left[left.index(name) + 1 :] if name and step.done else left
             except ChildError as error:
@@ -111,7 +123,10 @@ class Children:
         seen, failure = 0, None
         while failure is None:
             failure = process.poll(time.monotonic())
-            lines = process.output(MAX_OUTPUT_BYTES).split(b"\n")[:-1]
+            output = process.output(MAX_OUTPUT_BYTES)
+            if len(output) == MAX_OUTPUT_BYTES:
+                raise ChildError("its child says more than it may")
+            lines = output.split(b"\n")[:-1]
             for line in lines[seen:]:
                 yield self._decoded(line)
             seen = len(lines)
@@ -122,6 +137,9 @@ class Children:
 
     def _decoded(self, line: bytes) -> Any:
         try:
-            return msgspec.json.decode(line, type=self.kind, dec_hook=lambda kind, text: kind(text))
+            step = msgspec.json.decode(line, type=self.kind | Refused)
         except UNREADABLE as error:
             raise ChildError(f"its child says what nobody understands: {line[:80]!r}") from error
+        if isinstance(step, Refused):
+            raise ChildError(step.reason)
+        return step

@@ -74,18 +74,23 @@ class Made(msgspec.Struct, frozen=True, tag=True):
 
     Attributes:
         name: the recipe's.
-        path: the candidate's file; None where it has only begun, or failed.
+        made: whether the candidate's file is there (``file_of``).
         reason: why it failed.
     """
 
     name: str
-    path: Path | None = None
+    made: bool = False
     reason: str = ""
 
     @property
     def done(self) -> bool:
         """Whether it says what came of the recipe."""
-        return self.path is not None or bool(self.reason)
+        return self.made or bool(self.reason)
+
+
+def file_of(name: str, folder: Path) -> Path:
+    """Returns where a candidate's file is. The parent asks here: it takes no path from a child."""
+    return folder / f"{name}.onnx"
 
 
 def run(path: Path) -> None:
@@ -97,7 +102,7 @@ def run(path: Path) -> None:
 
 
 def _print(step: Looked | Made, output: TextIO) -> None:
-    output.write(msgspec.json.encode(step, enc_hook=str).decode() + "\n")
+    output.write(msgspec.json.encode(step).decode() + "\n")
     output.flush()
 
 
@@ -172,8 +177,7 @@ def _made(
     try:
         data = make(recipe, prepared, ranges)
         check_structure(data)
-        path = folder / f"{recipe.name}.onnx"
-        path.write_bytes(data)
+        file_of(recipe.name, folder).write_bytes(data)
     except MemoryError as error:
         return Made(recipe.name, reason=f"it takes more memory than it may: {error}")
     except ArtefactError as error:
@@ -182,4 +186,4 @@ def _made(
         # The library raises whatever Python has at a graph that it does not understand.
         reason = f"cannot be made: {type(error).__name__}: {error}"
         return Made(recipe.name, reason=reason[:MAX_REASON_CHARACTERS])
-    return Made(recipe.name, path)
+    return Made(recipe.name, made=True)

@@ -63,7 +63,7 @@ class MeasuringJob(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, candidates=only, pairs=CONFIRMING_PAIRS)
 
 
-class Measured(msgspec.Struct, frozen=True):
+class Measured(msgspec.Struct, frozen=True, tag=True):
     """What came of one candidate; before that, that it has begun.
 
     Attributes:

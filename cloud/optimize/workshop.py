@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from cloud.optimize.children import Children
-from cloud.optimize.making import Looked, Made, MakingJob
+from cloud.optimize.making import Looked, Made, MakingJob, file_of
 from cloud.optimize.measuring import Measured, MeasuringJob
 from cloud.optimize.rows import Figures
 from shared.errors import ArtefactError
@@ -73,7 +73,7 @@ class Workshop:
                 case Made(done=False):
                     self.say(f"making {step.name} ({len(made) + 1} of {len(recipes)})")
                 case Made():
-                    made[step.name] = step.path or step.reason
+                    made[step.name] = step.reason or file_of(step.name, job.folder)
                 case name, reason:
                     made[name] = reason
         if looked is None:

@@ -79,6 +79,8 @@ class RolloutRecord(msgspec.Struct, frozen=True, kw_only=True):
         number: greater than that of any rollout of the channel before it.
         seen_s: until when the cloud has watched it, at most ``sight.NOTED_EVERY_S`` behind; 0 if
             that was never noted.
+        carried: whether the fleet ran the version as a whole when another took its place, though
+            the rollout was not over (``proven.py``).
         voids: why a release's certificate is void, by version: of the one that is rolled out, and
             of the one from before it.
     """
@@ -101,6 +103,7 @@ class RolloutRecord(msgspec.Struct, frozen=True, kw_only=True):
     began_s: float = 0.0
     number: int = 0
     seen_s: float = 0.0
+    carried: bool = False
     voids: dict[str, Void] = {}
 
     @property

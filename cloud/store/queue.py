@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import sqlalchemy as sa
+from numpy.typing import NDArray
 
 from cloud.store.database import AnyRow, Database, Query, in_parts
 from cloud.store.schema import REQUESTS, SAMPLES, UNSURE
 
 DAY_S = 86_400
-KEPT_DAYS = 30
+KEPT_DAYS = 3650
+"""Longer than any sample: what was asked for is no random sample, as long as it is there."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,15 @@ class LabellingQueue:
                 asked += new
             connection.execute(sa.delete(REQUESTS).where(REQUESTS.c.day < day - KEPT_DAYS))
             return self._open(connection, pipeline, asked)
+
+    def asked_for(self, pipeline: str) -> NDArray[np.int64]:
+        """Returns the numbers of what people were asked to label, labelled or not.
+
+        Raises:
+            StorageError: the database does not answer.
+        """
+        query = sa.select(REQUESTS.c.number).where(REQUESTS.c.pipeline == pipeline)
+        return np.array([row.number for row in self._database.rows(query)], np.int64)
 
     def _open(
         self, connection: sa.Connection, pipeline: str, numbers: Sequence[int]

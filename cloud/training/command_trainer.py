@@ -8,7 +8,6 @@ import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 
 from cloud.training.limits import follow
 from shared.errors import ArtefactError
@@ -19,6 +18,7 @@ KEPT_VARIABLES = ("HOME", "LANG", "PATH", "TMPDIR")
 GRACE_S = 5.0
 ENDING = (signal.SIGTERM, signal.SIGALRM)
 """By these a training is ended: from outside, and because its time is up."""
+AWAITED = (*ENDING, signal.SIGCHLD)
 
 
 class _Ended(Exception):  # noqa: N818 - no error: it carries the signal to whom it concerns
@@ -76,19 +76,26 @@ def variables(
 
 def _run(arguments: Sequence[str], folder: Path, environment: Mapping[str, str]) -> int:
     parent = os.getpid()
-    with _signals():
+    with _awaited():
         process = subprocess.Popen(
             arguments,
             stdin=subprocess.DEVNULL,
             cwd=folder,
             env=environment,
-            preexec_fn=lambda: follow(parent),  # noqa: PLW1509 - this process has one thread
+            preexec_fn=lambda: _begin(parent),  # noqa: PLW1509 - this process has one thread
         )
-        try:
-            return process.wait()
-        except _Ended:
-            _end(process)
-            raise
+        while (code := process.poll()) is None:
+            number = signal.sigwait(AWAITED)
+            if number in ENDING:
+                _end(process)
+                raise _Ended(number)
+    return code
+
+
+def _begin(parent: int) -> None:
+    """Readies the program's process: it inherits which signals are held back."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, AWAITED)
+    follow(parent)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -105,15 +112,16 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[None]:
-    """Makes of signals an exception: by default they would end this process and not the program."""
+def _awaited() -> Iterator[None]:
+    """Holds back the signals that are waited for: by default they would end this process alone.
 
-    def end(number: int, frame: FrameType | None) -> None:
-        raise _Ended(number)
-
-    before = {number: signal.signal(number, end) for number in ENDING}
+    A handler that raises is no way: Python loses the exception where it falls into a finalizer.
+    """
+    # What is ignored, as a child's end is by default, need not be kept for who waits for it.
+    handler = signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, AWAITED)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGCHLD, handler)

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 import shared
+from cloud.training.command_trainer import GRACE_S
 from cloud.training.limits import Limits
 from cloud.training.order import CANDIDATE, ORDER, Order, Report, read_report
 from cloud.training.progress import Progress, Spoken
@@ -24,8 +25,8 @@ from shared.releases.confined_process import has_ended
 MAX_REASON_CHARACTERS = 500
 MAX_LOG_BYTES = 64 * 2**10
 MAX_READ_BYTES = 2**20
-KILL_S = 5.0
-GRACE_S = 15.0  # the child is to notice first that its time is up
+KILL_S = GRACE_S + 2.0  # of which the program has the first part
+LATE_S = 15.0  # the child is to notice first that its time is up
 LOG, PROGRESS = "trainer.log", "progress.json"
 
 
@@ -79,13 +80,13 @@ class TrainingJob:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 env=_environment(),
-                start_new_session=True,
+                process_group=0,  # and no session: see ``confined_process.py``
             )
         except OSError as error:
             raise disk_trouble("start the trainer in", self.folder, error) from error
         if self._child.stdout is not None:
             os.set_blocking(self._child.stdout.fileno(), False)
-        self._ends_s = now_s + self._limits.timeout_s + GRACE_S
+        self._ends_s = now_s + self._limits.timeout_s + LATE_S
 
     def poll(self, now_s: float) -> Report | None:
         """Returns the report once the child has ended well, None while it runs.
@@ -102,6 +103,8 @@ class TrainingJob:
             self._listen(child)
             if now_s < self._ends_s:
                 return None
+            self.stop()
+            raise ArtefactError(f"training failed: {self._too_long}")
         self.stop()
         code = child.returncode if child is not None else 0
         report = read_report(self.candidate) if code == 0 else None
@@ -144,6 +147,10 @@ class TrainingJob:
                 written.write_bytes(msgspec.json.encode(self._spoken.progress))
                 written.replace(self.folder / PROGRESS)
 
+    @property
+    def _too_long(self) -> str:
+        return f"it took more than the {self._limits.timeout_s:g} s of training.timeout_s"
+
     def _ending(self, code: int) -> str:
         said = self._spoken.tail.decode(errors="replace")[-MAX_REASON_CHARACTERS:].strip()
         if code > 0:
@@ -152,7 +159,7 @@ class TrainingJob:
             case 0:
                 how = "it ended without a candidate"
             case signal.SIGALRM | signal.SIGTERM:
-                how = f"it took more than the {self._limits.timeout_s:g} s of training.timeout_s"
+                how = self._too_long
             case signal.SIGKILL:
                 how = "its process was killed (signal 9): for want of memory?"
             case number:

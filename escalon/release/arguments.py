@@ -16,14 +16,14 @@ CLOUD_VARIABLE = "ESCALON_CLOUD"
 EXAMPLES = """\
 examples (with --config cloud.yaml, or ESCALON_CLOUD=cloud.yaml in the environment):
   escalon release publish model.onnx --pipeline meter --tier 1 --golden golden.npz --threshold 0.9
-  escalon release status --watch                 until the rollouts have ended
+  escalon release status --watch                 until the rollouts have ended or gone back
   escalon release promote --channel meter-tier1  the next wave now
   escalon release halt --channel meter-tier1     and `resume`, `rollback`, `retry`
   escalon release files meter-tier1/3 --to www/  what `publish --url https://…/` is to find there
   escalon release diff meter-tier1/2 meter-tier1/3
 
 exit codes: 0 done, 1 refused or failed and was said, 2 the command line is wrong;
-  status: 0 complete or nothing, 3 running or paused, 4 halted, aborted or rolled back
+  status: 0 complete or nothing, 3 running, paused or going back, 4 halted, aborted, rolled back
 """
 
 PUBLISH_EXAMPLES = """\
@@ -44,7 +44,8 @@ examples:
   escalon release status --channel meter-tier1 --watch until its rollout has ended
   escalon release status --channel meter-tier1 --json | python -m json.tool
 
-exit codes: 0 complete or nothing, 3 running or paused, 4 halted, aborted or rolled back
+exit codes: 0 complete or nothing, 3 running or paused, or rolled back and nodes have yet to go
+  back, 4 halted, aborted or rolled back; `settled` in JSON: all that are online run what stands
 """
 
 ACTIONS = {
@@ -80,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "status", help="how the rollouts stand, node by node",
         epilog=STATUS_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    status.add_argument("--watch", action="store_true", help="until all rollouts have ended")
+    status.add_argument("--watch", action="store_true", help="until all have ended or gone back")
     for command in (listing, show, diff, publish, files, offer, *actions, status):
         _add_scope(command)
 
@@ -105,7 +106,7 @@ def _add_publish(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fp32", type=Path, metavar="FILE", help="the same model as fp32")
     parser.add_argument(
         "--golden", type=Path, required=True, metavar="FILE.npz",
-        help="`inputs` that every node tries it with; `scores` of the model, if it has them",
+        help="`inputs` (or `x`) that every node tries it with; the model's `scores`, if any",
     )  # fmt: skip
     parser.add_argument(
         "--labels", type=Path, metavar="FILE", help="one a line, or a JSON list (default: YAML)"
@@ -127,7 +128,7 @@ def _add_publish(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--notes", default="", metavar="TEXT", help="kept with the version")
     parser.add_argument(
         "--parent", action="append", default=[], metavar="CHANNEL/VERSION",
-        help="what it was made from (default: what the fleet is to run)",
+        help="what it was made from (default: what the fleet is to run and was not taken back)",
     )  # fmt: skip
     parser.add_argument(
         "--metric", type=_metric, action="append", default=[], metavar="NAME=NUMBER",

@@ -82,7 +82,7 @@ def statuses(scope: Scope) -> list[ChannelStatus]:
         StorageError: a file cannot be read.
     """
     snapshot = scope.snapshot()
-    found = []
+    signs, found = scope.signs(), []
     for name, channel in scope.channels.items():
         newest = scope.registry.newest(name)
         found.append(
@@ -92,7 +92,7 @@ def statuses(scope: Scope) -> list[ChannelStatus]:
                 channel.plan,
                 snapshot.nodes,
                 published=newest.manifest.release.version if newest else "",
-                fleet_taken=snapshot.taken,
+                cloud=signs,
                 now_s=time.time(),
             )
         )
@@ -110,14 +110,14 @@ def _list(scope: Scope, as_json: bool) -> str:
 
 
 def _remarks(scope: Scope) -> dict[str, str]:
-    """Returns what versions are in their channels' rollouts."""
-    remarks = {}
+    """Returns how the latest rollout of each version stands or ended, and which one stands."""
+    remarks: dict[str, str] = {}
     for name, channel in scope.channels.items():
-        record, standing = channel.read(), channel.standing()
-        if standing:
+        history = list(channel.history())
+        remarks |= {f"{name}/{each.version}": each.phase.value for each in reversed(history)}
+        standing = channel.standing()
+        if standing and not (history and history[0].version == standing):
             remarks[f"{name}/{standing}"] = "stands"
-        if record is not None:
-            remarks[f"{name}/{record.version}"] = record.phase.value
     return remarks
 
 
@@ -147,16 +147,15 @@ def _act(scope: Scope, arguments: argparse.Namespace) -> str:
         channel, name = scope.named(arguments.version)
         with channel.lock.claimed():
             decision = channel.offer(name, scope.fleet(channel.name), new_ticket(time.time()))
-        return _began(f"{channel.name}/{name}", decision, arguments.json)
+        return _said(scope, decision, _began(decision), arguments.json)
     channel = scope.only
     with channel.lock.claimed():
         decision = _decide(scope, channel, command)
-    if command == "retry":
-        return _began(f"{channel.name}/{decision.record.version}", decision, arguments.json)
-    if arguments.json:
-        return _json(_brief(decision.record))
     record = decision.record
-    return f"{channel.name}: version {record.version} is {record.phase.value}: {decision.reason}"
+    if command == "retry":
+        return _said(scope, decision, _began(decision), arguments.json)
+    words = f"{channel.name}: version {record.version} is {record.phase.value}: {decision.reason}"
+    return _said(scope, decision, words, arguments.json)
 
 
 def _publish(scope: Scope, arguments: argparse.Namespace) -> str:
@@ -165,10 +164,20 @@ def _publish(scope: Scope, arguments: argparse.Namespace) -> str:
     from escalon.release.publishing import publish  # noqa: PLC0415 - onnx takes half a second
 
     done = publish(scope, arguments)
-    if arguments.json:
-        return _json(_brief(done.decision.record) | {"is_new": done.is_new})
-    said = _began(done.version.qualified, done.decision, as_json=False)
-    return said if done.is_new else f"{_known(done.version)}\n{said}"
+    words = _began(done.decision)
+    if not done.is_new:
+        words = f"{_known(done.version)}\n{words}"
+    return _said(scope, done.decision, words, arguments.json, is_new=done.is_new)
+
+
+def _said(scope: Scope, decision: Decision, words: str, as_json: bool, **more: object) -> str:
+    """Returns what was decided, and when that takes effect if not at once."""
+    signs = scope.signs()
+    effect = signs.effect(time.time())
+    if as_json:
+        brief = _brief(decision.record)
+        return _json(brief | {"cloud_runs": signs.runs, "takes_effect": effect or "now"} | more)
+    return f"{words}\n{effect}" if effect else words
 
 
 def _decide(scope: Scope, channel: Channel, command: str) -> Decision:
@@ -180,12 +189,10 @@ def _decide(scope: Scope, channel: Channel, command: str) -> Decision:
     return channel.command(PLAIN[command])
 
 
-def _began(name: str, decision: Decision, as_json: bool) -> str:
+def _began(decision: Decision) -> str:
     record = decision.record
-    if as_json:
-        return _json(_brief(record))
     return (
-        f"{name}: rollout {record.id} {decision.reason}, offered to "
+        f"{record.channel}/{record.version}: rollout {record.id} {decision.reason}, offered to "
         f"{_offered_to(record)}; see `escalon release status`"
     )
 

@@ -12,6 +12,8 @@ from cloud.rollout.plan import RolloutPlan
 from cloud.rollout.record import NodeCourse, RolloutRecord
 from cloud.rollout.sight import as_watched
 from cloud.rollout.step import step
+from escalon.release.arrival import arrival
+from escalon.release.cloud_signs import CloudSigns
 from escalon.release.table import table
 from escalon.release.versions import MISSING, moment
 from shared.messages import Public
@@ -19,9 +21,6 @@ from shared.releases.rollout import qualified
 
 UNDER_WAY = (Phase.RUNNING, Phase.PAUSED)
 STOPPED = (Phase.HALTED, Phase.ABORTED, Phase.ROLLED_BACK)
-OLD_S = 150.0
-"""An older snapshot of the fleet is said to be old: who watches writes it once a minute."""
-MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86_400
 EXIT_DONE, EXIT_UNDER_WAY, EXIT_STOPPED = 0, 3, 4
 
 
@@ -66,6 +65,11 @@ class ChannelStatus(Public, frozen=True):
         nodes: all that follow the channel.
         fleet_taken: when the fleet was seen so, seconds since 1970; 0 for never.
         fleet_age: how long ago that is, in seconds, to the minute; None for never.
+        cloud_runs: whether a cloud node runs on the folder, on this machine.
+        trouble: what keeps the cloud node from going on, as it said last; empty for nothing.
+        goes_back: whether the rollout is rolled back and nodes that are online have yet to do so.
+        settled: whether it is complete or rolled back, that is published, and every node that is
+            online runs what is to stand.
         void: why the certificate of what the fleet is to run is void; empty while it is not.
     """
 
@@ -82,12 +86,16 @@ class ChannelStatus(Public, frozen=True):
     nodes: tuple[NodeStatus, ...]
     fleet_taken: float
     fleet_age: int | None
+    cloud_runs: bool
+    trouble: str
+    goes_back: bool = False
+    settled: bool = False
     void: str = ""
 
     @property
     def exit_code(self) -> int:
         """What a script is told: 0, 3 while it is under way, 4 once it was stopped."""
-        if self.phase in [phase.value for phase in UNDER_WAY]:
+        if self.goes_back or self.phase in [phase.value for phase in UNDER_WAY]:
             return EXIT_UNDER_WAY
         return EXIT_STOPPED if self.phase in [each.value for each in STOPPED] else EXIT_DONE
 
@@ -99,7 +107,7 @@ def status(
     nodes: Sequence[NodeEntry],
     *,
     published: str,
-    fleet_taken: float,
+    cloud: CloudSigns,
     now_s: float,
 ) -> ChannelStatus:
     """Returns how a channel stands.
@@ -110,18 +118,22 @@ def status(
         plan: of its rollouts.
         nodes: the whole fleet.
         published: version of the newest manifest; empty for none.
-        fleet_taken: when the fleet was seen so, seconds since 1970.
+        cloud: what is known of the cloud node.
         now_s: seconds since 1970.
     """
     lines = tuple(_node(node, channel, record) for node in nodes if node.follows(channel))
-    age_s, old = _age(fleet_taken, now_s), _old(fleet_taken, now_s)
+    signs = [cloud.held_up(channel), cloud.watching(now_s)]
     if record is None:
-        words = f"version {published}, no rollout" if published else "no version yet"
+        words = f"{channel}: version {published}, no rollout" if published else ""
         return ChannelStatus(
             channel=channel, phase="", rollout="", version=published, base="", wave=0, waves=0,
-            share=1.0 if published else 0.0, seq=0, summary=f"{channel}: {words}{old}", nodes=lines,
-            fleet_taken=fleet_taken, fleet_age=age_s,
+            share=1.0 if published else 0.0, seq=0, nodes=lines,
+            summary=_joined(words or f"{channel}: no version yet", *signs),
+            fleet_taken=cloud.fleet_taken, fleet_age=cloud.fleet_age(now_s), cloud_runs=cloud.runs,
+            trouble=cloud.notice.trouble(channel),
         )  # fmt: skip
+    arrived = arrival(record, nodes)
+    is_back = record.phase is Phase.ROLLED_BACK
     return ChannelStatus(
         channel=channel,
         phase=record.phase.value,
@@ -132,10 +144,16 @@ def status(
         waves=len(plan.waves),
         share=record.share,
         seq=record.seq,
-        summary=_summary(record, plan, nodes, lines, now_s) + old,
+        summary=_joined(_summary(record, plan, nodes, lines, now_s), *signs),
         nodes=lines,
-        fleet_taken=fleet_taken,
-        fleet_age=age_s,
+        fleet_taken=cloud.fleet_taken,
+        fleet_age=cloud.fleet_age(now_s),
+        cloud_runs=cloud.runs,
+        trouble=cloud.notice.trouble(channel),
+        goes_back=is_back and bool(lines) and not (record.seq and arrived.is_over),
+        settled=(is_back or record.phase is Phase.COMPLETED)
+        and record.seq > 0
+        and arrived.is_whole,
         void=_void(record),
     )
 
@@ -169,24 +187,8 @@ def exit_code(all_of: Iterable[ChannelStatus]) -> int:
     return max((each.exit_code for each in all_of), default=EXIT_DONE)
 
 
-def _age(taken_s: float, now_s: float) -> int | None:
-    """Returns the age of the snapshot, to the minute: who watches is told of no more."""
-    return int(max(0.0, now_s - taken_s)) // MINUTE_S * MINUTE_S if taken_s else None
-
-
-def _old(taken_s: float, now_s: float) -> str:
-    """Returns what is to be said of the snapshot's age; empty while a cloud node watches."""
-    age_s = max(0.0, now_s - taken_s)
-    if not taken_s or age_s <= OLD_S:
-        return ""
-    for unit_s, unit in ((DAY_S, "days"), (HOUR_S, "hours"), (MINUTE_S, "minutes")):
-        if age_s >= 2 * unit_s:
-            said = f"{age_s // unit_s:.0f} {unit}"
-            break
-    return (
-        f"; the fleet as it was {said} ago, at {moment(taken_s)}: the cloud node does not run, or "
-        "has no connection to its broker"
-    )
+def _joined(*words: str) -> str:
+    return "; ".join(filter(None, words))
 
 
 def _node(node: NodeEntry, channel: str, record: RolloutRecord | None) -> NodeStatus:
@@ -223,11 +225,13 @@ def _summary(
     watched = as_watched(record, now_s)
     decided = step(watched, plan, fleet_of(nodes, record.channel), now_s)
     words = record.reason if record.phase not in UNDER_WAY else decided.reason
-    running = Counter(line.version for line in lines if line.version)
-    shares = ", ".join(f"{count} run {version}" for version, count in running.most_common(3))
     said = f"{record.channel}: version {record.version} {record.phase.value}: {words}"
     if record.seq == 0 and record.phase not in UNDER_WAY:
         said += "; the cloud node has not published that yet"
     if void := _void(record):
         said += f"; the certificate of version {standing(record, '')} is void: {void}"
+    if record.phase is Phase.ROLLED_BACK and record.seq > 0 and lines:
+        return f"{said}; {arrival(record, nodes).in_words()}"
+    running = Counter(line.version for line in lines if line.version)
+    shares = ", ".join(f"{count} run {version}" for version, count in running.most_common(3))
     return f"{said}; of {len(lines)} nodes {shares}" if shares else said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 from shared.errors import ArtefactError, StorageError
@@ -65,7 +66,7 @@ class Acceptance:
         try:
             manifest = self._vetting.open(envelope)
         except ArtefactError as error:
-            self._complaints.say(f"release refused: {error}")
+            self._complain(envelope, error)
             self._metrics.drops.labels(reason="release_refused").inc()
             return
         ruling = rule(
@@ -79,6 +80,13 @@ class Acceptance:
             void=self._standing.void,
         )
         self._carry_out(ruling, Accepted(envelope), manifest, now_s)
+
+    def _complain(self, envelope: bytes, error: ArtefactError) -> None:
+        if self._vetting.was_accepted(envelope):
+            text = "the keys have changed since this manifest was accepted, a new one is awaited"
+            self._complaints.say(f"{text}: {error}", logging.WARNING)
+        else:
+            self._complaints.say(f"release refused: {error}")
 
     def _carry_out(
         self, ruling: Ruling, accepted: Accepted, manifest: Manifest, now_s: float

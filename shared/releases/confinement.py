@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import resource
 import signal
 import sys
+import termios
 from pathlib import Path
 
 from shared.releases.memory import available_bytes, virtual_bytes
 
-NICE = 10  # leaves the node most of a busy core; at 19 a lone busy core would not let it finish
 MAX_OPEN_FILES = 64
 MAX_WRITTEN_BYTES = 2**20
 GRACE_S = 10.0  # the parent is to notice first
@@ -45,7 +46,8 @@ def confine(
     signal.setitimer(signal.ITIMER_REAL, timeout_s + GRACE_S)
     isolated = _leave_network()
     _die_with(parent)
-    step_back()
+    _leave_terminal()
+    go_first_if_memory_runs_out()
     limit(resource.RLIMIT_CPU, cpu_s, cpu_s + 1)
     limit(resource.RLIMIT_CORE, 0)
     limit(resource.RLIMIT_NOFILE, MAX_OPEN_FILES)
@@ -80,14 +82,18 @@ def _die_with(parent: int) -> None:
         os._exit(ORPHANED)
 
 
-def step_back(nice: int = NICE) -> None:
-    """Lets the node go first, and lets the kernel choose this process if memory runs out.
-
-    Args:
-        nice: how far behind others it stands, 0 to 19.
-    """
+def _leave_terminal() -> None:
+    """Gives up the terminal that the node was started from, if it was: it takes typed commands."""
     with contextlib.suppress(OSError):
-        os.nice(nice)
+        terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+        try:
+            fcntl.ioctl(terminal, termios.TIOCNOTTY)
+        finally:
+            os.close(terminal)
+
+
+def go_first_if_memory_runs_out() -> None:
+    """Lets the kernel choose this process if memory runs out."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
 

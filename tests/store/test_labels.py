@@ -179,6 +179,17 @@ def test_a_day_has_its_limit_and_what_is_labelled_is_not_replaced(desk: StoreDes
     assert tomorrow[:2] == first[1:]  # nobody labelled them, and they are as informative as ever
 
 
+def test_what_was_asked_for_is_known_whether_it_has_a_label_or_not(desk: StoreDesk) -> None:
+    unsure(desk, 8)
+    assert desk.store.asked_for("meter").tolist() == []
+    first = desk.store.queue("meter", 3, NOON_S)
+    desk.store.label([told(first[0].id, "one")], NOON_S)
+    tomorrow = desk.store.queue("meter", 4, NOON_S + DAY_S)
+    numbers = {each.number for each in (*first, *tomorrow)}
+    assert set(desk.store.asked_for("meter").tolist()) == numbers
+    assert desk.store.asked_for("gauge").tolist() == []
+
+
 def test_a_day_that_began_with_few_is_filled_up_later(desk: StoreDesk) -> None:
     assert desk.store.queue("meter", 3, NOON_S) == []
     unsure(desk, 2)

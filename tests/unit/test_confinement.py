@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from shared.releases.confinement import MAX_OPEN_FILES, MAX_WRITTEN_BYTES, NICE, ORPHANED
+from shared.releases.confinement import MAX_OPEN_FILES, MAX_WRITTEN_BYTES, ORPHANED
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="what Linux alone offers")
@@ -24,7 +24,7 @@ from shared.releases.confinement import confine, confine_memory
 if sys.argv[4:]:
     confinement.CLONE_NEWNET = 1  # no such namespace
 parent, port, file = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-found = {"before": os.nice(0), "isolated": confine(parent, 100.0, 50)}
+found = {"isolated": confine(parent, 100.0, 50)}
 try:
     socket.create_connection(("127.0.0.1", port)).close()
     found["reached"] = True
@@ -44,20 +44,41 @@ except OSError:
     found["written"] = False
 limits = ("CORE", "NOFILE", "FSIZE", "NPROC", "CPU")
 found["limits"] = {each: resource.getrlimit(getattr(resource, f"RLIMIT_{each}")) for each in limits}
-found["nice"] = os.nice(0)
 found["oom"] = int(open("/proc/self/oom_score_adj").read())
 print(json.dumps(found))
 """
 
+ON_A_TERMINAL = """
+import os, pty, subprocess, sys
+pid, terminal = pty.fork()
+if pid:
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+# A shell, as it were, on a terminal of its own; under it the child.
+arguments = [sys.executable, "-c", sys.argv[1], str(os.getpid()), sys.argv[2]]
+os._exit(subprocess.run(arguments, process_group=0, stderr=subprocess.DEVNULL).returncode)
+"""
+
+WITH_A_TERMINAL = """
+import sys
+from shared.releases.confinement import confine
+def has_terminal():
+    try:
+        open("/dev/tty").close()
+    except OSError:
+        return False
+    return True
+had = has_terminal()
+confine(int(sys.argv[1]), 100.0, 50)
+open(sys.argv[2], "w").write(f"{had} {has_terminal()}")
+"""
+
 
 class Found(msgspec.Struct):
-    before: int
     isolated: bool
     reached: bool
     allocated: bool
     written: bool
     limits: dict[str, tuple[int, int]]
-    nice: int
     oom: int
 
 
@@ -92,7 +113,6 @@ def test_a_confined_process_has_lost_what_it_does_not_need(
         "NPROC": (0, 0),
         "CPU": (50, 51),
     }
-    assert found.nice == min(19, found.before + NICE)
     assert found.oom == 1000
 
 
@@ -101,6 +121,13 @@ def test_a_process_whose_parent_is_gone_ends_at_once(
 ) -> None:
     told = confined(listener, tmp_path, os.getpid() + 1)
     assert (told.returncode, told.stdout) == (ORPHANED, "")
+
+
+def test_a_confined_process_cannot_type_on_the_nodes_terminal(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    command = [sys.executable, "-c", ON_A_TERMINAL, WITH_A_TERMINAL, str(told)]
+    subprocess.run(command, cwd=ROOT, check=True)
+    assert told.read_text() == "True False"
 
 
 def test_where_the_kernel_gives_no_namespace_the_process_says_so(

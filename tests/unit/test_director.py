@@ -194,6 +194,24 @@ def test_what_a_person_has_stopped_is_not_replaced_by_the_trainer_until_it_is_de
     assert (record.version, record.base) == ("3", "1")
 
 
+def test_a_first_version_that_a_person_halted_is_replaced_by_a_person_and_not_by_the_trainer(
+    rig: Rig,
+) -> None:
+    cloud = rig(plan=RolloutPlan(waves=(Wave(share=0), Wave(share=1))))
+    cloud.release(1.0)
+    cloud.until(Phase.RUNNING)
+    with cloud.channel.lock.claimed():
+        cloud.channel.command(halt)
+    cloud.turn()
+    version = cloud.release(2.0).name
+    cloud.turn()
+    assert "possible: resume; publish or offer a version that you trust" in cloud.director.trouble
+    assert cloud.director.standing == "1"
+    assert offered(cloud, version).base == ""
+    cloud.turn()
+    assert (cloud.director.standing, cloud.director.trouble) == ("2", "")
+
+
 def test_a_retry_offers_the_same_version_with_a_greater_retry_epoch_and_the_same_way_back(
     rig: Rig,
 ) -> None:
@@ -450,6 +468,24 @@ def test_what_was_superseded_before_it_was_proven_is_nobodys_base(rig: Rig) -> N
     cloud.until(Phase.RUNNING)
     version = cloud.release(2.0).name
     assert offered(cloud, version).base == ""
+
+
+def test_a_first_version_that_all_run_is_brought_back_though_its_rollout_was_not_over(
+    rig: Rig,
+) -> None:
+    cloud = rig(plan=RolloutPlan(), bare=True, fails=("node-0", "node-1", "node-2"))
+    cloud.release(1.0)
+    cloud.until(Phase.RUNNING)
+    cloud.turn()
+    cloud.release(2.0)
+    cloud.turn()
+    assert cloud.until(Phase.ABORTED).base == "1"
+    with cloud.channel.lock.claimed():
+        cloud.channel.command(roll_back)
+    cloud.until(Phase.ROLLED_BACK)
+    back = cloud.at_broker()
+    assert back is not None
+    assert (back.release.version, back.rollout.share, back.state) == ("1", 1.0, "active")
 
 
 # What is signed anew

@@ -13,23 +13,28 @@ import numpy as np
 import pytest
 
 from cloud.config import CloudConfig
+from cloud.director import BACK
+from cloud.notice import NoticeFile
 from cloud.optimize.quantize import quantize_int8
 from cloud.registry import Registry
+from cloud.rollout.phases import Phase
 from cloud.rollout.plan import RolloutPlan
 from cloud.rollout.record import NodeCourse, published
 from cloud.rollout.voids import voided
 from cloud.training.export import to_onnx
 from cloud.training.network import Dense, Network
 from escalon.cli import main
+from escalon.release.cloud_signs import CloudSigns
 from escalon.release.command import statuses
 from escalon.release.scope import Scope
 from escalon.release.status import ChannelStatus, status
 from escalon.release.versions import moment
 from escalon.release.watch import watch
 from shared.config_file import ConfigFile
+from shared.messages import UpdateReport, to_json
 from shared.releases.manifest import Void
 from tests.builders import CHANNEL, LABELS, diagonal_onnx, nan_onnx, sha256
-from tests.cloud_desk import TIER2, Desk, Said
+from tests.cloud_desk import TIER2, TOPICS, Desk, Said
 from tests.hostile_models import adding, external_tensor
 
 
@@ -237,6 +242,10 @@ def test_a_damaged_golden_file_is_refused_in_words(desk: Desk, data: bytes) -> N
     assert "bad.npz: no npz with arrays of numbers" in error
 
 
+def test_golden_inputs_may_be_called_x(desk: Desk) -> None:
+    desk.publish("--golden", desk.npz("g.npz", x=4 * np.eye(3)))
+
+
 def test_golden_scores_that_the_model_gives_are_taken(desk: Desk) -> None:
     desk.publish("--golden", desk.npz("g.npz", inputs=4 * np.eye(3), scores=4 * np.eye(3)))
 
@@ -259,7 +268,41 @@ def test_versions_are_listed_with_what_they_are_in_the_rollout(desk: Desk) -> No
     desk.publish("--version", "b", model=desk.file("other.onnx", diagonal_onnx(3.0)))
     rows = [line.split() for line in desk.output("list").splitlines()[1:]]
     assert [row[0] for row in rows] == [f"{CHANNEL}/1", f"{CHANNEL}/b"]
-    assert [each["rollout"] for each in desk.json("list")] == ["", "running"]
+    assert [each["rollout"] for each in desk.json("list")] == ["superseded", "running"]
+
+
+def test_the_list_says_of_each_version_how_its_latest_rollout_ended(desk: Desk) -> None:
+    desk.fleet("press-1")
+    desk.publish()
+    desk.complete()
+    for gain, name in ((3.0, "2"), (5.0, "3")):
+        desk.publish(model=desk.file(f"{name}.onnx", diagonal_onnx(gain)))
+        desk.rollout.write(msgspec.structs.replace(desk.record, phase=Phase.ABORTED))
+    desk.registry_only("4")
+    found = {each["version"]: each["rollout"] for each in desk.json("list")}
+    assert found == {"1": "stands", "2": "aborted", "3": "aborted", "4": ""}
+    desk.output("offer", "2")
+    found = {each["version"]: each["rollout"] for each in desk.json("list")}
+    assert found == {"1": "completed", "2": "running", "3": "aborted", "4": ""}
+
+
+@pytest.mark.parametrize("phase", [Phase.ABORTED, Phase.ROLLED_BACK, Phase.HALTED])
+def test_what_was_taken_back_is_no_parent_unless_it_is_named(desk: Desk, phase: Phase) -> None:
+    desk.fleet("press-1")
+    desk.publish()
+    desk.rollout.write(msgspec.structs.replace(desk.record, phase=phase))
+    desk.publish(model=desk.file("2.onnx", diagonal_onnx(3.0)))
+    assert desk.json("show", "2")["parents"] == []
+    desk.complete()
+    desk.publish(model=desk.file("3.onnx", diagonal_onnx(5.0)))
+    assert desk.json("show", "3")["parents"] == [f"{CHANNEL}/2"]
+    desk.rollout.write(msgspec.structs.replace(desk.record, phase=Phase.ABORTED))
+    desk.publish(model=desk.file("4.onnx", diagonal_onnx(7.0)))
+    assert desk.json("show", "4")["parents"] == [f"{CHANNEL}/2"]
+    desk.rollout.write(msgspec.structs.replace(desk.record, phase=Phase.ABORTED))
+    fifth = desk.file("5.onnx", diagonal_onnx(9.0))
+    desk.publish("--parent", f"{CHANNEL}/4", model=fifth)
+    assert desk.json("show", "5")["parents"] == [f"{CHANNEL}/4"]
 
 
 def test_two_versions_are_compared(desk: Desk) -> None:
@@ -331,7 +374,8 @@ def act(desk: Desk, command: str, code: int = 0) -> str:
 def test_a_rollout_is_paused_promoted_halted_resumed(desk: Desk) -> None:
     desk.fleet("press-1", "press-2", "press-3")
     desk.publish()
-    assert "version 1 is paused" in act(desk, "pause")
+    assert "version 1 is paused: no other wave begins\n" in act(desk, "pause")
+    assert "version 1 paused: wave 1 of" in desk.output("status", "--channel", CHANNEL, code=3)
     assert "'promote' is not possible: the rollout is paused" in desk.error(
         "promote", "--channel", CHANNEL
     )
@@ -343,11 +387,33 @@ def test_a_rollout_is_paused_promoted_halted_resumed(desk: Desk) -> None:
     assert "resumed after a halt" in act(desk, "resume")
 
 
-def test_a_halted_rollout_is_not_replaced_and_the_files_are_not_kept(desk: Desk) -> None:
+@pytest.mark.parametrize(
+    ("command", "ways"), [("halt", "resume, roll back"), ("pause", "resume, halt, roll back")]
+)
+def test_a_rollout_that_a_person_stopped_is_not_replaced_and_the_files_are_not_kept(
+    desk: Desk, command: str, ways: str
+) -> None:
+    desk.fleet("press-1")
     desk.publish()
-    act(desk, "halt")
+    desk.complete()
+    desk.publish(model=desk.file("other.onnx", diagonal_onnx(3.0)))
+    act(desk, command)
+    error = desk.refused(model=desk.file("third.onnx", diagonal_onnx(5.0)))
+    assert f"not published: the rollout of version 2 is {desk.record.phase.value}" in error
+    assert f"possible: {ways}\n" in error
+
+
+def test_a_paused_first_version_is_halted_before_another_takes_its_place(desk: Desk) -> None:
+    desk.fleet("press-1")
+    desk.publish()
+    act(desk, "pause")
     other = desk.file("other.onnx", diagonal_onnx(3.0))
-    assert "not published: the rollout of version 1 is halted" in desk.refused(model=other)
+    assert "possible: resume, halt\n" in desk.refused(model=other)
+    error = desk.error("rollback", "--channel", CHANNEL)
+    assert "possible: halt, then publish or offer a version that you trust" in error
+    act(desk, "halt")
+    desk.publish(model=other)
+    assert (desk.record.version, desk.record.base) == ("2", "")
 
 
 def test_what_nobody_could_take_first_is_not_kept(desk: Desk) -> None:
@@ -380,7 +446,8 @@ def test_a_first_version_is_not_rolled_back_and_one_after_it_is(desk: Desk) -> N
     assert "no release from before version 1" in desk.error("rollback", "--channel", CHANNEL)
     desk.complete()
     desk.publish(model=desk.file("other.onnx", diagonal_onnx(3.0)))
-    assert "version 2 is rolled back" in act(desk, "rollback")
+    said = act(desk, "rollback")
+    assert "version 2 is rolled back: version 1 is for every node again" in said
     assert desk.record.base == "1"
 
 
@@ -388,8 +455,7 @@ def test_what_has_nothing_to_go_back_to_is_told_a_way_out_that_is_open(desk: Des
     desk.publish()
     act(desk, "halt")
     error = desk.error("rollback", "--channel", CHANNEL)
-    assert "possible: resume, then publish or offer a version that you trust" in error
-    act(desk, "resume")
+    assert "possible: publish or offer a version that you trust" in error
     desk.output("offer", "1", "--channel", CHANNEL)
 
 
@@ -475,7 +541,7 @@ def test_status_says_how_old_what_it_shows_of_the_fleet_is(
     taken_s = 1_700_000_000.0
     for known in ("", "1"):
         found = status(
-            CHANNEL, None, RolloutPlan(), (), published=known, fleet_taken=taken_s,
+            CHANNEL, None, RolloutPlan(), (), published=known, cloud=CloudSigns(True, taken_s),
             now_s=taken_s + age_s,
         )  # fmt: skip
         assert (found.fleet_taken, found.fleet_age) == (taken_s, age)
@@ -498,7 +564,152 @@ def test_status_of_a_cloud_that_went_down_says_so_and_calls_nobody_silent(desk: 
     assert "TIMED_OUT" not in found["summary"]
     assert found["fleet_age"] > 86_400
     assert "days ago" in found["summary"]
-    assert "the cloud node does not run, or has no connection" in found["summary"]
+    assert "no cloud node runs on this folder here" in found["summary"]
+    with NoticeFile(desk.state).running():
+        (found,) = desk.json("status", "--channel", CHANNEL, code=3)
+        assert "the cloud node runs, without an answer of its broker" in found["summary"]
+
+
+def test_status_says_what_holds_the_cloud_node_up(desk: Desk) -> None:
+    desk.publish()
+    notice = NoticeFile(desk.state)
+    notice.keep("", {CHANNEL: "version 2 waits: its blob is damaged"}, 1.0, 1.0)
+    found = desk.output("status", "--channel", CHANNEL, code=3)
+    assert "held up when the cloud node ran: version 2 waits: its blob is damaged" in found
+    with NoticeFile(desk.state).running():
+        (one, other) = sorted(desk.json("status", code=3), key=lambda each: each["channel"])
+    assert (one["trouble"], other["trouble"]) == ("version 2 waits: its blob is damaged", "")
+    assert "; held up: version 2 waits" in one["summary"]
+    assert "held up" not in other["summary"]
+    assert one["cloud_runs"] is True
+
+
+@pytest.mark.parametrize("command", ["pause", "halt"])
+def test_who_decides_is_told_when_it_takes_effect(desk: Desk, command: str) -> None:
+    desk.fleet("press-1")
+    assert desk.publish().endswith(
+        "\nno cloud node runs on this folder here: it takes effect when one does\n"
+    )
+    with NoticeFile(desk.state).running():
+        said = act(desk, command)
+        assert "the cloud node has had no answer of its broker for" in said
+        (desk.state / "fleet.json").write_bytes(b"{")  # what is decided is said all the same
+        assert len(act(desk, "resume").splitlines()) == 1
+        found = desk.json(command, "--channel", CHANNEL)
+        assert (found["cloud_runs"], found["takes_effect"]) == (True, "now")
+    found = desk.json("resume", "--channel", CHANNEL)
+    assert found["cloud_runs"] is False
+    assert found["takes_effect"].startswith("no cloud node runs")
+
+
+# Until nodes have gone back
+
+
+def rolled_back(desk: Desk) -> None:
+    """Has version 2 be rolled back to 1, and that be published, with two nodes online of three."""
+    desk.fleet("press-1", "press-2", "press-3")
+    desk.publish()
+    desk.complete()
+    desk.publish(model=desk.file("other.onnx", diagonal_onnx(3.0)))
+    desk.complete()
+    desk.runs("2", "press-1", "press-2", "press-3")
+    desk.observe((TOPICS.state("press-3"), b""))
+    act(desk, "rollback")
+
+
+def now(desk: Desk, code: int) -> Any:
+    (found,) = desk.json("status", "--channel", CHANNEL, code=code)
+    return found
+
+
+def test_a_rollback_is_under_way_until_all_nodes_that_are_online_run_the_version_before(
+    desk: Desk,
+) -> None:
+    rolled_back(desk)
+    assert now(desk, 3)["settled"] is False
+    desk.rollout.write(published(desk.record, 5, 1.0))
+    assert "0 of 2 online nodes run version 1" in now(desk, 3)["summary"]
+    desk.runs("1", "press-1")
+    assert "1 of 2 online nodes run version 1" in now(desk, 3)["summary"]
+    desk.runs("1", "press-2")
+    found = now(desk, 4)
+    assert found["settled"] is True
+    assert "2 of 2 online nodes run version 1" in found["summary"]
+
+
+def test_a_rollback_that_is_not_published_yet_is_under_way_though_nodes_run_the_version_before(
+    desk: Desk,
+) -> None:
+    rolled_back(desk)
+    desk.runs("1", "press-1", "press-2")
+    found = now(desk, 3)
+    assert found["settled"] is False
+    assert "the cloud node has not published that yet" in found["summary"]
+
+
+def test_who_tries_the_version_before_has_not_gone_back_yet(desk: Desk) -> None:
+    rolled_back(desk)
+    desk.rollout.write(published(desk.record, 5, 1.0))
+    desk.runs("1", "press-1", "press-2")
+    desk.observe(said_of_the_way_back(desk, "press-2", "PROBATION"))
+    assert now(desk, 3)["settled"] is False
+    desk.observe(said_of_the_way_back(desk, "press-2", "COMMITTED"))
+    assert now(desk, 4)["settled"] is True
+
+
+def test_who_could_not_go_back_is_named_and_not_waited_for(desk: Desk) -> None:
+    rolled_back(desk)
+    desk.rollout.write(published(desk.record, 5, 1.0))
+    desk.runs("1", "press-1")
+    desk.observe(said_of_the_way_back(desk, "press-2", "REJECTED"))
+    found = now(desk, 4)
+    assert found["settled"] is False
+    assert (
+        "1 of 2 online nodes run version 1; without it: plant/press-2 (REJECTED)"
+        in (found["summary"])
+    )
+
+
+def test_where_all_nodes_are_away_a_rollback_is_under_way(desk: Desk) -> None:
+    rolled_back(desk)
+    desk.rollout.write(published(desk.record, 5, 1.0))
+    desk.asleep()
+    assert now(desk, 3)["settled"] is False
+
+
+def test_a_rollback_is_watched_until_nodes_have_gone_back(desk: Desk) -> None:
+    rolled_back(desk)
+    desk.rollout.write(published(desk.record, 5, 1.0))
+    scope = Scope(ConfigFile(desk.config).parse(CloudConfig, {}), CHANNEL)
+    nodes = iter(["press-1", "press-2"])
+    output = io.StringIO()
+    code = watch(
+        lambda: statuses(scope), output, as_json=True, pause=lambda _: desk.runs("1", next(nodes))
+    )
+    assert code == 4
+    assert [json.loads(line)[0]["settled"] for line in output.getvalue().splitlines()] == [
+        False, False, True,
+    ]  # fmt: skip
+    assert next(nodes, None) is None
+
+
+def said_of_the_way_back(desk: Desk, node: str, state: str) -> tuple[str, bytes]:
+    """Returns a node's report on what the rollback offers: topic and payload."""
+    report = UpdateReport(
+        node=node, channel=CHANNEL, seq=5, version="1", state=state, reason="", since=1.0,
+        steps=[], rollout=f"{desk.record.id}{BACK}",
+    )  # fmt: skip
+    return TOPICS.updates(node, CHANNEL), to_json(report)
+
+
+def test_a_complete_rollout_is_settled_once_all_that_are_online_run_it(desk: Desk) -> None:
+    desk.fleet("press-1", "press-2")
+    desk.publish()
+    desk.complete()
+    desk.runs("1", "press-1")
+    assert now(desk, 0)["settled"] is False
+    desk.runs("1", "press-2")
+    assert now(desk, 0)["settled"] is True
 
 
 class Terminal(io.StringIO):

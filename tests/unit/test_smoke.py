@@ -20,6 +20,7 @@ from shared.errors import SmokeError, StorageError
 from shared.inputs import InputSpec
 from shared.messages import Tensor
 from shared.releases.choice import ChoiceLimits, choose
+from shared.releases.confined_process import NICE
 from shared.releases.smoke import SmokeReport, SmokeTest
 from shared.releases.trial import Trial, TrialResult
 from shared.releases.trial_process import SmokeLimits
@@ -479,6 +480,25 @@ def node(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
             yield process
         finally:
             process.kill()
+
+
+@linux_only
+def test_the_child_steps_back_and_stays_within_the_nodes_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = tmp_path / "pid"
+    program(tmp_path, monkeypatch, f"echo $$ > {said}.new; mv {said}.new {said}; exec sleep 600")
+    test = SmokeTest([trial(tmp_path, GOOD)], tmp_path / "work")
+    test.start(0.0)
+    try:
+        wait_until(said.exists, "the child runs")
+        child = int(said.read_text())
+        mine = os.getpriority(os.PRIO_PROCESS, 0)
+        assert os.getpriority(os.PRIO_PROCESS, child) == min(19, mine + NICE)
+        # In another session the nice value would count for nothing beside the node.
+        assert (os.getsid(child), os.getpgid(child)) == (os.getsid(0), child)
+    finally:
+        test.stop()
 
 
 @linux_only

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -18,7 +18,7 @@ from bench.four_shapes import Trained
 from cloud.optimize.calibration import STRIDE_ROWS, find_ranges
 from cloud.optimize.case import write_rows
 from cloud.optimize.graph import is_quantized
-from cloud.optimize.making import Looked, Made, MakingJob, make_all
+from cloud.optimize.making import Looked, Made, MakingJob, file_of, make_all
 from cloud.optimize.preparation import opsets, prepare
 from cloud.optimize.recipes import RECIPES, Recipe
 from shared.errors import ArtefactError
@@ -51,26 +51,37 @@ def job(
     return MakingJob(**(whole | changes))
 
 
-def made(asked: MakingJob) -> tuple[Looked, dict[str, Made]]:
+class Candidate(NamedTuple):
+    """What came of a recipe: its file, or why there is none."""
+
+    path: Path | None
+    reason: str
+
+
+def made(asked: MakingJob) -> tuple[Looked, dict[str, Candidate]]:
     """Returns what a model was found to be, and what came of each recipe."""
     looked, *steps = make_all(asked)
     assert isinstance(looked, Looked)
-    return looked, {step.name: step for step in steps if isinstance(step, Made) and step.done}
+    return looked, {
+        step.name: Candidate(file_of(step.name, asked.folder) if step.made else None, step.reason)
+        for step in steps
+        if isinstance(step, Made) and step.done
+    }
 
 
 @pytest.fixture(scope="module")
-def of_perceptron(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Made]:
+def of_perceptron(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Candidate]:
     trained = digits_perceptron()
     return made(job(tmp_path_factory.mktemp("mlp"), trained.model, trained.calibration[:100]))[1]
 
 
 @pytest.fixture(scope="module")
-def of_cnn(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Made]:
+def of_cnn(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Candidate]:
     trained = digits_cnn()
     return made(job(tmp_path_factory.mktemp("cnn"), trained.model, trained.calibration[:100]))[1]
 
 
-def content(step: Made) -> bytes:
+def content(step: Candidate) -> bytes:
     assert step.path is not None, step.reason
     return step.path.read_bytes()
 
@@ -84,7 +95,7 @@ def accuracy(data: bytes, trained: Trained) -> float:
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
 def test_a_candidate_of_a_convolutional_network_is_small_portable_and_nearly_as_right(
-    recipe: Recipe, of_cnn: dict[str, Made]
+    recipe: Recipe, of_cnn: dict[str, Candidate]
 ) -> None:
     trained, data = digits_cnn(), content(of_cnn[recipe.name])
     structure = check_structure(data)
@@ -96,13 +107,13 @@ def test_a_candidate_of_a_convolutional_network_is_small_portable_and_nearly_as_
     assert accuracy(data, trained) > accuracy(trained.model, trained) - 0.03
 
 
-def test_a_perceptron_has_no_float_head(of_perceptron: dict[str, Made]) -> None:
+def test_a_perceptron_has_no_float_head(of_perceptron: dict[str, Candidate]) -> None:
     refused = {name: step.reason for name, step in of_perceptron.items() if step.path is None}
     reason = "its first layer is no convolution, or the only layer"
     assert refused == {"static-u8s8-head": reason, "static-u8s8-channel-head": reason}
 
 
-def floats_up_to_the_first_rounding(step: Made) -> list[str]:
+def floats_up_to_the_first_rounding(step: Candidate) -> list[str]:
     """Returns the operators that the input goes through before it is rounded."""
     found, value = list[str](), "x"
     for node in onnx.load_model_from_string(content(step)).graph.node:
@@ -112,20 +123,20 @@ def floats_up_to_the_first_rounding(step: Made) -> list[str]:
     return found[: found.index("QuantizeLinear")]
 
 
-def test_a_float_head_is_a_convolution_that_reads_floats(of_cnn: dict[str, Made]) -> None:
+def test_a_float_head_is_a_convolution_that_reads_floats(of_cnn: dict[str, Candidate]) -> None:
     assert floats_up_to_the_first_rounding(of_cnn["static-u8s8"]) == []
     head = floats_up_to_the_first_rounding(of_cnn["static-u8s8-head"])
     assert head == ["Conv", "MaxPool", "Relu"]
 
 
-def test_no_candidate_rounds_its_scores(of_cnn: dict[str, Made]) -> None:
+def test_no_candidate_rounds_its_scores(of_cnn: dict[str, Candidate]) -> None:
     rows = digits_cnn().test
     for name in ("static-u8s8", "static-s8s8-channel", "static-u8s8-tail"):
         scores = answers_of(content(of_cnn[name]), rows)
         assert len(np.unique(scores)) > 256, name
 
 
-def test_a_reduced_range_has_weights_of_seven_bits(of_perceptron: dict[str, Made]) -> None:
+def test_a_reduced_range_has_weights_of_seven_bits(of_perceptron: dict[str, Candidate]) -> None:
     for name, largest in (("static-u8s8", 127), ("static-u8s7", 64)):
         graph = onnx.load_model_from_string(content(of_perceptron[name])).graph
         arrays = [onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer]
@@ -133,7 +144,7 @@ def test_a_reduced_range_has_weights_of_seven_bits(of_perceptron: dict[str, Made
         assert max(int(np.abs(array).max()) for array in levels) == largest
 
 
-def test_the_same_job_makes_the_same_files(of_cnn: dict[str, Made], tmp_path: Path) -> None:
+def test_the_same_job_makes_the_same_files(of_cnn: dict[str, Candidate], tmp_path: Path) -> None:
     trained = digits_cnn()
     _, again = made(job(tmp_path, trained.model, trained.calibration[:100]))
     assert {name: content(step) for name, step in again.items()} == {
@@ -341,7 +352,9 @@ def test_a_model_that_cannot_be_used_is_refused_in_words(
         list(make_all(job(tmp_path, data, rows.astype(np.float32))))
 
 
-def test_a_quantized_model_is_not_quantized_again(of_cnn: dict[str, Made], tmp_path: Path) -> None:
+def test_a_quantized_model_is_not_quantized_again(
+    of_cnn: dict[str, Candidate], tmp_path: Path
+) -> None:
     data = content(of_cnn["static-u8s8"])
     with pytest.raises(ArtefactError, match="it is quantized already"):
         list(make_all(job(tmp_path, data, digits_cnn().calibration)))

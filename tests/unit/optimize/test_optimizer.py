@@ -277,7 +277,7 @@ def test_a_candidate_that_ends_its_process_does_not_end_the_others(tmp_path: Pat
 
 def test_a_child_has_no_more_memory_than_it_may() -> None:
     trained = digits_perceptron()
-    with pytest.raises(ArtefactError, match=r"memory|alloc"):
+    with pytest.raises(ArtefactError, match=r"memory|alloc|crashed"):
         optimize(
             trained.model, samples(trained), layout(trained),
             recipes=FEW[:1], limits=ProcessLimits(memory_bytes=2**20),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 import pytest
 
@@ -85,12 +87,20 @@ def test_the_last_wave_cannot_be_promoted() -> None:
         commands.promote(out(AT_ONCE, NODES), AT_ONCE, NODES.nodes)
 
 
-def test_a_paused_rollout_is_not_promoted() -> None:
-    paused = commands.pause(RUNNING).record
-    expected = "'promote' is not possible: the rollout is paused; possible: resume, halt, roll back"
-    with pytest.raises(IllegalCommandError) as told:
-        commands.promote(paused, PLAN, NODES.nodes)
-    assert str(told.value) == expected
+@pytest.mark.parametrize(("base", "also"), [("1", ", roll back"), ("", "")])
+def test_a_paused_rollout_is_not_promoted_and_what_is_possible_is_said(
+    base: str, also: str
+) -> None:
+    paused = commands.pause(msgspec.structs.replace(RUNNING, base=base)).record
+    expected = f"is not possible: the rollout is paused; possible: resume, halt{also}"
+    attempts: tuple[Callable[[], object], ...] = (
+        lambda: commands.promote(paused, PLAN, NODES.nodes),
+        lambda: commands.pause(paused),
+    )
+    for refused in attempts:
+        with pytest.raises(IllegalCommandError) as told:
+            refused()
+        assert str(told.value).endswith(expected)
 
 
 def test_a_rollout_that_was_rolled_back_takes_no_command() -> None:
@@ -106,7 +116,7 @@ def test_while_paused_a_wave_that_has_soaked_does_not_end() -> None:
     for now_s in (2.0, 5000.0):
         decision = step(record, PLAN, nodes.nodes, now_s)
         assert decision.event is None
-        assert decision.reason.startswith("paused in wave 1 of 4: 1 of 1 committed")
+        assert decision.reason.startswith("wave 1 of 4: 1 of 1 committed")
         record = decision.record
 
 

@@ -6,8 +6,11 @@ import msgspec
 import pytest
 
 from cloud.rollout.phases import Phase
-from cloud.rollout.proven import proven
+from cloud.rollout.plan import RolloutPlan
+from cloud.rollout.proven import is_carried, proven
 from cloud.rollout.record import RolloutRecord
+from shared.releases.machine import UNDER_WAY, State
+from tests.unit.rollout.fleets import fleet, out
 
 BLANK = RolloutRecord(id="r", channel="c", salt="s", share=1.0, canaries=())
 Past = tuple[str, Phase, str]
@@ -59,3 +62,62 @@ RUNS, GONE, HALT = Phase.RUNNING, Phase.SUPERSEDED, Phase.HALTED
 )
 def test_the_base_of_a_new_rollout(newest_first: list[Past], version: str, base: str) -> None:
     assert proven(past(*newest_first), version) == base
+
+
+# What the fleet ran as a whole
+
+HELD = msgspec.structs.replace(BLANK, version="1", phase=GONE, carried=True)
+
+
+@pytest.mark.parametrize(
+    ("newest_first", "version", "base"),
+    [
+        pytest.param([HELD], "2", "1", id="nothing-is-proven"),
+        pytest.param([HELD], "1", "", id="itself"),
+        pytest.param([HELD, *past(("0", DONE, ""))], "2", "0", id="what-is-proven-goes-first"),
+        pytest.param([*past(("1", BAD, "")), HELD], "2", "", id="bad-in-the-end"),
+        pytest.param([*past(("2", BAD, "")), HELD], "3", "1", id="the-one-between-was-bad"),
+        pytest.param(
+            [msgspec.structs.replace(HELD, version="2"), HELD], "3", "2", id="the-latest-of-two"
+        ),
+    ],
+)
+def test_where_nothing_is_proven_the_base_is_what_the_fleet_ran_as_a_whole(
+    newest_first: list[RolloutRecord], version: str, base: str
+) -> None:
+    assert proven(newest_first, version) == base
+
+
+def test_a_version_is_carried_by_a_fleet_of_which_all_but_a_few_have_committed_it() -> None:
+    nodes, plan = fleet(20), RolloutPlan()
+    record = out(plan, nodes)  # its first wave is one canary
+    nodes.says(State.COMMITTED, *range(17))
+    assert not is_carried(record, plan, nodes.nodes)
+    nodes.says(State.COMMITTED, 17)
+    assert is_carried(record, plan, nodes.nodes)
+    nodes.goes(*range(20), online=False)
+    assert is_carried(record, plan, nodes.nodes)
+
+
+@pytest.mark.parametrize("state", [State.ROLLED_BACK, State.FAILED_NO_STATE_CHANGE, State.REJECTED])
+def test_what_failed_on_a_node_is_not_carried(state: State) -> None:
+    nodes, plan = fleet(20), RolloutPlan()
+    nodes.says(State.COMMITTED, *range(19))
+    nodes.says(state, 19)
+    assert not is_carried(out(plan, nodes), plan, nodes.nodes)
+
+
+@pytest.mark.parametrize("state", [State.TIMED_OUT, State.SUPERSEDED, *UNDER_WAY])
+def test_a_node_that_has_not_got_to_its_end_speaks_against_nothing(state: State) -> None:
+    nodes, plan = fleet(20), RolloutPlan()
+    nodes.says(State.COMMITTED, *range(19))
+    nodes.says(state, 19)
+    assert is_carried(out(plan, nodes), plan, nodes.nodes)
+
+
+def test_reports_of_another_rollout_carry_nothing_nor_does_a_fleet_of_nobody() -> None:
+    nodes, plan = fleet(3), RolloutPlan()
+    record = out(plan, nodes)
+    nodes.says(State.COMMITTED, 0, 1, 2, rollout="meter-6")
+    assert not is_carried(record, plan, nodes.nodes)
+    assert not is_carried(record, plan, [])

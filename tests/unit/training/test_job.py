@@ -17,7 +17,7 @@ import pytest
 from cloud.training import job as module
 from cloud.training.command_trainer import variables
 from cloud.training.job import (
-    GRACE_S,
+    LATE_S,
     LOG,
     MAX_LOG_BYTES,
     MAX_REASON_CHARACTERS,
@@ -296,7 +296,7 @@ def test_a_child_that_does_not_notice_its_time_is_up_is_ended(
     training = program(tmp_path / "job", base, "--wait", timeout_s=1000.0)
     training.start(0.0)
     wait_until(lambda: training.poll(0.0) is None and training.progress.stage == "tier2", "begins")
-    assert "took more than the 1000 s" in str(ended(training, 1000.0 + GRACE_S))
+    assert "took more than the 1000 s" in str(ended(training, 1000.0 + LATE_S))
 
 
 @LINUX
