@@ -80,7 +80,7 @@ class TrainingJob:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 env=_environment(),
-                process_group=0,  # and no session: see ``confined_process.py``
+                start_new_session=True,
             )
         except OSError as error:
             raise disk_trouble("start the trainer in", self.folder, error) from error

@@ -357,7 +357,7 @@ def test_another_manifest_is_due_when(
     registry.add_version(made(), [DATA])
     wanted = Wanted.of(manifest(DATA))
     first = Signer(release_key, trust_in(release_key), 90.0)
-    assert first.why_due(None, wanted, EPOCH_S) == "there is none yet"
+    assert first.why_due(None, wanted, EPOCH_S) == "there was none before"
     newest = registry.add_manifest(first.sign(wanted, 1, EPOCH_S))
     signer = Signer(release_key, trust_in(release_key, **trust), 90.0)
     asked = Wanted.of(manifest(DATA, **changes))

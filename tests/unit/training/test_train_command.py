@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,8 @@ def test_it_trains_shows_how_far_it_is_and_says_what_came_of_it(desk: Desk) -> N
     said = desk.said.readouterr()
     stages = [line.split(",")[0] for line in said.err.splitlines()]
     assert list(dict.fromkeys(stages)) == ["tier2", "tier1", "testing"]
-    assert "tier2, epoch 15/15   loss " in said.err
+    # It shows what is new at each look: which epochs these meet, the machine's pace decides.
+    assert re.search(r"^tier[12], epoch \d+/\d+   loss \d", said.err, re.MULTILINE)
     assert "int8: " in said.out
     assert "disagrees on at most" in said.out
     report = read_report(desk.folder / "try" / "candidate")
