@@ -45,7 +45,7 @@ types: $(STAMP) ## Check types
 	$(BIN)/mypy
 
 lock: $(STAMP) ## Pin the newest versions that pyproject.toml allows
-	$(BIN)/uv pip compile pyproject.toml --upgrade --universal --python-version 3.11 --all-extras \
+	$(BIN)/uv pip compile pyproject.toml --upgrade --universal --python-version 3.11 --extra dev \
 	  --generate-hashes --no-header --no-annotate --quiet -o requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 -c requirements.lock \
 	  --generate-hashes --no-header --no-annotate --quiet -o requirements-tier.lock

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from bench import latency, life, swap, throughput
+from bench import compression, ingestion, latency, life, swap, throughput
 from bench.arguments import Arguments, parse_arguments
 from bench.errors import BenchError
 from bench.machine import describe, require_linux
@@ -30,7 +30,9 @@ SCENARIOS = (
     Scenario(("p99_vs_naive",), latency.busy),
     Scenario(("start_s", "rss_mib"), life.start),
     Scenario(("swap_p99",), swap.swap),
+    Scenario(compression.KEYS, compression.compress),
     Scenario(("lost",), life.lost),
+    Scenario(("ingestion",), ingestion.ingestion),
 )
 
 

@@ -15,7 +15,7 @@ def node(role: str, name: str, *, prefix: str, site: str, broker_url: str, state
     """Returns a node's configuration without its pipelines.
 
     Args:
-        role: ``tier1`` or ``tier2``.
+        role: ``tier1``, ``tier2`` or ``cloud``.
         name: the node's name.
         prefix: first level of the topics.
         site: second level of the topics.

@@ -24,6 +24,7 @@ class Plan:
         starts: how often the start is measured.
         kills: how often a node is killed.
         kill_messages: samples sent around each kill.
+        telemetry_messages: of each gateway, a run.
     """
 
     rounds: int
@@ -33,6 +34,7 @@ class Plan:
     starts: int
     kills: int
     kill_messages: int
+    telemetry_messages: int
 
 
 THOROUGH = Plan(
@@ -43,6 +45,7 @@ THOROUGH = Plan(
     starts=7,
     kills=3,
     kill_messages=30_000,
+    telemetry_messages=100,
 )
 QUICK = Plan(
     rounds=2,
@@ -52,6 +55,7 @@ QUICK = Plan(
     starts=2,
     kills=1,
     kill_messages=6_000,
+    telemetry_messages=20,
 )
 
 

@@ -22,10 +22,13 @@ class ChannelLock:
     Args:
         path: the file; its folder is made where it is missing.
         what: how an error calls what is locked.
+
+    Attributes:
+        path: the file.
     """
 
     def __init__(self, path: Path, what: str) -> None:
-        self._path = path
+        self.path = path
         self._what = what
 
     @contextlib.contextmanager
@@ -40,11 +43,11 @@ class ChannelLock:
         """
         ends_s = time.monotonic() + wait_s
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             # To be read is enough for a lock, and another user may have made the file.
-            lock = os.open(self._path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            lock = os.open(self.path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
-            raise disk_trouble("open", self._path, error) from error
+            raise disk_trouble("open", self.path, error) from error
         try:
             while not (is_held := _try(lock)) and time.monotonic() < ends_s:
                 time.sleep(LOOK_S)
@@ -64,9 +67,9 @@ class ChannelLock:
         """
         with self.held(wait_s) as is_held:
             if not is_held:
+                waited = f" after {wait_s:g} s" if wait_s else ""
                 raise StorageError(
-                    f"another process has held {self._what} for {wait_s:g} s. Fix: see whether it "
-                    "hangs"
+                    f"another process still holds {self._what}{waited}. Fix: see whether it hangs"
                 )
             yield
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from typing import Literal, Self
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from cloud.rollout.plan import RolloutPlan
+from cloud.store_config import StoreConfig
+from cloud.training.config import TrainingConfig
+from cloud.training.network import planes_of
+from cloud.watching.config import RetrainConfig
 from shared.config import (
     AnyPath,
     BrokerConfig,
@@ -18,21 +24,7 @@ from shared.config import (
     Section,
     ShapeConfig,
 )
-
-
-class TrainingConfig(Section):
-    """What the pipeline's models are trained from."""
-
-    base: AnyPath
-    """Folder with ``train.npz`` and ``calibration.npz``: inputs ``x`` and labels ``y``."""
-    first_job: AnyPath
-    """Folder in which the first models are trained, once; a finished candidate in it is used."""
-    input_maximum: float = Field(default=1.0, gt=0)
-    """Largest value of an input; the smallest is 0."""
-    image_shape: tuple[int, int] | None = None
-    """Height and width where inputs are images: these are shifted and blurred in training."""
-    seed: int = Field(default=1, ge=0, le=2**31)
-    """Decides all randomness of the training."""
+from shared.errors import ConfigError
 
 
 class CertificateConfig(Section):
@@ -46,19 +38,11 @@ class CertificateConfig(Section):
     """Share of the samples that tier-2 can take. The certificate goes before it."""
 
 
-class RetrainConfig(Section):
-    """When tier-1 is trained again."""
+class LabellingConfig(Section):
+    """What people are asked to label."""
 
-    window: int = Field(default=600, ge=50, le=1_000_000)
-    """The escalation rate is judged on so many samples."""
-    margin: float = Field(default=0.1, gt=0, le=1)
-    """How far the rate must lie above the certified one."""
-    p_value: float = Field(default=1e-6, gt=0, lt=1)
-    """How unlikely the rate must be by chance."""
-    audits: int = Field(default=570, ge=40, le=1_000_000)
-    """So many audited samples since the drift are awaited: a third teaches, the rest certifies."""
-    cool_down_s: float = Field(default=600.0, ge=0)
-    """No second training sooner than this after a first."""
+    daily_limit: int = Field(default=50, ge=0, le=100_000)
+    """At most so many samples a day, of those that tier-2 is least sure of; 0 for none."""
 
 
 class CloudPipelineConfig(Section):
@@ -80,6 +64,46 @@ class CloudPipelineConfig(Section):
     """When tier-1 is trained again."""
     rollout: RolloutPlan = RolloutPlan()
     """How releases of both channels reach the fleet."""
+    labelling: LabellingConfig = LabellingConfig()
+    """What people are asked to label."""
+
+    @model_validator(mode="after")
+    def _samples_fit_the_training(self) -> Self:
+        training, shape = self.training, self.input.shape
+        if training is None:
+            return self
+        image_shape = training.image_shape
+        if image_shape is not None and self.input.size % math.prod(image_shape):
+            raise PydanticCustomError(
+                "image_shape",
+                "training.image_shape {image_shape} does not fit samples of shape {shape}",
+                {
+                    "image_shape": list(image_shape),
+                    "shape": list(shape),
+                    "fix": "write the height and width of these images, or leave it out",
+                },
+            )
+        for tier, model in (("tier1", training.tier1), ("tier2", training.tier2)):
+            if planes_of(model.architecture, shape, image_shape) is None:
+                dimensions = 1 if model.architecture == "cnn1d" else 2
+                raise PydanticCustomError(
+                    "architecture",
+                    "training.{tier} is a {kind}, which does not take samples of shape {shape}",
+                    {
+                        "tier": tier,
+                        "kind": model.architecture,
+                        "shape": list(shape),
+                        "fix": f"give samples {dimensions} dimensions, with or without channels "
+                        "before them; images that come as a row of numbers need "
+                        "`training.image_shape`",
+                    },
+                )
+        return self
+
+
+def _as_section(value: object) -> object:
+    """Takes ``store: URL`` as well as a section."""
+    return {"url": value} if isinstance(value, str) else value
 
 
 class CloudConfig(NodeConfig):
@@ -87,21 +111,71 @@ class CloudConfig(NodeConfig):
 
     role: Literal["cloud"]
     """What this node is."""
+    duty: Literal["all", "ingest"] = "all"
+    """``all`` for the one process that trains, directs and signs; ``ingest`` for others that only
+    store telemetry beside it, in the same store."""
     broker: BrokerConfig
     """The cloud's broker."""
-    store: str = "sqlite"
-    """SQLAlchemy URL of the telemetry store; ``sqlite`` stands for a file in ``state_dir``."""
-    signing_key: AnyPath
-    """The release key: an Ed25519 private key, PEM."""
-    trust: ExistingFile
-    """The newest trust file, as ``escalon keys`` writes it. Every version that was ever named here
-    is handed down."""
+    store: Annotated[StoreConfig, BeforeValidator(_as_section)] = StoreConfig()
+    """Where telemetry is kept, and for how long."""
+    group: Name = "escalon-cloud"
+    """Cloud processes of one group share the telemetry, where the broker can do that."""
+    signing_key: AnyPath | None = None
+    """The release key: an Ed25519 private key, PEM. Another one is noticed while the node runs.
+    Needed but for ``duty: ingest``."""
+    trust: ExistingFile | None = None
+    """The newest trust file, as ``escalon keys`` writes it; a newer one is noticed while the node
+    runs. Every version that was ever here is handed down. Needed but for ``duty: ingest``."""
     chunk_bytes: int = Field(default=64 * 2**10, ge=1024, le=64 * 2**10)
     """Size of the chunks in which artefacts travel."""
     release_days: float = Field(default=90.0, gt=0, le=3650)
     """How long a release may be accepted. What runs goes on running."""
     pipelines: dict[Name, CloudPipelineConfig] = Field(min_length=1)
     """What is trained, by the pipeline's name."""
+
+    @model_validator(mode="after")
+    def _who_leads_has_keys(self) -> Self:
+        missing = [key for key in ("signing_key", "trust") if getattr(self, key) is None]
+        if self.duty == "all" and missing:
+            raise PydanticCustomError(
+                "no_keys",
+                "a cloud that signs has no {missing}",
+                {
+                    "missing": " and no ".join(missing),
+                    "fix": "name the files that `escalon keys init` made, or write `duty: ingest` "
+                    "for a process that only stores telemetry",
+                },
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _ingestion_beside_another_has_its_store(self) -> Self:
+        if self.duty == "ingest" and self.store.url == "sqlite":
+            raise PydanticCustomError(
+                "store_of_its_own",
+                "a process with `duty: ingest` would have a store of its own",
+                {
+                    "fix": "name the store of the process that leads: `store: sqlite:////path` on "
+                    "its host, or PostgreSQL's URL"
+                },
+            )
+        return self
+
+    @property
+    def keys(self) -> tuple[Path, Path]:
+        """The release key and the trust file.
+
+        Raises:
+            ConfigError: it has none, as it only stores telemetry.
+        """
+        if self.signing_key is None or self.trust is None:
+            raise ConfigError(f"{self.node} has no keys. Fix: name `signing_key` and `trust`")
+        return self.signing_key, self.trust
+
+    @property
+    def classes(self) -> dict[str, tuple[str, ...]]:
+        """The labels of each pipeline."""
+        return {name: pipeline.labels for name, pipeline in self.pipelines.items()}
 
     @model_validator(mode="after")
     def _one_channel_one_model(self) -> Self:

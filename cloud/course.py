@@ -3,52 +3,86 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-import numpy as np
-
-from cloud.candidate import Candidate
-from cloud.certify import Promise
-from cloud.config import CloudPipelineConfig, TrainingConfig
+from cloud.config import CloudPipelineConfig
 from cloud.director import Director
-from cloud.job import TrainingJob
+from cloud.orders import first_order, later_order
+from cloud.registration import Registration
 from cloud.registry import Registry
-from cloud.releasing import register
-from cloud.retraining import EscalationMonitor
 from cloud.store import TelemetryStore
-from cloud.trainer import Job, Report
+from cloud.training.candidate import Candidate
+from cloud.training.config import TrainingConfig
+from cloud.training.dataset import Telemetry
+from cloud.training.job import TrainingJob
+from cloud.training.jobs_folder import job_folder
+from cloud.training.order import Report
+from cloud.training.progress import Progress
+from cloud.training.telemetry import NAME as TELEMETRY
+from cloud.training.telemetry import write_telemetry
+from cloud.training.trainers import require
 from cloud.version import Version
+from cloud.vigil import Vigil
+from cloud.watching.triggers import in_words
+from cloud.withheld import abilities
 from shared.errors import ArtefactError, EscalonError, StorageError
-from shared.messages import GateCount
+from shared.model_spec import Calibration
+from shared.releases.artefact import Precision
 
 FIRST_RETRY_S = 60.0
+SHARES_EVERY_S = 60.0
+MAX_TRAINING_SAMPLES = 50_000
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """Whether a candidate becomes a release, and why."""
+    """Whether a candidate becomes a release, and why.
 
-    accepted: bool
+    Attributes:
+        precisions: of the files that it is released with, the main one first; none if it is not.
+        reason: in words.
+    """
+
+    precisions: tuple[Precision, ...]
     reason: str
 
+    @property
+    def accepted(self) -> bool:
+        """Whether it becomes a release."""
+        return bool(self.precisions)
 
-def judge(report: Report) -> Judgement:
-    """Decides on a candidate: it must be certified, and accept more than what runs now."""
-    certificate = report.calibration.certificate
+
+def judge(report: Report, *, offers_fp32: bool = False) -> Judgement:
+    """Decides on a candidate: a file must be certified, and accept more than what runs now.
+
+    Args:
+        report: on the candidate.
+        offers_fp32: whether it may be released before quantization as well. Each file is judged by
+            its own certificate: a node may serve any of them.
+    """
+    fitted: dict[Precision, Calibration] = {"int8": report.calibration}
+    if offers_fp32:
+        fitted["fp32"] = report.fp32_calibration
+    found = {name: _verdict(each, report.running_coverage) for name, each in fitted.items()}
+    precisions = tuple(name for name, (is_good, _) in found.items() if is_good)
+    return Judgement(precisions, "; ".join(f"{name} {why}" for name, (_, why) in found.items()))
+
+
+def _verdict(calibration: Calibration, running: float | None) -> tuple[bool, str]:
+    """Returns whether a file may be released, and why."""
+    certificate = calibration.certificate
     if certificate is None:
-        return Judgement(False, "no threshold can be certified for it")
-    running = report.running_coverage
+        return False, calibration.reason or "cannot be certified with any threshold"
+    accepts = f"accepts {certificate.coverage:.0%}"
     if running is not None and certificate.coverage <= running:
-        return Judgement(
-            False, f"it accepts {certificate.coverage:.0%}, what runs accepts {running:.0%}"
-        )
-    return Judgement(True, f"accepts {certificate.coverage:.0%}, risk at most {certificate.alpha}")
+        return False, f"{accepts}, what runs accepts {running:.0%}"
+    return True, f"{accepts}, risk at most {certificate.alpha}"
 
 
 class Course:
@@ -62,6 +96,7 @@ class Course:
         store: the telemetry.
         registry: the versions.
         directors: of both channels, by channel.
+        vigil: watches what stands in tier-1's channel.
     """
 
     def __init__(
@@ -74,6 +109,7 @@ class Course:
         store: TelemetryStore,
         registry: Registry,
         directors: Mapping[str, Director],
+        vigil: Vigil,
     ) -> None:
         self._name = name
         self._config = config
@@ -83,38 +119,39 @@ class Course:
         self._registry = registry
         self._tier1 = directors[config.tier1_channel]
         self._tier2 = directors[config.tier2_channel]
-        self._monitor = EscalationMonitor(config.retrain)
-        self._watched = ""
+        self._vigil = vigil
         self._job: TrainingJob | None = None
-        self._retrained_s: float | None = None
+        self._registration: Registration | None = None
         self._first_due_s: float | None = None
+        self._shares_s = -math.inf
+        self._abilities = ""
 
     def start(self, now_s: float) -> None:
         """Begins to train the first models where none stand.
 
         Raises:
-            EscalonError: registry or folder cannot be used.
+            EscalonError: registry, folder or trainer cannot be used.
         """
-        if self._config.training and not (self._tier1.standing and self._tier2.standing):
-            self._begin_first(self._config.training, now_s)
-
-    def count(self, counts: GateCount) -> None:
-        """Takes a node's counts."""
-        if self._monitor.add(counts.model_version, counts.seen, counts.unsure, time.time()):
-            alarm = self._monitor.alarm
-            if alarm is not None:
-                log.warning(
-                    "%s: drift: %.0f %% of %d samples escalated, %.0f %% were certified",
-                    self._name, 100 * alarm.rate, alarm.samples, 100 * alarm.expected,
-                )  # fmt: skip
+        training = self._config.training
+        if training is None:
+            return
+        require(training.trainer)
+        if not (self._tier1.standing and self._tier2.standing):
+            self._begin_first(training, now_s)
 
     def poll(self, now_s: float) -> None:
         """Goes as far as it can; a new version is proposed to its channel's director."""
         try:
+            # Whatever else goes on: a drift does not wait for a training to end.
+            self._vigil.poll(now_s)
+            self._look(now_s)
+        except EscalonError as error:
+            log.error("%s: %s", self._name, error)
+        try:
             self._advance(now_s)
         except EscalonError as error:
             log.error("%s: %s", self._name, error)
-            self._job = None
+            self._job = self._registration = None
             if not self._tier1.standing:
                 self._first_due_s = now_s + FIRST_RETRY_S
 
@@ -122,8 +159,10 @@ class Course:
         if self._job is not None:
             self._judge(self._job, now_s)
             return
-        if self._tier1.standing != self._watched:
-            self._watch()
+        if self._registration is not None:
+            if self._registration.poll(now_s, time.time()):
+                self._registration = None
+            return
         training = self._config.training
         if training is None:
             return
@@ -132,26 +171,40 @@ class Course:
         elif now_s >= self._first_due_s:
             self._begin_first(training, now_s)
 
+    def _look(self, now_s: float) -> None:
+        """Looks now and then which inputs come."""
+        if now_s >= self._shares_s:
+            self._shares_s = now_s + SHARES_EVERY_S
+            said, self._abilities = self._abilities, abilities(self._store.input_shares(self._name))
+            if self._abilities and self._abilities != said:
+                log.warning("%s: %s", self._name, self._abilities)
+
     @property
     def activity(self) -> str:
         """What it is doing, in words."""
+        return "; ".join(filter(None, (self._doing, self._abilities)))
+
+    @property
+    def _doing(self) -> str:
         if self._job is not None:
-            return f"{self._name}: training"
+            progress = str(self._job.progress)
+            return f"{self._name}: training" + (f": {progress}" if progress else "")
+        if self._registration is not None:
+            trouble = self._registration.trouble
+            return f"{self._name}: " + (f"a candidate waits: {trouble}" if trouble else "releasing")
         if self._first_due_s is not None:
             return f"{self._name}: there are no first models yet, see the log; trying again"
-        alarm = self._monitor.alarm
-        if alarm is None:
-            return f"{self._name}: watching"
-        return (
-            f"{self._name}: drift, {alarm.rate:.0%} of {alarm.samples} samples escalated where "
-            f"{alarm.expected:.0%} were certified; "
-            + ("collecting" if self._config.training else "people train its models")
-        )
+        return f"{self._name}: {self._vigil.in_words(trains=self._config.training is not None)}"
 
     @property
     def busy(self) -> bool:
         """Whether a training runs."""
         return self._job is not None
+
+    @property
+    def progress(self) -> Progress | None:
+        """How far the training is; None if none runs."""
+        return None if self._job is None else self._job.progress
 
     def close(self) -> None:
         """Ends a training that runs; it begins anew at the next start."""
@@ -159,33 +212,34 @@ class Course:
             self._job.stop()
 
     def _retrain_when_due(self, training: TrainingConfig, now_s: float) -> None:
-        alarm, retrain = self._monitor.alarm, self._config.retrain
-        if alarm is None or self._cools_down(now_s) or self._tier1.refusal:
+        if self._tier1.refusal:
             return
-        if self._store.audits_since(self._name, alarm.since) < retrain.audits:
+        decision, since_s = self._vigil.decide(now_s), self._vigil.since_s
+        if decision.act != "train":
             return
+        # First, so that what fails below is not tried again at once.
+        self._vigil.note_training()
         tier1, tier2 = self._version(self._tier1), self._version(self._tier2)
         number = self._registry.next_name(tier1.channel)
-        folder = self._folder / f"{self._name}-{number}"
-        self._retrained_s = now_s
-        withheld = self._store.withheld_audits_since(self._name, alarm.since)
+        folder = job_folder(self._folder, self._name, number)
+        audits = self._config.retrain.audits
+        withheld = self._store.withheld_audits_since(self._name, since_s, audits)
         if withheld:
             raise StorageError(
                 f"{withheld} audited samples came without their input (uplink.inputs of a tier-2 "
                 "node): on the others alone no threshold can be certified"
             )
-        self._export(folder, alarm.since)
-        log.info("%s: training version %s", self._name, number)
-        self._begin(TrainingJob(folder, self._make_job(training, (tier1, tier2))), now_s)
+        self._export(folder, since_s)
+        log.info("%s: training version %s: %s", self._name, number, in_words(decision.causes))
+        order = first_order(self._name, self._config, training)
+        order = later_order(order, tier1, tier2, self._registry.blobs)
+        self._begin(TrainingJob(folder, order), now_s)
 
     def _begin_first(self, training: TrainingConfig, now_s: float) -> None:
         log.info("%s: training the first models", self._name)
         self._first_due_s = None
-        self._begin(TrainingJob(training.first_job, self._make_job(training)), now_s)
-
-    def _cools_down(self, now_s: float) -> bool:
-        began_s = self._retrained_s
-        return began_s is not None and now_s < began_s + self._config.retrain.cool_down_s
+        order = first_order(self._name, self._config, training)
+        self._begin(TrainingJob(training.first_job, order), now_s)
 
     def _begin(self, job: TrainingJob, now_s: float) -> None:
         job.start(now_s)
@@ -196,27 +250,19 @@ class Course:
         if report is None:
             return
         self._job = None
-        judgement = judge(report)
-        verdict = "released" if judgement.accepted else "rejected"
+        training = self._config.training
+        judgement = judge(report, offers_fp32=training is not None and training.offer_fp32)
+        verdict = "taken" if judgement.accepted else "rejected"
         log.info("%s: candidate %s: %s", self._name, verdict, judgement.reason)
         if not judgement.accepted:
             if not self._tier1.standing:
                 raise ArtefactError("there is no first release to serve; look at the data")
             return
-        candidate = Candidate(job.candidate, report, self._name, self._config.labels)
-        drafts = {self._tier1: candidate.tier1(self._tier1.channel.name, self._parents())}
-        if report.tier2_calibration is not None:
-            # First, for tier-1's threshold speaks of it.
-            drafts = {self._tier2: candidate.tier2(self._tier2.channel.name), **drafts}
-        for director, draft in drafts.items():
-            with director.channel.lock.claimed():
-                version = register(draft, self._registry, self._chunk_bytes, time.time())
-            director.propose(version.name)
-
-    def _parents(self) -> tuple[str, ...]:
-        """Returns what a new tier-1 version is made from: the one that runs, and its teacher."""
-        standing = ((each.channel.name, each.standing) for each in (self._tier1, self._tier2))
-        return tuple(f"{channel}/{version}" for channel, version in standing if version)
+        candidate = Candidate(
+            job.candidate, report, self._name, self._config.labels, judgement.precisions
+        )
+        directors = self._tier1, self._tier2
+        self._registration = Registration(candidate, directors, self._registry, self._chunk_bytes)
 
     def _version(self, director: Director) -> Version:
         """Returns the version that stands in a channel."""
@@ -228,45 +274,17 @@ class Course:
             )
         return version
 
-    def _watch(self) -> None:
-        """Watches the version that stands now: a new one, or the one before after an abort."""
-        self._watched = self._tier1.standing
-        certificate = self._version(self._tier1).release.variants[0].calibration.certificate
-        expected = 1 - certificate.coverage if certificate else 1.0
-        self._monitor.begin(self._watched, expected)
-
-    def _make_job(
-        self, training: TrainingConfig, running: tuple[Version, Version] | None = None
-    ) -> Job:
-        config = self._config
-        certificate = config.certificate
-        job = Job(
-            pipeline=self._name,
-            seed=training.seed,
-            labels=config.labels,
-            input_maximum=training.input_maximum,
-            image_shape=training.image_shape,
-            base=str(training.base.absolute()),
-            promise=Promise(certificate.alpha, certificate.delta, certificate.escalation_budget),
-        )
-        if running is None:
-            return job
-        tier1, tier2 = (version.release.variants[0] for version in running)
-        blobs = self._registry.blobs
-        return msgspec.structs.replace(
-            job,
-            telemetry="telemetry.npz",
-            teacher=str(blobs.path(tier2.artefact.sha256).absolute()),
-            teacher_temperature=tier2.calibration.temperature,
-            running=str(blobs.path(tier1.artefact.sha256).absolute()),
-            running_calibration=tier1.calibration,
-        )
-
     def _export(self, folder: Path, since: float) -> None:
-        """Writes the telemetry since an instant as the trainer's data."""
-        data = self._store.since(self._name, since, self._config.input.shape)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            np.savez(folder / "telemetry.npz", x=data.inputs, tier2=data.tier2, audit=data.audit)
-        except OSError as error:
-            raise StorageError(f"cannot write {folder}: {error.strerror}") from error
+        """Writes the telemetry since an instant for the training."""
+        data = self._store.traffic(
+            self._name, since_s=since, limit=MAX_TRAINING_SAMPLES, newest=True
+        )
+        has = data.has_input
+        telemetry = Telemetry(
+            self._store.inputs(data.number[has], self._config.input.shape),
+            data.tier2[has],
+            data.audit[has],
+            data.inclusion_probability[has],
+            data.label[has],
+        )
+        write_telemetry(folder / TELEMETRY, telemetry)

@@ -5,17 +5,21 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 from cloud.channel import Channel, Ticket, refusal, standing
 from cloud.registry import Entry
-from cloud.rollout.fleet import Fleet
-from cloud.rollout.phases import IllegalCommandError, Phase
+from cloud.rollout.fleet import Fleet, ahead
+from cloud.rollout.phases import Phase
 from cloud.rollout.record import RolloutRecord, published
+from cloud.rollout.sight import Sight
 from cloud.rollout.step import step
+from cloud.rollout.voids import voided
 from cloud.signer import Signer, Wanted
 from cloud.version import TRAINER
 from shared.errors import EscalonError, ManifestError, StorageError
+from shared.releases.manifest import Void
 from shared.releases.rollout import Rollout
 
 STEP_S = 1.0
@@ -58,6 +62,8 @@ class Director:
         self._ticket = ticket
         self._proposed: str | None = None
         self._waits_for = ""
+        self._voiding: dict[str, Void] = {}
+        self._sight = Sight()
         self._due_s = 0.0
 
     def start(self) -> None:
@@ -91,8 +97,8 @@ class Director:
 
     @property
     def refusal(self) -> str:
-        """Why no other rollout may begin now; empty if one may."""
-        return refusal(self.record)
+        """Why no other rollout may begin by itself now; empty if one may."""
+        return refusal(self.record, by_itself=True)
 
     def propose(self, version: str) -> None:
         """Has a rollout of a version begin at the next turn that can see the fleet.
@@ -102,6 +108,26 @@ class Director:
         """
         self._proposed = version
         self._due_s = 0.0
+
+    def void(self, version: str, void: Void) -> None:
+        """Has the manifest of a version say from the next turn on that its certificate is void.
+
+        No rollout begins, and nothing is fetched: it is the same release under a new number. A
+        rollout of another version ends it, and so does a person's of the same.
+
+        Args:
+            version: that is rolled out, or gone back to.
+            void: why, and since when.
+        """
+        self._voiding = {version: void}
+        self._due_s = 0.0
+
+    def is_void(self, version: str) -> bool:
+        """Whether it is written down that a version's certificate is void."""
+        if self.record is not None:
+            return version in self.record.voids
+        newest = self.newest.manifest if self.newest else None
+        return bool(newest and newest.void and newest.release.version == version)
 
     def due(self, monotonic_s: float) -> bool:
         """Whether a turn does anything now."""
@@ -116,7 +142,8 @@ class Director:
             fleet: all nodes of the channel; None while the broker has not told all that it keeps.
             published_seq: of the newest manifest that the broker has; 0 for none.
             now_s: seconds since 1970.
-            monotonic_s: the clock by which a step is due once a second.
+            monotonic_s: the clock by which a step is due once a second, and which says what of
+                the time since the last one was watched.
         """
         if not self.due(monotonic_s):
             return
@@ -125,28 +152,28 @@ class Director:
         try:
             with self._channel.lock.held(wait_s=0.0) as is_held:
                 if is_held:  # else a person has it, for a moment
-                    self._step(fleet, published_seq, now_s)
-                    trouble = self._waits_for
+                    self._step(fleet, published_seq, now_s, monotonic_s)
+                    trouble = self._waits_for or self._outrun(fleet)
         except EscalonError as error:
-            trouble = str(error)
+            trouble = "; ".join(filter(None, [self._waits_for, str(error)]))
         if trouble and trouble != self.trouble:
             log.error("%s: %s", self._channel.name, trouble)
         self.trouble = trouble
 
-    def _step(self, fleet: Fleet | None, published_seq: int, now_s: float) -> None:
+    def _step(
+        self, fleet: Fleet | None, published_seq: int, now_s: float, monotonic_s: float
+    ) -> None:
         try:
             record = self._channel.read()
         except StorageError:
             # Nodes must not see a manifest expire because of it.
             self._renew(None, now_s)
             raise
+        record = self._voided(record)
         if fleet is not None:
             record = self._begin(record, fleet, now_s)
-        if record is not None and fleet is not None:
-            decision = step(record, self._channel.plan, fleet, now_s)
-            if decision.event is not None:
-                log.info("%s: %s: %s", self._channel.name, decision.event.value, decision.reason)
-            record = self._kept(record, decision.record)
+            record = self._stepped(record, fleet, now_s, monotonic_s)
+            self._sight.note(now_s, monotonic_s)
         self.record = record
         self._renew(record, now_s)
         if record is not None and self._says_so(record, published_seq):
@@ -163,14 +190,36 @@ class Director:
             self._proposed = None
             return record
         try:
-            begun = self._channel.offer(version, fleet, self._ticket(now_s)).record
-        except IllegalCommandError as error:
-            # Tried again: a person has stopped the one before, or nobody is online yet.
+            ticket = self._ticket(now_s)
+            begun = self._channel.offer(version, fleet, ticket, by_itself=True).record
+        except EscalonError as error:
+            # Tried again: a person has stopped the one before, nobody is online yet, or the disk
+            # fails. Whatever it is, the one before is not let go of: it may do harm.
             self._waits_for = f"version {version} waits: {error}"
-            return record
+            return self._channel.read()
         self._proposed = None
         log.info("%s: rollout of version %s %s", self._channel.name, version, begun.reason)
         return begun
+
+    def _stepped(
+        self, record: RolloutRecord | None, fleet: Fleet, now_s: float, monotonic_s: float
+    ) -> RolloutRecord | None:
+        if record is None:
+            return None
+        resumed = self._sight.resumed(record, now_s, monotonic_s)
+        decision = step(resumed, self._channel.plan, fleet, now_s)
+        if decision.event is not None:
+            log.info("%s: %s: %s", self._channel.name, decision.event.value, decision.reason)
+        return self._kept(record, decision.record)
+
+    def _voided(self, record: RolloutRecord | None) -> RolloutRecord | None:
+        """Writes down whose certificate is void. Without a rollout, the manifest itself is that."""
+        if record is None:
+            return None
+        for version, void in self._voiding.items():
+            record = self._kept(record, voided(record, version, void))
+        self._voiding = {}
+        return record
 
     def _kept(self, before: RolloutRecord, record: RolloutRecord) -> RolloutRecord:
         if record != before:
@@ -183,10 +232,12 @@ class Director:
         if wanted is None:
             return
         why = self._signer.why_due(self.newest, wanted, now_s)
+        if record is not None and self.newest and self.newest.manifest.seq < record.seq:
+            why = why or f"seq {record.seq} is lost"
         if not why:
             return
         registry, name = self._channel.registry, self._channel.name
-        seq = registry.next_seq(name)
+        seq = self._channel.next_seq()
         envelope = self._signer.sign(wanted, seq, now_s, self.newest)
         self.newest = registry.add_manifest(envelope)
         log.info("%s: signed seq %d, version %s: %s", name, seq, wanted.release.version, why)
@@ -194,7 +245,7 @@ class Director:
     def _wanted(self, record: RolloutRecord | None) -> Wanted | None:
         """Returns what the newest manifest has to say; None if there is nothing to say."""
         if record is None:
-            return Wanted.of(self.newest.manifest) if self.newest else None
+            return self._wanted_anew()
         offer, name = record.offer, self._channel.name
         version = record.base if offer.previous else record.version
         found = self._channel.registry.version(name, version)
@@ -211,7 +262,16 @@ class Director:
             release=found.release,
             rollout=offer.rollout or everybody,
             retry_epoch=record.retry_epoch,
+            void=record.voids.get(version),
         )
+
+    def _wanted_anew(self) -> Wanted | None:
+        """Returns what the newest manifest says already, but for a certificate that is void now."""
+        if self.newest is None:
+            return None
+        wanted = Wanted.of(self.newest.manifest)
+        void = self._voiding.get(wanted.release.version, wanted.void)
+        return replace(wanted, void=void)
 
     def _says_so(self, record: RolloutRecord, published_seq: int) -> bool:
         """Whether the broker has a manifest of the present offer that the record knows not of."""
@@ -221,6 +281,9 @@ class Director:
             and published_seq == newest.manifest.seq != record.seq
             and Wanted.of(newest.manifest) == self._wanted(record)
         )
+
+    def _outrun(self, fleet: Fleet | None) -> str:
+        return ahead(fleet or (), self.newest.manifest.order if self.newest else (0, 0))
 
     def _was_offered(self, version: str) -> bool:
         record = self.record

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -15,14 +16,20 @@ from shared.releases.rollout import qualified
 from shared.topics import Topics, site_of
 
 MAX_NODES = 20_000
+MAX_VIEW_BYTES = 32 * 2**20
 MAX_NEWS_BYTES = 64 * 2**10
 MAX_CHANNELS = 64
 MAX_TEXT = 200
 GATEWAY = "tier2"
 YEAR_9999_S = 253_402_300_799.0
+UNHEARD_S = 300.0
+"""How long a node stays that the broker did not name: it may have forgotten everybody, and gateways
+take a while to come back and name theirs."""
 STATES = frozenset(state.value for state in State)
 
 News = TypeVar("News", NodeState, NodeInfo, UpdateReport)
+
+log = logging.getLogger(__name__)
 
 
 class NodeUpdate(Public, frozen=True):
@@ -35,6 +42,7 @@ class NodeUpdate(Public, frozen=True):
         since: when that began by the node's clock, seconds since 1970.
         rollout: id of the rollout; empty for none.
         seq: of the manifest.
+        key_epoch: of the manifest.
     """
 
     state: State
@@ -43,6 +51,7 @@ class NodeUpdate(Public, frozen=True):
     since: float
     rollout: str
     seq: int
+    key_epoch: int = 1
 
 
 class NodeEntry(Public, frozen=True):
@@ -89,27 +98,61 @@ class FleetSnapshot(Public, frozen=True):
 class FleetView:
     """What the cloud's broker retains of nodes, kept up to date.
 
-    Bounded: nodes beyond the bound, and texts that are too long, are left out.
+    Bounded: what is beyond the bounds, and texts that are too long, are left out.
 
     Args:
         prefix: first level of every topic.
         max_nodes: so many nodes at most.
+        max_bytes: so much at most of all of them together, in the form of ``fleet.json``.
 
     Attributes:
         changes: how often it has changed.
     """
 
-    def __init__(self, prefix: str, max_nodes: int = MAX_NODES) -> None:
+    def __init__(
+        self, prefix: str, max_nodes: int = MAX_NODES, max_bytes: int = MAX_VIEW_BYTES
+    ) -> None:
         self.changes = 0
         self._prefix = prefix
         self._max_nodes = max_nodes
+        self._max_bytes = max_bytes
         self._nodes: dict[str, NodeEntry] = {}
+        self._sizes: dict[str, int] = {}
+        self._bytes = 0
+        self._unheard: set[str] = set()
+        self._forgets_s: float | None = None
         self._sorted: tuple[NodeEntry, ...] | None = None
 
     def seed(self, nodes: Iterable[NodeEntry]) -> None:
         """Begins with nodes that were known before; none counts as online until it says so."""
         for node in nodes:
-            self._put(msgspec.structs.replace(node, online=False))
+            try:
+                self._put(msgspec.structs.replace(node, online=False))
+            except PayloadError as error:
+                log.error("of the fleet that was known before: %s", error)
+                break
+        self._unheard = set(self._nodes)
+        self._forgets_s = None
+
+    def hear_anew(self) -> None:
+        """A broker begins to tell all that it retains: what is known is of before."""
+        self.seed(self.nodes())
+
+    def forget_unheard(self, monotonic_s: float) -> None:
+        """Lets go of nodes that the broker does not name; to be called once it has told all.
+
+        Args:
+            monotonic_s: when; those that nobody has named ``UNHEARD_S`` after the first call go.
+        """
+        if not self._unheard:
+            return
+        if self._forgets_s is None:
+            self._forgets_s = monotonic_s + UNHEARD_S
+        elif monotonic_s >= self._forgets_s:
+            log.info("%d nodes are no longer named by the broker: gone", len(self._unheard))
+            for name in self._unheard:
+                self._drop(name)
+            self._unheard.clear()
 
     def take(self, topic: str, payload: bytes) -> bool:
         """Takes a piece of news; returns whether it is one.
@@ -121,15 +164,18 @@ class FleetView:
         if site is None or not Topics(self._prefix, site).is_news(topic):
             return False
         _, _, _, node, kind, *rest = topic.split("/")
-        before = self._nodes.get(qualified(site, node)) or NodeEntry(site=site, node=node)
         if len(payload) > MAX_NEWS_BYTES:
             raise PayloadError("bad_news", f"{len(payload)} bytes are more than news may have")
+        name, blank = qualified(site, node), NodeEntry(site=site, node=node)
+        # The broker tells all of a node that it names; what it does not tell was cleared.
+        before = blank if name in self._unheard else self._nodes.get(name, blank)
         if kind == "state":
             self._put(_with_state(before, payload))
         elif kind == "info":
             self._put(_with_info(before, payload))
         else:
             self._put(_with_update(before, rest[0], payload))
+        self._unheard.discard(name)
         return True
 
     def nodes(self) -> tuple[NodeEntry, ...]:
@@ -146,18 +192,38 @@ class FleetView:
         name = qualified(node.site, node.node)
         if node == NodeEntry(site=node.site, node=node.node):
             # Everything that was retained of it is cleared: it is gone for good.
-            if self._nodes.pop(name, None) is not None:
-                self._note_change()
+            self._drop(name)
             return
-        if name not in self._nodes and len(self._nodes) >= self._max_nodes:
+        if self._nodes.get(name) == node:
+            return
+        size = _size(node)
+        self._check_room(name, size)
+        self._bytes += size - self._sizes.get(name, 0)
+        self._nodes[name], self._sizes[name] = node, size
+        self._note_change()
+
+    def _check_room(self, name: str, size_bytes: int) -> None:
+        before_bytes = self._sizes.get(name, 0)
+        if not before_bytes and len(self._nodes) >= self._max_nodes:
             raise PayloadError("fleet_full", f"{name} is one node more than {self._max_nodes}")
-        if self._nodes.get(name) != node:
-            self._nodes[name] = node
+        if self._bytes - before_bytes + size_bytes > self._max_bytes:
+            raise PayloadError(
+                "fleet_full", f"this of {name} is more than the {self._max_bytes} bytes of a fleet"
+            )
+
+    def _drop(self, name: str) -> None:
+        if self._nodes.pop(name, None) is not None:
+            self._bytes -= self._sizes.pop(name)
             self._note_change()
 
     def _note_change(self) -> None:
         self.changes += 1
         self._sorted = None
+
+
+def _size(node: NodeEntry) -> int:
+    """Returns what a node takes, alike whether it is online: that is heard however full it is."""
+    return len(msgspec.json.encode(msgspec.structs.replace(node, online=False)))
 
 
 def fleet_of(nodes: Iterable[NodeEntry], channel: str) -> list[FleetNode]:
@@ -185,7 +251,8 @@ def fleet_of(nodes: Iterable[NodeEntry], channel: str) -> list[FleetNode]:
 def _report(update: NodeUpdate | None) -> NodeReport | None:
     if update is None:
         return None
-    return NodeReport(update.rollout, update.state, update.reason, update.since)
+    order = update.key_epoch, update.seq
+    return NodeReport(update.rollout, update.state, update.reason, update.since, order)
 
 
 def _with_state(node: NodeEntry, payload: bytes) -> NodeEntry:
@@ -226,6 +293,7 @@ def _with_update(node: NodeEntry, channel: str, payload: bytes) -> NodeEntry:
         since=min(max(report.since, 0.0), YEAR_9999_S),
         rollout=_shown(report.rollout),
         seq=report.seq,
+        key_epoch=report.key_epoch,
     )
     return msgspec.structs.replace(node, updates=updates)
 

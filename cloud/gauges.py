@@ -1,4 +1,4 @@
-"""Shows rollouts and fleet in the metrics."""
+"""Shows trainings, rollouts and fleet in the metrics."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from cloud.fleet_view import NodeEntry
 from cloud.rollout.phases import Phase
 from cloud.rollout.record import RolloutRecord
+from cloud.training.progress import Progress
 from shared.metrics import CloudMetrics
 from shared.releases.machine import State
 
@@ -15,6 +16,30 @@ OUTCOMES = (
     State.COMMITTED, State.REJECTED, State.FAILED_NO_STATE_CHANGE, State.ROLLED_BACK,
     State.TIMED_OUT,
 )  # fmt: skip
+
+
+class TrainingGauges:
+    """Sets the gauges of trainings.
+
+    Args:
+        metrics: the cloud's.
+    """
+
+    def __init__(self, metrics: CloudMetrics) -> None:
+        self._metrics = metrics
+        self._shown: dict[str, Progress] = {}
+
+    def show(self, pipeline: str, progress: Progress | None) -> None:
+        """Shows how far a pipeline's training is; None where none runs."""
+        if self._shown.get(pipeline) == progress:
+            return
+        gauge = self._metrics.training_progress
+        if progress is None:
+            del self._shown[pipeline]
+            gauge.remove(pipeline)
+        else:
+            self._shown[pipeline] = progress
+            gauge.labels(pipeline).set(progress.share)
 
 
 class RolloutGauges:

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 
 from cloud.config import CloudPipelineConfig
+from cloud.optimize.graph import is_quantized
 from cloud.releasing import Draft, ModelFile, tolerance
 from shared.errors import ArtefactError, EscalonError
 from shared.files import read_file
@@ -18,19 +19,15 @@ from shared.inputs import Inputs
 from shared.messages import UNREADABLE
 from shared.model import Model
 from shared.model_spec import Calibration, ModelSpec
+from shared.npz import as_numbers, read_npz
 from shared.releases.artefact import Precision
 from shared.releases.release import MAX_VARIANTS
 from shared.releases.structure import check_structure
-from shared.scores import Floats, ScoreKind
+from shared.scores import Floats, ScoreKind, well_formed
 
 MAX_GOLDEN = 64
+MAX_GOLDEN_BYTES = 64 * 2**20
 GOLDEN_INPUT_NAMES = ("inputs", "x")
-QUANTIZED = frozenset(
-    {
-        "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger",
-        "ConvInteger", "QLinearMatMul", "QLinearConv", "MatMulNBits", "DynamicQuantizeMatMul",
-    }
-)  # fmt: skip
 
 
 class FileError(EscalonError):
@@ -155,16 +152,12 @@ def _first_difference(found: tuple[str, ...], expected: tuple[str, ...]) -> str:
 
 def _golden(path: Path, shape: tuple[int, ...], labels: int) -> tuple[Floats, Floats | None]:
     """Returns golden inputs, and scores where the file has some."""
-    read_file(path)
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            name = next((each for each in GOLDEN_INPUT_NAMES if each in data), None)
-            if name is None:
-                raise FileError(f"{path}: it has no array `inputs`, only {', '.join(data)}")
-            inputs = np.asarray(data[name], np.float32)
-            scores = np.asarray(data["scores"], np.float32) if "scores" in data else None
-    except (OSError, ValueError, TypeError, EOFError) as error:
-        raise FileError(f"{path}: no npz with arrays of numbers: {error}") from error
+    data = read_npz(path, max_bytes=MAX_GOLDEN_BYTES)
+    name = next((each for each in GOLDEN_INPUT_NAMES if each in data), None)
+    if name is None:
+        raise FileError(f"{path}: it has no array `inputs`, only {', '.join(data)}")
+    inputs = as_numbers(data[name], np.float32, path)
+    scores = as_numbers(data["scores"], np.float32, path) if "scores" in data else None
     if inputs.shape[1:] != shape or not 1 <= len(inputs) <= MAX_GOLDEN:
         raise FileError(
             f"{path}: `{name}` is of shape {list(inputs.shape)}, it must be [1 to {MAX_GOLDEN}, "
@@ -182,22 +175,43 @@ def _file(
     path: Path, data: bytes, made: Handmade, labels: tuple[str, ...], inputs: Floats
 ) -> ModelFile:
     calibration = Calibration(made.temperature, made.threshold)
-    spec = ModelSpec(path.name, made.version or "new", "", labels, made.scores, calibration)
+    spec = ModelSpec(path.stem, made.version or "new", "", labels, made.scores, calibration)
     try:
         model = Model.load(path, spec, Inputs.plain(inputs.shape[1:]), len(inputs))
         scores = model.scores(inputs)
     except ArtefactError as error:
-        raise FileError(f"{path}: {error}") from error
+        raise FileError(str(error)) from error  # it begins with the path
     if not np.isfinite(scores).all():
         raise FileError(f"{path}: it answers NaN or infinity to a golden input")
     if not np.ptp(scores):
         raise FileError(f"{path}: it answers the same score to every golden input and label")
+    _check_kind(path, made.scores, scores)
     return ModelFile(data, _precision(data), calibration, scores)
+
+
+def _check_kind(path: Path, kind: ScoreKind, scores: Floats) -> None:
+    """Refuses scores that are not of the kind that they are said to be.
+
+    A node would find it out as well, but only in its probation and by what follows from it: no
+    sound scores, or hardly a sample that the gate accepts after a second softmax.
+    """
+    sound = well_formed(scores)
+    if kind == "probabilities" and not sound.all():
+        row = scores[int(np.argmin(sound))]
+        raise FileError(
+            f"{path}: it answers {np.array2string(row[:8], precision=4)} to a golden input, which "
+            "are no probabilities. Fix: `--scores logits`"
+        )
+    if kind == "logits" and sound.all():
+        raise FileError(
+            f"{path}: it answers probabilities to every golden input, not logits. "
+            "Fix: `--scores probabilities`"
+        )
 
 
 def _precision(data: bytes) -> Precision:
     graph = onnx.load_model_from_string(data).graph
-    return "int8" if any(node.op_type in QUANTIZED for node in graph.node) else "fp32"
+    return "int8" if is_quantized(graph) else "fp32"
 
 
 def _compare(made: Handmade, file: ModelFile, given: Floats) -> None:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import logging
+import math
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import Counter
 
 from cloud.registry import Entry
+from cloud.retained_file import RetainedFile
 from shared.errors import StorageError
 from shared.mqtt.link import Link
 from shared.mqtt.message import Message
+from shared.releases.artefact import Artefact
 from shared.releases.blob_server import BlobServer
 from shared.releases.blobs import BlobStore
 from shared.releases.clearance import Clearance
 from shared.releases.publication import Publication
 from shared.releases.release import Release
+from shared.releases.shelf import Shelf
 from shared.topics import Topics
 
 RETRY_S = 60.0
-KEPT_RELEASES = 2
 
 log = logging.getLogger(__name__)
 
@@ -27,31 +31,55 @@ class Press:
     """Keeps at the broker what the channels have to say.
 
     A later manifest of files that this connection has brought to the broker goes out alone, and so
-    does one that halts: a halt must not wait behind a large model. The files of the release before
-    stay beside the newest's, for nodes that have to fetch it anew; older ones are taken off.
+    does one that halts: a halt must not wait behind a large model. The files of other releases that
+    nodes may still fetch stay beside the newest's; all others are taken off, also those that an
+    earlier process has left.
 
     Args:
         blobs: of the registry.
         link: the cloud's broker.
         topics: of the cloud's site.
         drops: counts requests that were not answered.
+        file: what may be at the broker, on the disk.
     """
 
-    def __init__(self, blobs: BlobStore, link: Link, topics: Topics, drops: Counter) -> None:
+    def __init__(
+        self, blobs: BlobStore, link: Link, topics: Topics, drops: Counter, file: RetainedFile
+    ) -> None:
         self._blobs = blobs
         self._link = link
         self._topics = topics
         self._server = BlobServer(link, topics, drops)
-        self._clearance = Clearance(link, topics)
-        self._kept: dict[str, list[Release]] = {}
+        self._shelf = Shelf(self._server, Clearance(link, topics))
+        self._file = file
+        self._listed: dict[str, Mapping[str, Artefact]] = {}
+        self._list_due_s = math.inf
+        self._clears = False
         self._entries: dict[str, Entry] = {}
         self._publications: dict[str, Publication] = {}
         self._at_broker: set[str] = set()
         self._retry_s: dict[str, float] = {}
 
     def start(self) -> None:
-        """Subscribes to requests for chunks."""
+        """Subscribes to requests for chunks, and takes up what is at the broker.
+
+        Raises:
+            StorageError: the disk does not give the list of that.
+        """
+        for channel, artefacts in self._file.read().items():
+            self._listed[channel] = {each.sha256: each for each in artefacts}
+            self._shelf.hold(channel, artefacts, self._blobs)
         self._server.start()
+
+    def keep(self, channel: str, releases: Iterable[Release], now_s: float) -> None:
+        """Answers for the files of these releases, and takes all others of the channel off.
+
+        Args:
+            channel: the channel.
+            releases: what its nodes may still fetch, the newest last.
+            now_s: monotonic.
+        """
+        self._hold(channel, [each for release in releases for each in release.artefacts], now_s)
 
     def put(self, channel: str, entry: Entry | None, now_s: float) -> None:
         """Takes a channel's newest manifest; the same once more changes nothing.
@@ -65,7 +93,8 @@ class Press:
             return
         self._note_arrival(channel)
         self._entries[channel] = entry
-        self._keep(channel, entry.manifest.release)
+        named = entry.manifest.release.artefacts
+        self._hold(channel, [*self._shelf.held(channel).values(), *named], now_s)
         if self._link.connected:
             self._publish(channel, now_s)
 
@@ -91,8 +120,13 @@ class Press:
                 publication.poll(now_s)
             elif now_s >= self._retry_s[channel] and self._link.connected:
                 self._publish(channel, now_s)
-        self._server.poll()
-        self._clearance.poll()
+        self._shelf.poll()
+        if self._clears and self._shelf.cleared:
+            self._clears = False
+            self._listed = {channel: self._shelf.held(channel) for channel in self._listed}
+            self._list(now_s)
+        elif now_s >= self._list_due_s:
+            self._list(now_s)
 
     def out(self, channel: str) -> int:
         """Returns the seq of the channel's newest manifest if the broker has it all, else 0."""
@@ -100,21 +134,28 @@ class Press:
         is_out = publication is not None and publication.published
         return self._entries[channel].manifest.seq if is_out else 0
 
-    def _keep(self, channel: str, release: Release) -> None:
-        """Answers for a release's files, and no longer for those of the one before the last."""
-        kept = [each for each in self._kept.get(channel, []) if each.digests != release.digests]
-        self._kept[channel] = [*kept, release][-KEPT_RELEASES:]
-        for artefact in release.artefacts:
-            self._server.offer(artefact, self._blobs)
-        standing = {
-            digest for several in self._kept.values() for each in several for digest in each.digests
-        }
-        self._clearance.spare(standing)
-        for artefact in (each for old in kept[:-1] for each in old.artefacts):
-            if artefact.sha256 not in standing:
-                self._server.withdraw(artefact.sha256)
-                self._at_broker.discard(artefact.sha256)
-                self._clearance.add(artefact)
+    def trouble(self, channel: str) -> str:
+        """Returns why the channel's newest manifest cannot be published now; empty for nothing."""
+        publication = self._publications.get(channel)
+        return publication.trouble if publication is not None else ""
+
+    def _hold(self, channel: str, artefacts: Iterable[Artefact], now_s: float) -> None:
+        self._shelf.hold(channel, artefacts, self._blobs)
+        self._at_broker = set(filter(self._shelf.holds, self._at_broker))
+        # What has to go stays on the list until it is gone.
+        held = self._shelf.held(channel)
+        listed = self._listed[channel] = {**self._listed.get(channel, {}), **held}
+        self._clears = self._clears or len(listed) > len(held)
+        self._list(now_s)
+
+    def _list(self, now_s: float) -> None:
+        """Keeps on the disk what may be at the broker. Without it a restart leaves some there."""
+        self._list_due_s = math.inf
+        try:
+            self._file.write(self._listed)
+        except StorageError as error:
+            log.error("what is retained at the broker is not noted: %s", error)
+            self._list_due_s = now_s + RETRY_S
 
     def _publish(self, channel: str, now_s: float) -> None:
         manifest, envelope = self._entries[channel].manifest, self._entries[channel].envelope
@@ -136,11 +177,7 @@ class Press:
             topics=self._topics,
         )
         self._retry_s[channel] = now_s + RETRY_S
-        try:
-            publication.begin(now_s)
-        except StorageError as error:
-            publication.trouble = str(error)
-            log.error("%s cannot be published: %s", channel, error)
+        publication.begin(now_s)
 
     def _note_arrival(self, channel: str) -> None:
         """Remembers that this connection has brought a manifest's files to the broker."""

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from cloud.version import Version, check, decode, encode
 from shared.durable import write_durably
-from shared.errors import ArtefactError, StorageError
+from shared.errors import ArtefactError, NewerSchemaError, StorageError
+from shared.messages import UNREADABLE
 from shared.releases.blobs import BlobStore
+from shared.releases.envelope import body_of
 from shared.releases.manifest import Manifest, read_manifest
 from shared.releases.release import Release
 
 VERSION, MANIFEST, BROKEN = ".json", ".release", ".broken"
+
+Whole = TypeVar("Whole")
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +41,9 @@ class Registry:
     Versions are ``{channel}/versions/{version}.json``, manifests ``{channel}/{seq}.release``. A
     version is there as soon as its file is; its artefacts are written before it, and never
     deleted. Whatever is damaged is named, put aside as ``.broken``, and the rest goes on; its name
-    or number is not given again. Nothing is verified here: it was signed here, and every node
-    verifies for itself. Who writes holds the channel's lock (``channel.py``).
+    or number is not given again. What a newer Escalon has written is not damaged: it stays where it
+    is, and whoever asks for it is told. Nothing is verified here: it was signed here, and every
+    node verifies for itself. Who writes holds the channel's lock (``channel.py``).
 
     Args:
         folder: made where it is missing.
@@ -46,6 +52,7 @@ class Registry:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.blobs = BlobStore(folder)
+        self._names: dict[str, dict[int, str]] = {}
 
     # Versions
 
@@ -57,28 +64,30 @@ class Registry:
             artefacts: files of its release that are not in the registry yet.
 
         Raises:
-            ManifestError: no manifest could carry it.
+            ManifestError: no manifest could carry it; ``NewerSchemaError`` if a newer Escalon has
+                written the version that has its name.
             StorageError: it cannot be written, a file of the release is missing, or another
                 version has its name.
         """
         check(version)
+        path = self._version_path(version.channel, version.name)
+        there = self.version(version.channel, version.name)
+        is_other = there is not None and there.release != version.release
+        is_lost = there is None and path.with_suffix(BROKEN).exists()
+        if is_other or is_lost:
+            raise StorageError(
+                f"{version.channel} has a version {version.name} already, and versions never "
+                "change. Fix: give it another name"
+            )
         described = {artefact.sha256: artefact for artefact in version.release.artefacts}
         for data in artefacts:
             self.blobs.add(data, described.get(hashlib.sha256(data).hexdigest()))
         for artefact in version.release.artefacts:
             if not self.blobs.has(artefact):
                 raise StorageError(f"the registry has no file {artefact.sha256} of this version")
-        path = self._version_path(version.channel, version.name)
-        there = self.version(version.channel, version.name)
-        if there is not None and there.release == version.release:
-            return there
-        if there is not None or path.with_suffix(BROKEN).exists():
-            raise StorageError(
-                f"{version.channel} has a version {version.name} already, and versions never "
-                "change. Fix: give it another name"
-            )
-        write_durably(path, encode(version))
-        return version
+        if there is None:
+            write_durably(path, encode(version))
+        return there or version
 
     def version(self, channel: str, name: str) -> Version | None:
         """Returns a version, None if there is none.
@@ -86,18 +95,19 @@ class Registry:
         One whose file is damaged or lost is restored from a manifest that carries it, if any does.
 
         Raises:
+            NewerSchemaError: a newer Escalon has written it.
             StorageError: the disk does not give it.
         """
         found = self._read_version(self._version_path(channel, name))
         return found or self._restored(channel, name)
 
     def versions(self, channel: str) -> list[Version]:
-        """Returns the versions of a channel, oldest first."""
+        """Returns the versions of a channel that can be read, oldest first."""
         found = []
         for path in (self._folder / channel / "versions").glob(f"*{VERSION}"):
             try:
                 version = self._read_version(path) or self._restored(channel, path.stem)
-            except StorageError as error:
+            except (StorageError, NewerSchemaError) as error:
                 log.error("%s", error)
                 continue
             if version is not None:
@@ -118,7 +128,7 @@ class Registry:
         """Returns the number after the highest that a version of a channel has for its name."""
         folder = self._folder / channel / "versions"
         stems = {path.stem for path in folder.glob("*") if path.suffix in (VERSION, BROKEN)}
-        stems |= {entry.manifest.release.version for entry in self._manifests(channel)}
+        stems |= self.offered(channel)
         return str(max((int(each) for each in stems if each.isdecimal()), default=0) + 1)
 
     # Manifests
@@ -127,33 +137,32 @@ class Registry:
         """Returns the newest manifest of a channel that is whole, None if there is none.
 
         Raises:
+            NewerSchemaError: a newer Escalon has written it: an older one must not take its place.
             StorageError: the disk does not give it.
         """
-        return next(self._manifests(channel), None)
+        entries = (self.manifest(channel, seq) for seq in self._numbers(channel, MANIFEST))
+        return next((entry for entry in entries if entry is not None), None)
 
     def manifest(self, channel: str, seq: int) -> Entry | None:
         """Returns a manifest; None if there is none, or it is damaged.
 
         Raises:
+            NewerSchemaError: a newer Escalon has written it.
             StorageError: the disk does not give it.
         """
-        path = self._folder / channel / f"{seq}{MANIFEST}"
-        data = _read(path)
-        if data is None:
-            return None
-        try:
-            return Entry(data, read_manifest(data))
-        except ArtefactError as error:
-            _put_aside(path, error)
-            return None
+        path = self._manifest_path(channel, seq)
+        return _whole(path, lambda data: Entry(data, read_manifest(data)))
 
     def next_seq(self, channel: str) -> int:
-        """Returns the number after the highest that was ever given in a channel."""
+        """Returns the number after the highest that a file here has in a channel.
+
+        Not all that was ever given, if the folder comes from a backup: see ``Channel.next_seq``.
+        """
         return max(self._numbers(channel, MANIFEST, BROKEN), default=0) + 1
 
     def offered(self, channel: str) -> frozenset[str]:
         """Returns the names of all versions that a manifest was ever signed of."""
-        return frozenset(entry.manifest.release.version for entry in self._manifests(channel))
+        return frozenset(filter(None, self._names_by_seq(channel).values()))
 
     def add_manifest(self, envelope: bytes) -> Entry:
         """Keeps a signed manifest of a version that is here.
@@ -167,41 +176,43 @@ class Registry:
         version = self.version(channel, release.version)
         if version is None or version.release != release:
             raise StorageError(f"the registry has no such version {release.version} of {channel}")
-        path = self._folder / channel / f"{manifest.seq}{MANIFEST}"
+        path = self._manifest_path(channel, manifest.seq)
         if path.exists():
             raise StorageError(f"{channel} has a manifest {manifest.seq} already")
         write_durably(path, envelope)
         return Entry(envelope, manifest)
 
-    def _manifests(self, channel: str) -> Iterator[Entry]:
-        """Yields the manifests that are whole, newest first."""
-        for seq in self._numbers(channel, MANIFEST):
-            entry = self.manifest(channel, seq)
-            if entry is not None:
-                yield entry
+    def _names_by_seq(self, channel: str) -> dict[int, str]:
+        """Returns the version of each manifest, newest first; empty where it cannot be told.
+
+        There is one more manifest with every wave, and none ever changes: each is looked into once.
+        """
+        known = self._names.setdefault(channel, {})
+        seqs = self._numbers(channel, MANIFEST)
+        for seq in seqs:
+            if seq not in known:
+                known[seq] = _version_in(_read(self._manifest_path(channel, seq)))
+        return {seq: known[seq] for seq in seqs}
 
     def _numbers(self, channel: str, *suffixes: str) -> list[int]:
         paths = (self._folder / channel).glob("*")
         found = {int(each.stem) for each in paths if each.suffix in suffixes and _is_number(each)}
         return sorted(found, reverse=True)
 
+    def _manifest_path(self, channel: str, seq: int) -> Path:
+        return self._folder / channel / f"{seq}{MANIFEST}"
+
     def _version_path(self, channel: str, name: str) -> Path:
         return self._folder / channel / "versions" / f"{name}{VERSION}"
 
     def _read_version(self, path: Path) -> Version | None:
-        data = _read(path)
-        if data is None:
-            return None
-        try:
-            return decode(data)
-        except ArtefactError as error:
-            _put_aside(path, error)
-            return None
+        return _whole(path, decode)
 
     def _restored(self, channel: str, name: str) -> Version | None:
-        for entry in self._manifests(channel):
-            manifest = entry.manifest
-            if manifest.release.version == name:
+        for seq, version_name in self._names_by_seq(channel).items():
+            entry = self.manifest(channel, seq) if version_name == name else None
+            if entry is not None:
+                manifest = entry.manifest
                 note = f"restored from manifest seq {manifest.seq}"
                 version = Version(
                     channel=channel, release=manifest.release, made=manifest.issued, by="unknown",
@@ -227,6 +238,37 @@ def _read(path: Path) -> bytes | None:
         return None
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _whole(path: Path, parse: Callable[[bytes], Whole]) -> Whole | None:
+    """Returns what a file holds; None if there is none, or it is damaged and put aside."""
+    data = _read(path)
+    if data is None:
+        return None
+    try:
+        return parse(data)
+    except NewerSchemaError as error:
+        raise NewerSchemaError(f"{path}: {error}") from error
+    except ArtefactError as error:
+        _put_aside(path, error)
+        return None
+
+
+class _Named(msgspec.Struct):
+    version: str
+
+
+class _Brief(msgspec.Struct):
+    """A manifest without all that is large in it."""
+
+    release: _Named
+
+
+def _version_in(envelope: bytes | None) -> str:
+    try:
+        return msgspec.json.decode(body_of(envelope or b""), type=_Brief).release.version
+    except (ArtefactError, *UNREADABLE):
+        return ""
 
 
 def _put_aside(path: Path, error: ArtefactError) -> None:

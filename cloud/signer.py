@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloud.registry import Entry
 from shared.errors import ArtefactError
-from shared.releases.manifest import Manifest, open_manifest, sign_manifest
+from shared.releases.manifest import Manifest, Void, open_manifest, sign_manifest
 from shared.releases.release import Release
 from shared.releases.rollout import Rollout
 from shared.releases.trust import Trust
@@ -28,6 +28,7 @@ class Wanted:
     release: Release
     rollout: Rollout
     retry_epoch: int = 0
+    void: Void | None = None
 
     @classmethod
     def of(cls, manifest: Manifest) -> Wanted:
@@ -38,6 +39,7 @@ class Wanted:
             manifest.release,
             manifest.rollout,
             manifest.retry_epoch,
+            manifest.void,
         )
 
 
@@ -55,6 +57,11 @@ class Signer:
         self._trust = trust
         self._lifetime_s = release_days * DAY_S
 
+    def use(self, key: Ed25519PrivateKey, trust: Trust) -> None:
+        """Signs with another key from now on, or under another document."""
+        self._key = key
+        self._trust = trust
+
     def why_due(self, newest: Entry | None, wanted: Wanted, now_s: float) -> str:
         """Returns why another manifest is due; empty if the newest does.
 
@@ -64,9 +71,9 @@ class Signer:
             now_s: seconds since 1970.
         """
         if newest is None:
-            return "there is none yet"
+            return "there was none before"
         if Wanted.of(newest.manifest) != wanted:
-            return "it says something else"
+            return "the one before says something else"
         try:
             manifest = open_manifest(newest.envelope, self._trust.releases)
         except ArtefactError:
@@ -102,5 +109,6 @@ class Signer:
             release=wanted.release,
             rollout=wanted.rollout,
             retry_epoch=wanted.retry_epoch,
+            void=wanted.void,
         )
         return sign_manifest(manifest, [self._key])

@@ -7,7 +7,7 @@ import hashlib
 import msgspec
 
 from shared.errors import ArtefactError, ManifestError
-from shared.messages import SCHEMA_VERSION, UNREADABLE, Public
+from shared.messages import SCHEMA_VERSION, UNREADABLE, Public, refuse_newer
 from shared.releases.manifest import MAX_MANIFEST_BYTES
 from shared.releases.release import Release
 from shared.topics import NAME
@@ -92,16 +92,15 @@ def decode(data: bytes) -> Version:
     """Reads a version's file.
 
     Raises:
-        ArtefactError: damaged, or of a newer schema.
+        NewerSchemaError: a newer Escalon has written it.
+        ArtefactError: it is damaged.
     """
     try:
         sealed = msgspec.json.decode(data, type=_Sealed)
         body = bytes(sealed.version)
         if hashlib.sha256(body).hexdigest() != sealed.sha256:
             raise ArtefactError("its bytes are not those that were written")
-        version = msgspec.json.decode(body, type=Version)
+        refuse_newer(body, "the version")
+        return msgspec.json.decode(body, type=Version)
     except UNREADABLE as error:
         raise ArtefactError(f"it is no version: {error}") from error
-    if version.schema_version > SCHEMA_VERSION:
-        raise ArtefactError("its schema is newer than this software")
-    return version

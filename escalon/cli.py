@@ -7,16 +7,27 @@ import importlib.util
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TextIO
 
 import shared
 from escalon.demo.arguments import add_arguments
+from escalon.explain.arguments import EXAMPLES as EXPLAIN_EXAMPLES
+from escalon.explain.arguments import add_arguments as add_explain_arguments
 from escalon.keys.arguments import EXAMPLES as KEYS_EXAMPLES
 from escalon.keys.arguments import add_arguments as add_keys_arguments
+from escalon.labels.arguments import EXAMPLES as LABELS_EXAMPLES
+from escalon.labels.arguments import add_arguments as add_labels_arguments
+from escalon.optimize.arguments import EXAMPLES as OPTIMIZE_EXAMPLES
+from escalon.optimize.arguments import add_arguments as add_optimize_arguments
 from escalon.release.arguments import EXAMPLES as RELEASE_EXAMPLES
 from escalon.release.arguments import add_arguments as add_release_arguments
 from escalon.roles import check
+from escalon.train.arguments import EXAMPLES as TRAIN_EXAMPLES
+from escalon.train.arguments import add_arguments as add_train_arguments
+from escalon.what_if.arguments import EXAMPLES as WHAT_IF_EXAMPLES
+from escalon.what_if.arguments import add_arguments as add_what_if_arguments
 from shared.config_file import ConfigFileError
 from shared.entry import run_node
 from shared.errors import EscalonError
@@ -28,9 +39,16 @@ examples:
   escalon run tier1.yaml                          run one node; its YAML says which role it has
   escalon keys init keys/                         keys that sign releases, and whom nodes trust
   escalon release status --config cloud.yaml      how new versions reach the fleet
+  escalon what-if cloud.yaml                      what other thresholds would have done
+  escalon explain a1 cloud.yaml                   what became of one sample, and why
+  escalon labels queue --config cloud.yaml        what people are asked to label today
+  escalon optimize m.onnx --data samples.npz      a model made smaller and faster, with figures
+  escalon train try/ --config cloud.yaml          the first models of a pipeline, here and now
 
 exit codes: 0 all is well, 1 something is wrong and was said, 2 the command line is wrong
 """
+
+Command = Callable[[argparse.Namespace, Mapping[str, str], TextIO], int]
 
 DEMO_EXAMPLES = """\
 examples:
@@ -55,25 +73,30 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    if arguments.command == "run":
-        return _run_node(arguments.file)
-    if arguments.command == "validate":
-        return _validate(arguments.files)
-    if arguments.command == "keys":
-        return _keys(arguments)
-    if arguments.command == "release":
-        return _release(arguments)
-    return _demo(arguments)
+    commands: dict[str, Callable[[argparse.Namespace], int]] = {
+        "run": _run_node,
+        "validate": _validate,
+        "keys": _keys,
+        "release": _release,
+        "what-if": _what_if,
+        "explain": _explain,
+        "labels": _labels,
+        "optimize": _optimize,
+        "train": _train,
+        "demo": _demo,
+    }
+    return commands[arguments.command](arguments)
 
 
-def _run_node(path: Path) -> int:
+def _run_node(arguments: argparse.Namespace) -> int:
+    path: Path = arguments.file
     role, config = check(path, os.environ)
     return run_node(config, path, role.name, role.run)
 
 
-def _validate(paths: Sequence[Path]) -> int:
+def _validate(arguments: argparse.Namespace) -> int:
     wrong = 0
-    for path in paths:
+    for path in arguments.files:
         try:
             _, config = check(path, os.environ)
         except ConfigFileError as error:
@@ -93,12 +116,72 @@ def _keys(arguments: argparse.Namespace) -> int:
 
 def _release(arguments: argparse.Namespace) -> int:
     from escalon.release.command import run_release
+
+    return _act("release", run_release, arguments)
+
+
+def _labels(arguments: argparse.Namespace) -> int:
+    _need_store()
+    from escalon.labels.command import run_labels
+
+    return _act("labels", run_labels, arguments)
+
+
+def _what_if(arguments: argparse.Namespace) -> int:
+    _need_store()
+    from escalon.what_if.command import run_what_if
+
+    return _act("what-if", run_what_if, arguments)
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    _need_store()
+    from escalon.explain.command import run_explain
+
+    return _act("explain", run_explain, arguments)
+
+
+def _need_store() -> None:
+    missing = [name for name in ("scipy", "sqlalchemy") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise EscalonError("the store needs the cloud's extra: pip install 'escalon[cloud]'")
+
+
+def _act(name: str, run: Command, arguments: argparse.Namespace) -> int:
+    """Runs a command that has exit codes of its own, and says what was wrong as it was asked to."""
     from escalon.release.scope import UsageError
 
     try:
-        return run_release(arguments, os.environ, sys.stdout)
+        return run(arguments, os.environ, sys.stdout)
     except UsageError as error:
-        print(f"escalon release: {error}", file=sys.stderr)
+        if arguments.json:
+            print(json.dumps({"error": str(error)}))
+        print(f"escalon {name}: {error}", file=sys.stderr)
+        return 2
+    except EscalonError as error:
+        if arguments.json:
+            print(json.dumps({"error": str(error)}))
+        raise
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    missing = [name for name in ("onnx", "sklearn") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise EscalonError("to train needs the extra: pip install 'escalon[cloud]'")
+    from escalon.train.command import run_train
+
+    return run_train(arguments, os.environ, sys.stdout, sys.stderr)
+
+
+def _optimize(arguments: argparse.Namespace) -> int:
+    if importlib.util.find_spec("onnx") is None:
+        raise EscalonError("to optimize needs the extra: pip install 'escalon[cloud]'")
+    from escalon.optimize.command import UsageError, run_optimize
+
+    try:
+        return run_optimize(arguments, sys.stdout, sys.stderr)
+    except UsageError as error:
+        print(f"escalon optimize: {error}", file=sys.stderr)
         return 2
     except EscalonError as error:
         if arguments.json:
@@ -137,6 +220,31 @@ def _parser() -> argparse.ArgumentParser:
         "release", help="versions and their rollouts", epilog=RELEASE_EXAMPLES, formatter_class=raw
     )
     add_release_arguments(release)
+    asked = commands.add_parser(
+        "what-if", help="what other thresholds would have done", epilog=WHAT_IF_EXAMPLES,
+        formatter_class=raw,
+    )  # fmt: skip
+    add_what_if_arguments(asked)
+    explained = commands.add_parser(
+        "explain", help="what became of one sample", epilog=EXPLAIN_EXAMPLES, formatter_class=raw
+    )
+    add_explain_arguments(explained)
+    labels = commands.add_parser(
+        "labels", help="labels of people, and what they are asked about", epilog=LABELS_EXAMPLES,
+        formatter_class=raw,
+    )  # fmt: skip
+    add_labels_arguments(labels)
+    optimize = commands.add_parser(
+        "optimize",
+        help="a model made smaller and faster",
+        epilog=OPTIMIZE_EXAMPLES,
+        formatter_class=raw,
+    )
+    add_optimize_arguments(optimize)
+    train = commands.add_parser(
+        "train", help="train a pipeline's first models", epilog=TRAIN_EXAMPLES, formatter_class=raw
+    )
+    add_train_arguments(train)
     demo = commands.add_parser(
         "demo", help="a whole hierarchy on this machine", epilog=DEMO_EXAMPLES, formatter_class=raw
     )

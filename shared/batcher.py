@@ -33,15 +33,16 @@ class Batcher(Generic[Item]):
         """Returns how many samples wait."""
         return self._size
 
-    def add(self, item: Item, now_s: float, size: int = 1) -> bool:
+    def add(self, item: Item, now_s: float, size: int = 1, spare: int = 0) -> bool:
         """Queues an item; returns False if the queue is full and it was not taken.
 
         Args:
             item: what is to be handed out.
             now_s: monotonic.
             size: how many samples it is.
+            spare: so many more may wait for this item's sake.
         """
-        if self._size + size > self._queue_size:
+        if self._size + size > self._queue_size + spare:
             return False
         idle = not self._items and now_s - self._last_batch_s >= self._max_delay_s
         self._items.append((item, size, now_s if idle else now_s + self._max_delay_s))

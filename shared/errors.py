@@ -8,6 +8,7 @@
     ├── ArtefactError      a model or a release that must not serve
     │   ├── SignatureError     not signed by a key that we trust
     │   ├── ManifestError      signed, but stale, expired or not for this channel
+    │   │   └── NewerSchemaError  whole, but a newer Escalon has written it
     │   ├── DigestError        bytes that are not the ones that were signed
     │   └── SmokeError         loads wrongly, answers wrongly, or not at all
     └── StorageError       the disk: what should be there is not, or cannot be written
@@ -48,6 +49,10 @@ class SignatureError(ArtefactError):
 
 class ManifestError(ArtefactError):
     """Rightly signed, but stale, expired, or not for this channel."""
+
+
+class NewerSchemaError(ManifestError):
+    """Whole, but written by a newer Escalon, so that this one cannot know what it means."""
 
 
 class DigestError(ArtefactError):

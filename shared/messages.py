@@ -1,21 +1,27 @@
 """Every payload on the wire, typed: JSON for people, MessagePack among our own nodes.
 
-A field may be added with a default and the version stays; a change of meaning raises
-``SCHEMA_VERSION``, and a reader refuses a version above its own.
+A field may be added with a default and the version stays, where a reader that does not know it may
+pass over it; else the version of that kind of message rises (``newest_schema``), in those messages
+alone that use what is new. A reader refuses a version above its own.
 """
 
 from __future__ import annotations
 
 from functools import cache
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.errors import PayloadError
+from shared.errors import NewerSchemaError, PayloadError
 
 SCHEMA_VERSION = 1
+LABELS_SCHEMA_VERSION = 2
+"""Of telemetry with labels. A cloud that knows no labels would confirm and lose them: it refuses
+the message instead, and the site keeps it until the cloud is newer."""
+
+MAX_LABEL_CHARACTERS = 256
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding untrusted bytes may raise: the library lets the last two through."""
@@ -36,6 +42,9 @@ Reason = Literal[
     "unreachable",
     "invalid_scores",
 ]
+CertificateState = Literal["holds", "broken", "void", "none"]
+"""Whether what was certified of a threshold counts on a node: yes; no, its own audit has broken it;
+no, for drift was seen; nothing was certified."""
 Timestamp = float | str
 """Seconds since 1970, or text such as RFC 3339: a node hands it on as the sensor wrote it."""
 
@@ -44,8 +53,14 @@ class Public(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     """A JSON payload."""
 
 
-class Internal(msgspec.Struct, frozen=True, array_like=True):
-    """A MessagePack payload between our own nodes. ``schema_version`` comes first on the wire."""
+class Internal(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A MessagePack payload between our own nodes. ``schema_version`` comes first on the wire.
+
+    None holds a cycle, so that the garbage collector need not look at them: that more than halves
+    the time that reading a message of telemetry takes.
+    """
+
+    newest_schema: ClassVar[int] = SCHEMA_VERSION
 
 
 @cache
@@ -193,6 +208,22 @@ class SampleError(Public, frozen=True):
     schema_version: int = SCHEMA_VERSION
 
 
+class Label(Public, frozen=True):
+    """What a person says a sample is.
+
+    Attributes:
+        id: the sample's id.
+        label: one of the pipeline's labels.
+        by: who says so.
+        timestamp: when it was said: seconds since 1970, or RFC 3339; left out, when it comes.
+    """
+
+    id: str | int
+    label: str | int
+    by: str = ""
+    timestamp: Timestamp | None = None
+
+
 class EscalatedSample(Internal, frozen=True):
     """One question to tier-2.
 
@@ -204,7 +235,8 @@ class EscalatedSample(Internal, frozen=True):
         reason: why it is asked.
         audit: whether the audit drew it. Drawn before the gate, from every sample alike, so that
             the audited samples are a uniform sample of the traffic.
-        inclusion_probability: the chance that such a sample reaches tier-2, in (0, 1].
+        inclusion_probability: the chance that such a sample reaches tier-2, in (0, 1]. One that
+            got through only because the audit drew it has the audit's.
     """
 
     correlation: int
@@ -234,6 +266,9 @@ class Escalation(Internal, frozen=True):
         backlog: nobody waits: what could not be asked when it came, as training material. The
             reply says that it is on tier-2's disk.
         recorded: the asking node keeps the record for the cloud itself.
+        audit_share: the audit's chance on the asking node, in (0, 1]; 0 if it does not say.
+        certificate: whether what was certified of its threshold counts.
+        drift_alarms: of its model, since its previous escalation message.
     """
 
     schema_version: int
@@ -249,6 +284,9 @@ class Escalation(Internal, frozen=True):
     reply_to: str = ""
     backlog: bool = False
     recorded: bool = False
+    audit_share: float = 0.0
+    certificate: CertificateState = "none"
+    drift_alarms: int = 0
 
 
 class Reply(Internal, frozen=True):
@@ -271,19 +309,27 @@ class Reply(Internal, frozen=True):
 
 
 class GateCount(Internal, frozen=True):
-    """How many samples a tier-1 node gated and how many of them it was not sure of."""
+    """How many samples a tier-1 node gated and how many of them it was not sure of.
+
+    Attributes:
+        certificate: whether what was certified of its threshold counts, as it said last.
+        drift_alarms: that it counted meanwhile.
+    """
 
     node: str
     pipeline: str
     model_version: str
     seen: int
     unsure: int
+    certificate: CertificateState = "none"
+    drift_alarms: int = 0
 
 
 class TelemetryRecord(Internal, frozen=True):
     """One escalated sample with both tiers' scores.
 
-    ``input`` is None where the pipeline's ``uplink`` keeps inputs on the site.
+    ``input`` is None where the pipeline's ``uplink`` keeps inputs on the site. ``late`` says that
+    the sample could not be asked about when it came, and comes out of a backlog.
     """
 
     sample: EscalatedSample
@@ -294,6 +340,27 @@ class TelemetryRecord(Internal, frozen=True):
     tier1_probabilities: Tensor
     tier2_probabilities: Tensor
     input: Tensor | None
+    late: bool = False
+
+
+class SampleLabel(Internal, frozen=True):
+    """What a person said a sample is, on its way to the cloud.
+
+    Attributes:
+        pipeline: the pipeline.
+        sensor: who sent the sample.
+        id: the sample's id.
+        label: what it is.
+        by: who said so; empty if nobody is named.
+        labelled_s: when, seconds since 1970.
+    """
+
+    pipeline: str
+    sensor: str
+    id: str
+    label: str
+    by: str
+    labelled_s: float
 
 
 class Telemetry(Internal, frozen=True):
@@ -301,13 +368,17 @@ class Telemetry(Internal, frozen=True):
 
     Attributes:
         batch: unique per sender; the cloud collapses repeats by it.
+        labels: of people; then ``schema_version`` is ``LABELS_SCHEMA_VERSION``.
     """
+
+    newest_schema: ClassVar[int] = LABELS_SCHEMA_VERSION
 
     schema_version: int
     sender: str
     batch: str
     records: tuple[TelemetryRecord, ...]
     counts: tuple[GateCount, ...]
+    labels: tuple[SampleLabel, ...] = ()
 
 
 class TelemetryAck(Internal, frozen=True):
@@ -347,11 +418,25 @@ class NodeState(Public, frozen=True):
 
 
 class ModelInfo(Public, frozen=True):
-    """A model that a node serves."""
+    """A model that a node serves.
+
+    Attributes:
+        model: the channel that it came by, or its name.
+        version: its version.
+        sha256: of its file, in hex.
+        certificate: whether what was certified of its threshold counts here.
+        threshold: that its gate goes by here; None where it accepts nothing.
+        drift_alarms: how often its answers have drifted here.
+        remark: why the certificate does not count, in words.
+    """
 
     model: str
     version: str
     sha256: str
+    certificate: CertificateState = "none"
+    threshold: float | None = None
+    drift_alarms: int = 0
+    remark: str = ""
 
 
 class NodeInfo(Public, frozen=True):
@@ -440,7 +525,7 @@ def unpack(payload: bytes, kind: type[Payload]) -> Payload:
         message = msgspec.msgpack.decode(payload, type=kind)
     except UNREADABLE as error:
         raise _not_a(kind, error) from error
-    if getattr(message, "schema_version", SCHEMA_VERSION) > SCHEMA_VERSION:
+    if getattr(message, "schema_version", SCHEMA_VERSION) > kind.newest_schema:
         raise PayloadError("newer_schema", f"{kind.__name__} of a newer schema: update this node")
     return message
 
@@ -460,6 +545,33 @@ def from_json(payload: bytes, kind: type[PublicPayload]) -> PublicPayload:
         return msgspec.json.decode(payload, type=kind)
     except UNREADABLE as error:
         raise _not_a(kind, error) from error
+
+
+class _Schema(msgspec.Struct):
+    schema_version: int = 0
+
+
+def refuse_newer(document: bytes, what: str) -> None:
+    """Refuses a JSON document of a newer schema, before anything else in it is looked at.
+
+    What a later schema means by a field nobody here can know, so that it is not called damaged.
+
+    Args:
+        document: JSON; what is none passes, for whoever reads it to say so.
+        what: it is, for the error.
+
+    Raises:
+        NewerSchemaError: a newer Escalon has written it.
+    """
+    try:
+        schema = msgspec.json.decode(document, type=_Schema).schema_version
+    except UNREADABLE:
+        return
+    if schema > SCHEMA_VERSION:
+        raise NewerSchemaError(
+            f"{what} was written by a newer Escalon: its schema is {schema}, this one reads "
+            f"{SCHEMA_VERSION}. Fix: update Escalon here"
+        )
 
 
 def _not_a(kind: type[msgspec.Struct], error: Exception) -> PayloadError:

@@ -73,6 +73,20 @@ class NodeMetrics:
             "edge_breaker_open", "1 while the next tier does not answer in time and is left alone",
             ["pipeline"], registry=registry,
         )  # fmt: skip
+        self.certificate_valid = Gauge(
+            "edge_certificate_valid",
+            "1 while what was certified of the threshold counts; 0 where it is broken or void, or "
+            "nothing was certified",
+            ["pipeline"], registry=registry,
+        )  # fmt: skip
+        self.threshold = Gauge(
+            "edge_threshold", "Certainty from which the gate accepts; +Inf: it accepts nothing",
+            ["pipeline"], registry=registry,
+        )  # fmt: skip
+        self.drift_alarms = Counter(
+            "edge_drift_alarms_total", "Signs that the answers of a model have drifted",
+            ["pipeline", "signal"], registry=registry,
+        )  # fmt: skip
         self.model_info = Gauge(
             "edge_model_info", "1 for the model that serves a pipeline",
             ["pipeline", "model", "version"], registry=registry,
@@ -100,6 +114,18 @@ class NodeMetrics:
             self._shown[pipeline] = model
             self.model_info.labels(pipeline, *model).set(1)
 
+    def show_certificate(self, pipeline: str, threshold: float | None, *, holds: bool) -> None:
+        """Says by which threshold a pipeline's gate goes, and whether its certificate counts.
+
+        Args:
+            pipeline: the pipeline.
+            threshold: infinite where it accepts nothing; None where no model serves.
+            holds: whether it counts.
+        """
+        self.certificate_valid.labels(pipeline).set(holds)
+        if threshold is not None:
+            self.threshold.labels(pipeline).set(threshold)
+
 
 class CloudMetrics:
     """What the cloud node counts.
@@ -114,6 +140,24 @@ class CloudMetrics:
         self.samples = Counter(
             "edge_telemetry_samples_total", "Samples in the store", registry=registry
         )
+        self.training_progress = Gauge(
+            "edge_training_progress_ratio",
+            "Share of the passes of the model that is being trained; nothing while none is",
+            ["pipeline"], registry=registry,
+        )  # fmt: skip
+        self.labels = Counter(
+            "edge_labels_total",
+            "Labels of people: joined to their samples, waiting for them, known, refused, dropped",
+            ["outcome"], registry=registry,
+        )  # fmt: skip
+        self.withheld = Counter(
+            "edge_inputs_withheld_total", "Samples whose inputs stayed on their sites",
+            ["pipeline"], registry=registry,
+        )  # fmt: skip
+        self.store_bytes = Gauge(
+            "edge_store_bytes", "What telemetry takes in the store, rows and inputs, about",
+            registry=registry,
+        )  # fmt: skip
         self.fleet_nodes = Gauge(
             "edge_fleet_nodes", "Nodes that the cloud knows, by whether they are online",
             ["state"], registry=registry,
@@ -126,6 +170,22 @@ class CloudMetrics:
             "edge_rollout_nodes",
             "Nodes that were offered a rollout's release, by how it ended; open for not yet",
             ["channel", "outcome"], registry=registry,
+        )  # fmt: skip
+        self.drift_alarms = Counter(
+            "edge_drift_alarms_total", "Drifts that were found, by the test that found them",
+            ["pipeline", "signal"], registry=registry,
+        )  # fmt: skip
+        self.certificate_valid = Gauge(
+            "edge_certificate_valid",
+            "1 while what was certified of the threshold counts; 0 once a drift has voided it, or "
+            "where nothing was certified",
+            ["pipeline"], registry=registry,
+        )  # fmt: skip
+        self.agreement = Gauge(
+            "edge_accepted_agreement",
+            "Share of what tier-1 accepts that tier-2 agrees with, by tier-1's confidence or by "
+            "the audit, with its interval",
+            ["pipeline", "way", "bound"], registry=registry,
         )  # fmt: skip
         self.drops = Counter(
             "edge_drops_total", "Messages that were not used", ["reason"], registry=registry

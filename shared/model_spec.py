@@ -21,6 +21,10 @@ class Certificate:
         disagreements: how many of them tier-2 answered otherwise.
         coverage: share of the samples that the threshold accepts, 0 to 1.
         bound: exact upper bound on the risk at this threshold, 0 to 1.
+        labelled: accepted samples in the test to which a person gave a label.
+        wrong: how many of them tier-1 answered otherwise.
+        label_bound: exact upper bound on P(tier-1 is wrong | accepted) by those labels, at most
+            ``alpha``; None where there were too few to promise anything of it.
     """
 
     alpha: float
@@ -29,6 +33,9 @@ class Certificate:
     disagreements: int
     coverage: float
     bound: float
+    labelled: int = 0
+    wrong: int = 0
+    label_bound: float | None = None
 
 
 @dataclass(frozen=True)
@@ -41,12 +48,14 @@ class Calibration:
             ``score`` is ``energy``, which has no upper end.
         certificate: None where nothing is promised.
         score: the certainty that the threshold is held against.
+        reason: why nothing could be certified, in words; empty where something is, or nobody tried.
     """
 
     temperature: float
     threshold: float
     certificate: Certificate | None = None
     score: ScoreName = "max_probability"
+    reason: str = ""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ import shared
 from shared.config import NodeConfig
 from shared.errors import PayloadError
 from shared.messages import ModelInfo, NodeInfo, NodeState, from_json, to_json
-from shared.model_spec import ModelSpec
 from shared.mqtt.link import Link
 from shared.mqtt.message import Message
 from shared.mqtt.trouble_log import TroubleLog
@@ -84,7 +83,7 @@ class Presence:
         """Subscribes to this node's own state, for ``on_state``."""
         link.subscribe(self._topic, 0)
 
-    def announce(self, link: Link, models: Mapping[str, ModelSpec], activity: str = "") -> None:
+    def announce(self, link: Link, models: Mapping[str, ModelInfo], activity: str = "") -> None:
         """Publishes birth and info.
 
         Args:
@@ -103,10 +102,7 @@ class Presence:
             site=self._config.site,
             software=shared.__version__,
             started=self._started,
-            models={
-                pipeline: ModelInfo(model=spec.name, version=spec.version, sha256=spec.sha256)
-                for pipeline, spec in models.items()
-            },
+            models=dict(models),
             metrics_url=self._metrics_url,
             activity="; ".join(filter(None, (activity, self.remark))),
             hardware=self._config.hardware or platform.machine(),

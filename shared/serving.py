@@ -54,6 +54,7 @@ class NodeModels:
         self._slots = slots
         self._link = link
         self._presence = presence
+        self._said = 0
         self._threads = worker.threads(cpu_quota())
         followed = [each.releases.channel for each in pipelines.values() if each.releases]
         presence.channels = tuple(sorted(followed))
@@ -85,6 +86,8 @@ class NodeModels:
                 if source is not None:
                     source.begin_with(model)
             self._slots[name].put(model)
+            if source is not None:
+                self._slots[name].mark(source.void)
 
     def on_connected(self, now_s: float) -> None:
         """Says what serves, and reconciles with what is retained."""
@@ -98,22 +101,27 @@ class NodeModels:
 
     def poll(self, now_s: float) -> None:
         """Carries updates on; a model that is ready serves from the next batch on."""
-        if self._sources is None:
-            return
-        self._sources.poll(now_s)
-        for name, source in self._sources.by_pipeline.items():
-            slot = self._slots[name]
-            source.poll(slot.health, now_s)
-            if source.serving is not slot.model:
-                slot.put(source.serving)
-                self.announce()
+        if self._sources is not None:
+            self._sources.poll(now_s)
+            for name, source in self._sources.by_pipeline.items():
+                slot = self._slots[name]
+                source.poll(slot.health, now_s)
+                if source.serving is not slot.model:
+                    slot.put(source.serving)
+                slot.mark(source.void)
+        if self._said != self._changes:
+            self.announce()
 
     def announce(self) -> None:
         """Says what the node is and what serves."""
-        serving = {
-            name: slot.model.spec for name, slot in self._slots.items() if slot.model is not None
-        }
+        self._said = self._changes
+        infos = {name: slot.info for name, slot in self._slots.items()}
+        serving = {name: info for name, info in infos.items() if info is not None}
         self._presence.announce(self._link, serving)
+
+    @property
+    def _changes(self) -> int:
+        return sum(slot.changes for slot in self._slots.values())
 
     @property
     def busy(self) -> bool:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 from prometheus_client import Counter
 
 from shared.attempts import Attempt, Attempts
+from shared.certificate import NOTHING_FOUND, Finding, describe
+from shared.messages import ModelInfo
 from shared.metrics import NodeMetrics
 from shared.model import Model
 from shared.model_spec import ModelSpec
 from shared.releases.health import Counts, Health
 from shared.scores import Scored
+
+if TYPE_CHECKING:
+    from shared.releases.manifest import Void
 
 log = logging.getLogger(__name__)
 
@@ -28,11 +34,17 @@ class Slot:
 
     Attributes:
         model: serves now; None until there is one. It changes only between two batches.
+        info: what the node says of it; None until there is one.
+        changes: how often that has changed.
     """
 
     def __init__(self, pipeline: str, metrics: NodeMetrics) -> None:
         self.model: Model | None = None
+        self.info: ModelInfo | None = None
+        self.changes = 0
         self.pipeline = pipeline
+        self._finding = NOTHING_FOUND
+        self._void: Void | None = None
         self._metrics = metrics
         self._attempts = Attempts(pipeline)
         self._counts = Counts()
@@ -55,6 +67,20 @@ class Slot:
             log.info("%s: version %s serves", self.pipeline, model.spec.version)
         else:
             log.info("%s waits for a release", self.pipeline)
+        self._finding, self._void = NOTHING_FOUND, None
+        self._describe()
+
+    def mark(self, void: Void | None) -> None:
+        """Notes what the newest manifest says of the certificates of the model's release."""
+        if void != self._void:
+            self._void = void
+            self._describe()
+
+    def find(self, finding: Finding) -> None:
+        """Notes what this node has found out about the certificate of the model."""
+        if finding != self._finding:
+            self._finding = finding
+            self._describe()
 
     def attempt(self, model: Model, rows: NDArray[Any]) -> Attempt:
         """Runs a batch through the model that the caller took from here.
@@ -104,6 +130,29 @@ class Slot:
         """Counts a question of a model that got no answer in time, or was not sent."""
         if self._serves(spec):
             self._counts.lost += 1
+
+    def _describe(self) -> None:
+        """Says of the model what is known now."""
+        before, model = self.info, self.model
+        self.info = None if model is None else describe(model.spec, self._finding, self._void)
+        if self.info == before:
+            return
+        self.changes += 1
+        if model is None or self.info is None:
+            self._metrics.show_certificate(self.pipeline, None, holds=False)
+            return
+        info = self.info
+        threshold = math.inf if info.threshold is None else info.threshold
+        self._metrics.show_certificate(self.pipeline, threshold, holds=info.certificate == "holds")
+        if info.certificate in ("broken", "void"):
+            log.warning(
+                "%s: the certificate of version %s is %s: %s. The threshold is %g",
+                self.pipeline, info.version, info.certificate, info.remark, threshold,
+            )  # fmt: skip
+        elif before is not None and before.certificate != info.certificate:
+            log.info(
+                "%s: certificate of version %s: %s", self.pipeline, info.version, info.certificate
+            )
 
     def _serves(self, spec: ModelSpec) -> bool:
         return self.model is not None and self.model.spec is spec

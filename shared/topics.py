@@ -93,6 +93,10 @@ class Topics:
         """Where a sender reads what was wrong with its sample."""
         return f"{self.prefix}/{self.site}/{pipeline}/errors/{sensor}"
 
+    def labels(self, pipeline: str, sensor: str = "+") -> str:
+        """Where people say what a sensor's samples are."""
+        return f"{self.prefix}/{self.site}/{pipeline}/labels/{sensor}"
+
     def escalations(self, pipeline: str, node: str = "+") -> str:
         """Where a tier-1 node asks tier-2."""
         return f"{self.prefix}/{self.site}/{pipeline}/escalations/{node}"

@@ -32,6 +32,7 @@ class Desk:
     def __init__(self, folder: Path, said: Said) -> None:
         self.folder = folder
         self.said = said
+        self.view = FleetView("escalon")
         self.config = folder / "cloud.yaml"
         self.state = folder / "cloud"
         (folder / "trust.signed").write_bytes(b"its node reads it; this command does not")
@@ -39,7 +40,7 @@ class Desk:
         self.write_config()
         self.model = self.file("model.onnx", diagonal_onnx(1.0))
         self.labels = self.file("labels.txt", "\n".join(LABELS).encode())
-        self.golden = self.npz("golden.npz", inputs=np.eye(3, dtype=np.float32))
+        self.golden = self.npz("golden.npz", inputs=4 * np.eye(3, dtype=np.float32))
 
     def write_config(self, **pipeline: Any) -> None:
         meter = {
@@ -97,6 +98,11 @@ class Desk:
         return error
 
     @property
+    def trust(self) -> Path:
+        """The trust file."""
+        return self.folder / "trust.signed"
+
+    @property
     def rollout(self) -> RolloutFile:
         return RolloutFile(self.state / "rollouts" / f"{CHANNEL}.json")
 
@@ -121,9 +127,31 @@ class Desk:
 
     def fleet(self, *nodes: str) -> None:
         """Has the cloud node have seen these nodes online."""
+        self.view = FleetView("escalon")
+        self.observe(*self.news(*nodes))
+
+    def observe(self, *said: tuple[str, bytes]) -> None:
+        """Has the cloud node have heard more of the fleet that it saw: topics and payloads."""
+        for topic, payload in said:
+            self.view.take(topic, payload)
+        FleetFile.of(self.state).keep(self.view, 1_700_000_000.0, 0.0)
+
+    def runs(self, version: str, *nodes: str) -> None:
+        """Has nodes have said that they run a version."""
+        told = f'"version":"{version}"'.encode()
+        self.observe(
+            *(
+                (topic, payload.replace(b'"version":"0"', told))
+                for topic, payload in self.news(*nodes)
+            )
+        )
+
+    def asleep(self) -> None:
+        """Has the cloud node have started anew, before any node said that it is there."""
+        snapshot = FleetFile.of(self.state).read()
+        assert snapshot is not None
         view = FleetView("escalon")
-        for topic, payload in self.news(*nodes):
-            view.take(topic, payload)
+        view.seed(snapshot.nodes)
         FleetFile.of(self.state).keep(view, 1_700_000_000.0, 0.0)
 
     def report(self, node: str, state: str, reason: str = "") -> None:

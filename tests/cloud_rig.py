@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ from prometheus_client import CollectorRegistry
 
 from cloud.channel import Channel, Ticket
 from cloud.director import Director
+from cloud.fetchable import Fetchable
 from cloud.press import Press
 from cloud.registry import Registry
 from cloud.releasing import Draft, ModelFile, register
+from cloud.retained_file import RetainedFile
 from cloud.rollout.fleet import FleetNode, NodeReport
 from cloud.rollout.phases import Phase
 from cloud.rollout.plan import RolloutPlan, Wave
@@ -65,6 +68,12 @@ class CloudRig:
         now_s: seconds since 1970 when it starts.
         trust: whom the fleet trusts.
         fails: names of nodes on which every release but the first fails.
+        nodes: so many follow the channel.
+        bare: nodes have no model before version 1, and take that whatever the share.
+        reports: key epoch and seq that nodes report, by name, whatever the broker has.
+
+    Attributes:
+        silent: nodes take what is offered, and say no more.
     """
 
     def __init__(
@@ -78,9 +87,14 @@ class CloudRig:
         trust: Trust | None = None,
         fails: tuple[str, ...] = (),
         nodes: int = 3,
+        bare: bool = False,
+        reports: Mapping[str, tuple[int, int]] | None = None,
     ) -> None:
+        self.reports = reports or {}
         self.now_s = now_s
         self.fails = fails
+        self.bare = bare
+        self.silent = False
         self.trust = trust or trust_in(key)
         self.hub = hub
         self.link = FakeLink(hub)
@@ -89,7 +103,9 @@ class CloudRig:
         self.signer = Signer(key, self.trust, release_days=90.0)
         self.director = Director(self.channel, self.signer, self._ticket)
         metrics = CloudMetrics(CollectorRegistry())
-        self.press = Press(self.registry.blobs, self.link, TOPICS, metrics.drops)
+        self.fetchable = Fetchable(self.channel)
+        retained = RetainedFile(folder / "retained.json")
+        self.press = Press(self.registry.blobs, self.link, TOPICS, metrics.drops, retained)
         self.names = [f"node-{number}" for number in range(nodes)]
         self._tickets = 0
 
@@ -103,9 +119,9 @@ class CloudRig:
 
     def start(self) -> None:
         """Reads what stands, and publishes it."""
-        self.director.start()
         self.press.start()
-        self.press.put(CHANNEL, self.director.newest, self.now_s)
+        self.director.start()
+        self._bring_out()
 
     def release(self, gain: float) -> Version:
         """Does what the trainer's course does with a candidate."""
@@ -121,8 +137,14 @@ class CloudRig:
             self.press.take(message, self.now_s)
         fleet = self.fleet() if knows_fleet else None
         self.director.turn(fleet, self.press.out(CHANNEL), self.now_s, self.now_s)
-        self.press.put(CHANNEL, self.director.newest, self.now_s)
+        self._bring_out()
         self.press.poll(self.now_s)
+
+    def _bring_out(self) -> None:
+        releases = self.fetchable.news(self.director.newest, self.director.record)
+        if releases is not None:
+            self.press.keep(CHANNEL, releases, self.now_s)
+        self.press.put(CHANNEL, self.director.newest, self.now_s)
 
     def until(self, *phases: Phase) -> RolloutRecord:
         """Turns until the rollout is in a phase and the broker has its manifest."""
@@ -145,15 +167,19 @@ class CloudRig:
                 for name in self.names]  # fmt: skip
 
     def _report(self, name: str, manifest: Manifest | None) -> NodeReport | None:
-        if (
-            manifest is None
-            or manifest.state == "halted"
-            or not takes_part(manifest.rollout, "plant", name)
-        ):
+        if name in self.reports:
+            return NodeReport("r-lost", State.COMMITTED, order=self.reports[name])
+        if manifest is None or manifest.state == "halted":
             return None
+        is_first = self.bare and manifest.release.version == "1"
+        if not is_first and not takes_part(manifest.rollout, "plant", name):
+            return None
+        if self.silent:
+            return NodeReport(manifest.rollout.id, State.FETCHING)
         failed = name in self.fails and manifest.release.version != "1"
         state = State.ROLLED_BACK if failed else State.COMMITTED
-        return NodeReport(manifest.rollout.id, state, "p95 latency rose" if failed else "")
+        reason = "p95 latency rose" if failed else ""
+        return NodeReport(manifest.rollout.id, state, reason, order=manifest.order)
 
     def seqs(self) -> list[int]:
         """Returns the numbers of all manifests that were signed."""

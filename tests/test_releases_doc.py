@@ -52,3 +52,15 @@ def test_its_commands_do_what_they_say(tmp_path: Path, monkeypatch: pytest.Monke
             words[-1] = key_id_of(folder.trust().releases.keys[0])[:4]
         assert main(words[1:]) == 0
     assert (folder.trust().version, folder.trust().key_epoch) == (3, 2)
+
+
+def test_its_configurations_are_valid_once_the_keys_are_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["keys", "init", "keys"]) == 0
+    configurations = re.findall(r"```yaml\n(role: .*?)```", DOCUMENT, re.DOTALL)
+    assert len(configurations) == 3
+    for text in configurations:
+        Path("node.yaml").write_text(text)
+        assert main(["validate", "node.yaml"]) == 0

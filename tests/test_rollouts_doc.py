@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from cloud.config import CloudPipelineConfig
-from cloud.fleet_view import MAX_NODES
+from cloud.fleet_view import MAX_NODES, MAX_VIEW_BYTES, UNHEARD_S
 from cloud.handmade import MAX_GOLDEN
 from cloud.rollout.phases import COMMANDS, TRANSITIONS, Phase, diagram
 from cloud.rollout.plan import RolloutPlan
@@ -78,7 +78,7 @@ def test_its_commands_do_what_they_say_in_their_order(
     desk = Desk(tmp_path, capsys)
     desk.fleet("press-1", "press-2", "press-3")
     desk.file("int8.onnx", diagonal_onnx(2.0))
-    np.savez(tmp_path / "golden.npz", inputs=np.eye(3))
+    np.savez(tmp_path / "golden.npz", inputs=4 * np.eye(3))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ESCALON_CLOUD", "cloud.yaml")
     (text,) = re.findall(r"in their order -->\n```sh\n(.*?)```", DOCUMENT, re.DOTALL)
@@ -91,7 +91,7 @@ def test_its_commands_do_what_they_say_in_their_order(
             desk.complete()  # it stands for hours of waves
         expected = 3 if command[2] == "status" else 0
         assert main(command[1:]) == expected, (command, capsys.readouterr().err)
-    assert desk.record.phase is Phase.ROLLED_BACK
+    assert (desk.record.phase, desk.record.version) == (Phase.RUNNING, "2")
 
 
 def test_its_plan_of_a_pipeline_is_accepted_and_its_bounds_are_the_codes() -> None:
@@ -101,4 +101,7 @@ def test_its_plan_of_a_pipeline_is_accepted_and_its_bounds_are_the_codes() -> No
     assert (len(plan.waves), plan.deadline_s) == (2, 7200)
     assert set(shown) <= set(CloudPipelineConfig.model_fields)
     assert f"{MAX_NODES:,} nodes" in DOCUMENT
+    assert f"{MAX_VIEW_BYTES // 2**20} MiB of all of them" in DOCUMENT
+    assert UNHEARD_S == 5 * 60
+    assert "is gone five minutes later" in DOCUMENT
     assert f"at most {MAX_GOLDEN};" in DOCUMENT

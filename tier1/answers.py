@@ -48,6 +48,7 @@ class Late(msgspec.Struct, frozen=True, gc=False):
         accepted: tier-1 was sure; tier-2 only looked at it as well.
         reason: why tier-2 was asked.
         label: index of tier-1's label.
+        certainty: what the threshold was held against.
         spec: of the model that was asked first.
     """
 
@@ -58,6 +59,7 @@ class Late(msgspec.Struct, frozen=True, gc=False):
     accepted: bool
     reason: Reason
     label: int
+    certainty: float
     spec: ModelSpec
 
 

@@ -14,7 +14,7 @@ from shared.cascade.gate import Decisions
 from shared.errors import PayloadError
 from shared.messages import DecidedBy, Reason
 from shared.model_spec import ModelSpec
-from shared.scores import Floats
+from shared.scores import Floats, Scored
 from tier1.answers import Pack, Verdict
 from tier1.deliveries import Taken
 from tier1.questions import Question
@@ -74,6 +74,7 @@ class Judged(msgspec.Struct, frozen=True, gc=False):
         rows: the samples.
         spec: of the model.
         probabilities: float32 [N, labels].
+        certainty: float32 [N], what the threshold was held against.
         accepted: what this tier answers itself.
         labels: index of the likeliest label.
         confidences: its probability, rounded.
@@ -86,6 +87,7 @@ class Judged(msgspec.Struct, frozen=True, gc=False):
     rows: Rows
     spec: ModelSpec
     probabilities: Floats
+    certainty: Floats
     accepted: list[bool]
     labels: list[int]
     confidences: list[float]
@@ -99,7 +101,7 @@ class Judged(msgspec.Struct, frozen=True, gc=False):
         batch: Sequence[Taken],
         rows: Rows,
         spec: ModelSpec,
-        probabilities: Floats,
+        scored: Scored,
         decisions: Decisions,
     ) -> Judged:
         """Puts a batch and the gate's decisions together."""
@@ -111,7 +113,8 @@ class Judged(msgspec.Struct, frozen=True, gc=False):
             batch,
             rows,
             spec,
-            probabilities,
+            scored.probabilities,
+            scored.certainty,
             decisions.accepted.tolist(),
             decisions.labels.tolist(),
             decisions.confidences.astype(np.float64).round(6).tolist(),
@@ -124,6 +127,11 @@ class Judged(msgspec.Struct, frozen=True, gc=False):
     def unsure(self) -> int:
         """How many samples tier-1 does not answer itself."""
         return self.accepted.count(False)
+
+    @property
+    def confidence(self) -> float:
+        """Sum of the confidences."""
+        return sum(self.confidences)
 
     def verdict(self, row: int, decided_by: DecidedBy = "tier1") -> Verdict:
         """Returns tier-1's own verdict on a sample."""
@@ -180,6 +188,7 @@ class Judged(msgspec.Struct, frozen=True, gc=False):
                 row in self.audited,
                 own,
                 self.labels[row],
+                float(self.certainty[row]),
                 self.rows[row].copy(),
                 self.spec,
             )

@@ -14,6 +14,7 @@ from shared.topics import SENSOR_LEVEL, SampleTopic
 from shared.workers.config import TierConfig
 from shared.workers.worker import Worker
 from tier1.answer_size import AnswerSize
+from tier1.drift_config import DriftConfig
 from tier1.formats import FormatConfigError, open_format
 from tier1.formats.config import FormatConfig, JsonConfig
 from tier1.routes_config import RouteConfig, check_routes
@@ -33,6 +34,8 @@ class Tier1PipelineConfig(PipelineConfig):
     """Whether a sample is acknowledged only after its prediction was, or lost in a crash."""
     escalation: EscalationConfig = EscalationConfig()
     """How tier-2 is asked."""
+    drift: DriftConfig = DriftConfig()
+    """When the answers of a model have drifted."""
     probabilities: bool = False
     """Whether predictions carry the probability of every label."""
     routes: tuple[RouteConfig, ...] = ()

@@ -22,6 +22,7 @@ from tier1.formats import open_format
 from tier1.pipeline import Tier1Pipeline
 from tier1.questions import Question
 from tier1.routes import Action, Routes
+from tier1.watch_file import WatchFile
 
 MAX_KNOWN_SENSORS = 10_000
 
@@ -38,6 +39,7 @@ class Lane:
         metrics: what is counted.
         sample_topic: where its sensors publish.
         backlog: where what could not be asked waits.
+        watch_file: keeps what was found of the model.
         receiver: this process, to which the broker delivers.
     """
 
@@ -50,10 +52,12 @@ class Lane:
         *,
         sample_topic: SampleTopic,
         backlog: Backlog,
+        watch_file: WatchFile,
         receiver: str,
     ) -> None:
         self.pipeline = pipeline
         self.backlog = backlog
+        self.watch_file = watch_file
         self.config = config
         self.qos = 1 if config.delivery == "at_least_once" else 0
         self.sample_topic = sample_topic

@@ -27,6 +27,7 @@ from tier1.lane import Lane
 from tier1.outlet import Outlet
 from tier1.pipeline import Outcome, Tier1Pipeline
 from tier1.shares import SampleShares, make_shares
+from tier1.watch_file import WatchFile
 
 INFER_S = 0.005
 
@@ -104,6 +105,7 @@ class Tier1Node:
         for name, lane in self._lanes.items():
             left = (self._backlog_path(name, gone) for gone in self._worker.departed)
             lane.backlog.start(left)
+            lane.watch_file.start()
             # QoS 0, as all but samples: a reply must come even while unanswered samples fill the
             # receive window, and needs no acknowledgement behind theirs.
             self._link.subscribe(self._topics.replies(name, self._name), 0)
@@ -145,6 +147,7 @@ class Tier1Node:
         self._link.flush()
         for lane in self._lanes.values():
             self._send_backlog(lane, now_s)
+            lane.watch_file.poll(now_s)
         self._outlet.count(now_s)
         self._intake.poll()
         self._models.poll(now_s)
@@ -169,6 +172,7 @@ class Tier1Node:
         self._outlet.close()
         for lane in self._lanes.values():
             lane.pipeline.close()
+            lane.watch_file.save()
             if self._worker.leaves:
                 lane.backlog.abandon()
             lane.backlog.close()
@@ -227,7 +231,11 @@ class Tier1Node:
         while True:
             for taken, error in pipeline.run(time.monotonic()):
                 self._intake.refuse(lane, taken, error)
-            outcome = pipeline.gate(time.monotonic(), reachable=self._link.connected)
+            outcome = pipeline.gate(
+                time.monotonic(),
+                reachable=self._link.connected,
+                keeps=not lane.backlog.full,
+            )
             if outcome is not None:
                 self._carry_out(lane, outcome)
             if outcome is None or not pipeline.waiting or time.monotonic() >= ends_s:
@@ -322,6 +330,7 @@ class Tier1Node:
             self._metrics,
             sample_topic=self._config.sample_topic(name),
             backlog=backlog,
+            watch_file=WatchFile(self._own_path("certificates", f"{name}.watch"), pipeline.watch),
             receiver=self._name,
         )
 
@@ -330,6 +339,10 @@ class Tier1Node:
         if worker.leaves and worker == self._worker:
             return Path(":memory:")
         return self._config.state_dir / worker.file_name("backlog") / f"{pipeline}.sqlite"
+
+    def _own_path(self, folder: str, name: str) -> Path:
+        """Returns where this worker keeps a file of its own."""
+        return self._config.state_dir / self._worker.file_name(folder) / name
 
     def _make_shares(self, rng: random.Random) -> SampleShares:
         return make_shares(

@@ -27,6 +27,7 @@ from tier1.batch import Judged, Rows, refuse_unfinite, stack
 from tier1.config import Tier1PipelineConfig
 from tier1.deliveries import NO_ROWS, Taken
 from tier1.questions import Question, Questionnaire
+from tier1.watch import Watch
 
 Refusal = tuple[Taken, PayloadError]
 
@@ -60,6 +61,7 @@ class Tier1Pipeline:
 
     Attributes:
         slot: holds the model that serves.
+        watch: whether that one has drifted, and its certificate holds.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Tier1Pipeline:
         batching, escalation = config.batching, config.escalation
         self.name = name
         self.slot = Slot(name, metrics)
+        self.watch = Watch(config.drift, self.slot, metrics)
         self._audit = Audit(escalation.audit_share, rng)
         self._metrics = metrics
         self._batcher: Batcher[Taken] = Batcher(
@@ -147,12 +150,13 @@ class Tier1Pipeline:
 
     # Gate, answer, ask
 
-    def gate(self, now_s: float, *, reachable: bool) -> Outcome | None:
+    def gate(self, now_s: float, *, reachable: bool, keeps: bool = True) -> Outcome | None:
         """Decides on the batches that the model is done with.
 
         Args:
             now_s: monotonic.
             reachable: whether a question would leave this node.
+            keeps: whether what is denied is kept for later, so that tier-2 sees it after all.
 
         Returns:
             What came of them; None if none is done.
@@ -162,21 +166,21 @@ class Tier1Pipeline:
             return None
         outcome = Outcome()
         for (batch, rows), model, scored in finished:
-            decisions = decide(
-                scored, model.spec.calibration.threshold, self._audit.draw(len(rows))
-            )
-            judged = Judged.of(batch, rows, model.spec, scored.probabilities, decisions)
+            decisions = decide(scored, self.watch.threshold(model), self._audit.draw(len(rows)))
+            judged = Judged.of(batch, rows, model.spec, scored, decisions)
             packs = self._answer_the_sure(judged, outcome, now_s)
             unsure = judged.unsure
-            self._questionnaire.count(len(rows), unsure)
+            drift_alarms = self.watch.gated(model, len(rows), unsure, judged.confidence)
+            self._questionnaire.count(len(rows), unsure, drift_alarms)
             self.slot.count_gate(model, len(rows), unsure)
             if judged.asked:
-                self._ask(list(judged.questions(packs)), outcome, now_s, reachable=reachable)
+                questions = list(judged.questions(packs))
+                self._ask(questions, outcome, now_s, reachable=reachable, keeps=keeps)
         return outcome
 
     def withdraw(self, escalation: Escalation, now_s: float) -> Outcome:
         """Answers by itself what the link did not take."""
-        self._questionnaire.count(escalation.seen, escalation.unsure)
+        self._questionnaire.count(escalation.seen, escalation.unsure, escalation.drift_alarms)
         outcome = Outcome()
         numbers = [sample.correlation for sample in escalation.samples]
         withdrawn = self._escalator.withdraw(numbers)
@@ -214,12 +218,23 @@ class Tier1Pipeline:
         return waiting
 
     def _ask(
-        self, questions: Sequence[Question], outcome: Outcome, now_s: float, *, reachable: bool
+        self,
+        questions: Sequence[Question],
+        outcome: Outcome,
+        now_s: float,
+        *,
+        reachable: bool,
+        keeps: bool,
     ) -> None:
         audits = [question.audit for question in questions]
         first = questions[0]
         sample_bytes = first.features.nbytes + first.own.probabilities.nbytes
-        denials = self._escalator.grant(audits, sample_bytes, reachable=reachable, now_s=now_s)
+        denials, by_audit = self._escalator.grant(
+            audits, sample_bytes, reachable=reachable, now_s=now_s
+        )
+        if not keeps:
+            for place in by_audit:
+                questions[place].only_audited = True
         granted, denied = [], []
         for question, denial in zip(questions, denials, strict=True):
             if denial is None:
@@ -239,7 +254,9 @@ class Tier1Pipeline:
         correlations = list(islice(self._questionnaire.correlations(), len(questions)))
         for correlation, question in zip(correlations, questions, strict=True):
             self._escalator.ask(correlation, question, now_s)
-        return self._questionnaire.message(correlations, questions)
+        info = self.slot.info
+        certificate = "none" if info is None else info.certificate
+        return self._questionnaire.message(correlations, questions, certificate)
 
     # Replies and deadlines
 
@@ -258,7 +275,11 @@ class Tier1Pipeline:
         """
         answers: list[Answer] = []
         for asked, row in match_reply(reply, self._escalator, self._metrics, now_s):
-            if not asked.accepted:
+            if asked.accepted:
+                # Accepted and asked all the same: only the audit does that.
+                agrees = int(row.argmax()) == asked.label
+                self.watch.audited(asked.spec, asked.certainty, agrees=agrees)
+            else:
                 answers += self._take(asked, row, reply, now_s)
         return answers
 

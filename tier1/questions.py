@@ -10,7 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.cascade.gate import inclusion_probability
-from shared.messages import SCHEMA_VERSION, EscalatedSample, Escalation, Reason, Tensor
+from shared.messages import (
+    SCHEMA_VERSION,
+    CertificateState,
+    EscalatedSample,
+    Escalation,
+    Reason,
+    Tensor,
+)
 from shared.model_spec import ModelSpec
 from tier1.answers import Late, Pack, Verdict, sample_id
 from tier1.deliveries import Taken
@@ -27,8 +34,11 @@ class Question(msgspec.Struct, gc=False, eq=False):
         audit: the audit drew it.
         own: what tier-1 answers without tier-2; its reason is why it is asked.
         label: index of tier-1's label.
+        certainty: what the threshold was held against.
         features: the sample, in memory of its own: no question keeps its batch.
         spec: of the model that was asked first.
+        only_audited: tier-1 has not answered it, but tier-2 sees it only because the audit drew it:
+            for others like it there was no room, and they are not kept.
     """
 
     taken: Taken
@@ -38,8 +48,10 @@ class Question(msgspec.Struct, gc=False, eq=False):
     audit: bool
     own: Verdict
     label: int
+    certainty: float
     features: NDArray[np.generic]
     spec: ModelSpec
+    only_audited: bool = False
 
     @property
     def reason(self) -> Reason:
@@ -57,6 +69,7 @@ class Question(msgspec.Struct, gc=False, eq=False):
             self.accepted,
             self.reason,
             self.label,
+            self.certainty,
             self.spec,
         )
 
@@ -92,25 +105,33 @@ class Questionnaire:
         self._correlations = itertools.count(first_correlation)
         self._seen = 0
         self._unsure = 0
+        self._drift_alarms = 0
 
-    def count(self, seen: int, unsure: int) -> None:
+    def count(self, seen: int, unsure: int, drift_alarms: int) -> None:
         """Notes how many samples the gate saw; the counts ride on the next message."""
         self._seen += seen
         self._unsure += unsure
+        self._drift_alarms += drift_alarms
 
     def correlations(self) -> Iterator[int]:
         """Returns the numbers that the next questions go by."""
         return self._correlations
 
-    def message(self, correlations: Sequence[int], questions: Sequence[Question]) -> Escalation:
+    def message(
+        self,
+        correlations: Sequence[int],
+        questions: Sequence[Question],
+        certificate: CertificateState,
+    ) -> Escalation:
         """Returns a message of questions of one model.
 
         Args:
             correlations: what the reply names them by.
             questions: the questions, at least one.
+            certificate: whether what was certified of the threshold counts.
         """
-        seen, unsure = self._seen, self._unsure
-        self._seen = self._unsure = 0
+        seen, unsure, drift_alarms = self._seen, self._unsure, self._drift_alarms
+        self._seen = self._unsure = self._drift_alarms = 0
         return Escalation(
             SCHEMA_VERSION,
             self._node,
@@ -123,12 +144,16 @@ class Questionnaire:
             Tensor.of(np.stack([question.features for question in questions])),
             Tensor.of(np.stack([question.own.probabilities for question in questions])),
             self._reply_to,
+            audit_share=self._audit_share,
+            certificate=certificate,
+            drift_alarms=drift_alarms,
         )
 
     def sample(self, correlation: int, question: Question) -> EscalatedSample:
         """Returns what a message says of one question."""
         taken = question.taken
-        chance = inclusion_probability(accepted=question.accepted, audit_share=self._audit_share)
+        by_audit = question.accepted or question.only_audited
+        chance = inclusion_probability(by_audit=by_audit, audit_share=self._audit_share)
         return EscalatedSample(
             correlation,
             sample_id(taken, question.row),

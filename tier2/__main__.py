@@ -22,6 +22,7 @@ from tier2.config import Tier2Config
 from tier2.node import Tier2Node
 
 UP = "-up"
+LABELS = "-labels"
 
 
 def run(config: Tier2Config, worker: Worker = ALONE) -> None:
@@ -49,6 +50,7 @@ def run(config: Tier2Config, worker: Worker = ALONE) -> None:
         rng=random.Random(),  # noqa: S311 - a sample's draw, not a secret
         wake=waker.wake,
         worker=worker,
+        labels_link=open_labels_link(config) if worker.leads else None,
     )
     node.start()
     if not worker.leaves:
@@ -64,7 +66,8 @@ def open_links(config: Tier2Config, worker: Worker) -> dict[BrokerConfig, Link]:
     """Returns a link for each broker of a node, by broker; two that are alike are one.
 
     Their sessions are clean: the deadline at tier-1 covers an escalation that is lost with a
-    connection, telemetry waits on our disk, and releases are retained.
+    connection, telemetry waits on our disk, and releases are retained. Labels have a link of their
+    own.
     """
     suffixes = {config.broker: ""}
     if config.cloud is not None:
@@ -83,6 +86,13 @@ def open_links(config: Tier2Config, worker: Worker) -> dict[BrokerConfig, Link]:
         )
         for broker, suffix in suffixes.items()
     }
+
+
+def open_labels_link(config: Tier2Config) -> Link:
+    """Returns the link on which labels come. The broker keeps them while this node is away."""
+    return open_link(
+        config, config.broker, config.role, persistent=True, suffix=LABELS, has_will=False
+    )
 
 
 if __name__ == "__main__":

@@ -59,6 +59,7 @@ class Admitted(msgspec.Struct, frozen=True, gc=False, eq=False):
         tier1_probabilities: float32 [labels].
         due_s: nobody waits for the answer after this, monotonic.
         recorded: the asking node keeps the record for the cloud itself.
+        audit_share: the audit's chance on the asking node; 0 if it does not say.
         late: the message of the backlog that it came with.
     """
 
@@ -71,11 +72,19 @@ class Admitted(msgspec.Struct, frozen=True, gc=False, eq=False):
     due_s: float
     recorded: bool = False
     late: LateMessage | None = None
+    audit_share: float = 0.0
 
     @property
     def hard(self) -> bool:
         """Whether the asking node was not sure. It has answered what was only audited."""
         return self.sample.reason != "audit"
+
+    def by_audit(self) -> Admitted:
+        """Returns it as one that is here only because the audit drew it: others are dropped."""
+        if not self.hard or not self.audit_share:
+            return self
+        sample = msgspec.structs.replace(self.sample, inclusion_probability=self.audit_share)
+        return msgspec.structs.replace(self, sample=sample)
 
 
 class Admission:
@@ -139,6 +148,7 @@ class Admission:
                 due_s,
                 escalation.recorded,
                 late,
+                escalation.audit_share,
             )
             for sample, row, probabilities in zip(samples, rows, own, strict=True)
         ]
@@ -168,6 +178,7 @@ def _check(escalation: Escalation) -> None:
         "a reply address that is no name": not NAME.fullmatch(address_of(escalation)),
         "a budget that is no time": not 0 <= escalation.budget_ms <= MAX_BUDGET_MS,
         "counts that cannot be": not 0 <= escalation.unsure <= escalation.seen < 2**53,
+        "an audit that is no share": not 0 <= escalation.audit_share <= 1,
         "a version that is no name": len(escalation.model_version) > MAX_VERSION_CHARACTERS,
         "a chance that is none": not all(
             0 < sample.inclusion_probability <= 1 for sample in escalation.samples

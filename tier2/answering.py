@@ -134,6 +134,7 @@ class Answering:
             Tensor.of(question.tier1_probabilities),
             Tensor.of(final.row),
             Tensor.of(question.row) if leaves else None,
+            late=question.late is not None,
         )
 
 

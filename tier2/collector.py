@@ -1,11 +1,19 @@
-"""Records and counts on their way to the disk: put together into messages that fit. Pure."""
+"""Records, counts and labels on their way to the disk: put into messages that fit. Pure."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
 
-from shared.messages import SCHEMA_VERSION, Escalation, GateCount, Telemetry, TelemetryRecord
+from shared.messages import (
+    LABELS_SCHEMA_VERSION,
+    SCHEMA_VERSION,
+    Escalation,
+    GateCount,
+    SampleLabel,
+    Telemetry,
+    TelemetryRecord,
+)
 from shared.metrics import NodeMetrics
 from tier2.answering import Record
 from tier2.config import TelemetryConfig
@@ -13,13 +21,16 @@ from tier2.config import TelemetryConfig
 MAX_COUNTS = 256
 MAX_WAITING_COUNTS = 4096
 MAX_COUNT = 2**53
+MAX_LABELS = 256
 MAX_WAITING_RECORDS = 10_000
 MAX_WAITING_BYTES = 64 * 2**20
 OVERHEAD_BYTES = 256  # of a record or a count, beside its arrays and its names
 
 
 class Collector:
-    """Holds records and counts in memory until a message of them is on the disk.
+    """Holds records, counts and labels in memory until a message of them is on the disk.
+
+    Labels travel in messages of their own: a cloud that knows none of them refuses those alone.
 
     Args:
         sender: this node's name.
@@ -36,10 +47,11 @@ class Collector:
         self._records: list[tuple[Record, int]] = []
         self._bytes = 0
         self._counts: dict[tuple[str, str, str], GateCount] = {}
+        self._labels: dict[tuple[str, str, str], SampleLabel] = {}
 
     def __len__(self) -> int:
-        """Returns how many records and counts it holds."""
-        return len(self._records) + len(self._counts)
+        """Returns how many records, counts and labels it holds."""
+        return len(self._records) + len(self._counts) + len(self._labels)
 
     @property
     def full(self) -> bool:
@@ -64,7 +76,14 @@ class Collector:
             return
         seen = escalation.seen + (before.seen if before else 0)
         unsure = escalation.unsure + (before.unsure if before else 0)
-        self._counts[key] = GateCount(*key, min(seen, MAX_COUNT), min(unsure, MAX_COUNT))
+        alarms = escalation.drift_alarms + (before.drift_alarms if before else 0)
+        self._counts[key] = GateCount(
+            *key,
+            min(seen, MAX_COUNT),
+            min(unsure, MAX_COUNT),
+            escalation.certificate,
+            min(alarms, MAX_COUNT),
+        )
 
     def add(self, records: Sequence[Record]) -> None:
         """Adds records. One that no message could hold is dropped and counted."""
@@ -76,8 +95,14 @@ class Collector:
             self._records.append((record, size))
             self._bytes += size
 
+    def add_label(self, label: SampleLabel) -> None:
+        """Adds a person's label. What waits is one for each sample, the latest that came."""
+        self._labels[label.pipeline, label.sensor, label.id] = label
+
     def message(self) -> Telemetry:
         """Returns a message of the oldest, which stay until ``remove``."""
+        if self._labels:
+            return self._message_of_labels()
         counts = tuple(self._counts.values())[:MAX_COUNTS]
         room = self._max_bytes - OVERHEAD_BYTES
         records: list[TelemetryRecord] = []
@@ -96,11 +121,24 @@ class Collector:
             SCHEMA_VERSION, self._sender, uuid.uuid4().hex, tuple(records), tuple(fitting)
         )
 
+    def _message_of_labels(self) -> Telemetry:
+        room = self._max_bytes - OVERHEAD_BYTES
+        labels: list[SampleLabel] = []
+        for label in self._labels.values():
+            room -= _names_bytes(label.pipeline, label.sensor, label.id, label.label, label.by)
+            if room < 0 or len(labels) >= MAX_LABELS:
+                break
+            labels.append(label)
+        name = uuid.uuid4().hex
+        return Telemetry(LABELS_SCHEMA_VERSION, self._sender, name, (), (), tuple(labels))
+
     def remove(self, message: Telemetry) -> None:
         """Forgets what is in a message that ``message`` returned last: it is on the disk."""
         self._forget(len(message.records))
         for count in message.counts:
             del self._counts[count.node, count.pipeline, count.model_version]
+        for label in message.labels:
+            del self._labels[label.pipeline, label.sensor, label.id]
 
     def shed(self) -> int:
         """Drops the oldest records beyond what may wait for a disk; returns how many.

@@ -20,6 +20,7 @@ from shared.topics import CLOUD_SITE, Topics
 from shared.workers.verdicts import make_verdicts
 from shared.workers.worker import ALONE, Worker
 from tier2.config import Tier2Config, Tier2PipelineConfig
+from tier2.labels import Labels
 from tier2.lane import Lane, Region
 from tier2.pipeline import Tier2Pipeline
 from tier2.relays import Relays, open_relays
@@ -42,6 +43,7 @@ class Tier2Node:
         rng: draws the audits and the first correlation numbers.
         wake: ends the loop's wait, from another thread.
         worker: which of the node's processes this is. Worker 0 alone hands releases down.
+        labels_link: the site's broker once more, for labels of people; None to take none.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Tier2Node:
         rng: random.Random,
         wake: Callable[[], None],
         worker: Worker = ALONE,
+        labels_link: Link | None = None,
     ) -> None:
         self._config = config
         self._links = links
@@ -74,6 +77,7 @@ class Tier2Node:
         self._by_head = {
             _head(self._topics.escalations(name)): lane for name, lane in self._lanes.items()
         }
+        self._labels = self._make_labels(labels_link)
         self._shares = self._make_shares()
         self._models = NodeModels(
             config=config,
@@ -88,7 +92,8 @@ class Tier2Node:
     @property
     def links(self) -> Sequence[Link]:
         """The site's broker, the cloud's and those of the nodes above, as far as they differ."""
-        return tuple(self._links.values())
+        own = tuple(self._links.values())
+        return own if self._labels is None else (*own, self._labels.link)
 
     def start(self) -> None:
         """Loads the models, opens the spool, says what to subscribe to.
@@ -106,6 +111,8 @@ class Tier2Node:
         self._presence.watch(self._site)
         for lane in self._lanes.values():
             lane.start()
+        if self._labels is not None:
+            self._labels.start()
         self._shares.start()
 
     def on_connected(self, link: Link) -> None:
@@ -122,6 +129,9 @@ class Tier2Node:
 
     def on_message(self, link: Link, message: Message, now_s: float) -> None:
         """Hands a message to whom its topic names."""
+        if self._labels is not None and link is self._labels.link:
+            self._labels.take(message, now_s)
+            return
         try:
             self._dispatch(link, message, now_s)
         except (PayloadError, StorageError) as error:
@@ -140,6 +150,8 @@ class Tier2Node:
         for link in self.links:
             link.flush()  # nobody's answer waits for what can wait: updates, the disk
         self._models.poll(now_s)
+        if self._labels is not None:
+            self._labels.poll(now_s)
         self._uplink.poll(now_s)
         if self._relays is not None:
             self._relays.poll(now_s)
@@ -261,6 +273,18 @@ class Tier2Node:
             site=self._site,
             topics=self._topics,
             region=region,
+            uplink=self._uplink,
+            metrics=self._metrics,
+        )
+
+    def _make_labels(self, link: Link | None) -> Labels | None:
+        if link is None:
+            return None
+        return Labels(
+            link=link,
+            site=self._site,
+            topics=self._topics,
+            slots={name: lane.pipeline.slot for name, lane in self._lanes.items()},
             uplink=self._uplink,
             metrics=self._metrics,
         )

@@ -92,7 +92,7 @@ class Tier2Pipeline:
                 self._metrics.drops.labels(reason="backlog_busy").inc()
             return 0
         questions = self._admission.live(escalation, now_s)
-        dropped = sum(not self._batcher.add(question, now_s) for question in questions)
+        dropped = sum(not self._take(question, now_s) for question in questions)
         if dropped:
             self._metrics.drops.labels(reason="queue_full").inc(dropped)
         return len(questions)
@@ -104,7 +104,11 @@ class Tier2Pipeline:
             if not taken:
                 return
             # The audit is a uniform sample only as long as load drops none of it selectively.
-            batch = [each for each in taken if each.due_s > now_s or each.sample.audit]
+            batch = [
+                each if each.due_s > now_s else each.by_audit()
+                for each in taken
+                if each.due_s > now_s or each.sample.audit
+            ]
             if len(batch) < len(taken):
                 self._metrics.drops.labels(reason="deadline").inc(len(taken) - len(batch))
             if batch:
@@ -214,6 +218,13 @@ class Tier2Pipeline:
     @property
     def _is_free(self) -> bool:
         return self.slot.model is not None and self._runner.idle
+
+    def _take(self, question: Admitted, now_s: float) -> bool:
+        """Queues a question. What the audit drew finds room in a full queue, too."""
+        if self._batcher.add(question, now_s):
+            return True
+        spare = self._config.batching.queue_size
+        return question.sample.audit and self._batcher.add(question.by_audit(), now_s, spare=spare)
 
     def _start(self, batch: Sequence[Admitted]) -> None:
         self._runner.start(np.stack([question.row for question in batch]), batch)

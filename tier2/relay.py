@@ -22,10 +22,10 @@ from shared.releases.reconciliation import RECONCILE_S
 from shared.releases.record import Accepted, ChannelFile, ChannelRecord
 from shared.releases.release import Release
 from shared.releases.ruling import check_order
+from shared.releases.shelf import Shelf
 from shared.releases.trust import Trusts
 from shared.topics import Topics
 from tier2.coming import Coming
-from tier2.shelf import Shelf
 
 PAUSE_S = 60.0
 MAX_PAUSE_S = 1800.0
@@ -121,7 +121,11 @@ class ChannelRelay:
             manifest = open_manifest(envelope, trust.releases)
             check_order(manifest, trust, self._record, self.channel)
         except ArtefactError as error:
-            self._say_once(f"{self.channel}: release not handed down: {error}")
+            # After a change of the keys the cloud's broker has it until it is signed anew.
+            active = self._record.active
+            is_known = active is not None and active.envelope == envelope
+            level = logging.WARNING if is_known else logging.ERROR
+            self._say_once(f"{self.channel}: release not handed down: {error}", level)
             self._metrics.drops.labels(reason="release_refused").inc()
             return
         if not self._wants(manifest.order):
@@ -274,10 +278,9 @@ class ChannelRelay:
 
     def _hand_down(self, publication: Publication, now_s: float) -> None:
         """Begins to publish; what the disk has lost is fetched when the manifest comes again."""
-        try:
-            publication.begin(now_s)
-        except StorageError as error:
-            self._say_once(f"{self.channel}: fetched again to be handed down: {error}")
+        publication.begin(now_s)
+        if publication.lacks_file:
+            self._say_once(f"{self.channel} is fetched again to be handed down")
             self._publication = None
             self.reconcile(now_s)
 
@@ -291,10 +294,10 @@ class ChannelRelay:
             self._pause_s = min(2 * self._pause_s, MAX_PAUSE_S)
             self._hand_down(publication, now_s)
 
-    def _say_once(self, text: str) -> None:
+    def _say_once(self, text: str, level: int = logging.ERROR) -> None:
         if text != self._said:
             self._said = text
-            log.error("%s", text)
+            log.log(level, "%s", text)
 
 
 def _release_of(accepted: Accepted) -> Release | None:

@@ -12,13 +12,13 @@ from shared.mqtt.link import Link
 from shared.mqtt.message import Message
 from shared.releases.blob_server import BlobServer
 from shared.releases.clearance import Clearance
+from shared.releases.shelf import Shelf
 from shared.releases.trust_follower import TrustFollower
+from shared.releases.trust_publication import TrustPublication
 from shared.releases.trust_store import TrustStore
 from shared.topics import Topics
 from tier2.config import RelayConfig
 from tier2.relay import ChannelRelay
-from tier2.shelf import Shelf
-from tier2.trust_relay import TrustRelay
 
 
 class Relays:
@@ -38,7 +38,7 @@ class Relays:
         self,
         *,
         trust: TrustFollower,
-        trust_down: TrustRelay,
+        trust_down: TrustPublication,
         channels: Mapping[str, ChannelRelay],
         up_topics: Topics,
         down: tuple[Link, Topics],
@@ -67,7 +67,7 @@ class Relays:
 
     def on_site_connected(self, now_s: float) -> None:
         """Publishes again: a broker may have forgotten what it acknowledged."""
-        self._trust_down.hand_down(self._trust.envelopes)
+        self._trust_down.begin(self._trust.envelopes)
         for channel in self._channels.values():
             channel.on_site_connected(now_s)
 
@@ -146,12 +146,12 @@ def open_relays(
     channels: dict[str, ChannelRelay] = {}
 
     def trust_changed() -> None:
-        trust_down.hand_down(trust.envelopes)
+        trust_down.begin(trust.envelopes)
         for channel in channels.values():
             channel.reconcile(time.monotonic())
 
     trust = TrustFollower(TrustStore(config.trust, state_dir), *up, metrics, trust_changed)
-    trust_down = TrustRelay(*down)
+    trust_down = TrustPublication(*down)
     server = BlobServer(*down, metrics.drops)
     shelf = Shelf(server, Clearance(*down))
     for name in config.channels:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 from shared.errors import PayloadError, StorageError
-from shared.messages import Escalation, TelemetryAck, pack, unpack
+from shared.messages import Escalation, SampleLabel, TelemetryAck, pack, unpack
 from shared.metrics import NodeMetrics
 from shared.mqtt.link import Link
 from shared.spool import Spool
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class Uplink:
-    """Sends records and counts to the cloud, each at least once.
+    """Sends records, counts and labels to the cloud, each at least once.
 
     A PUBACK is no proof that anybody has a message, so an entry leaves the spool only on the
     cloud's own acknowledgement.
@@ -74,6 +74,11 @@ class Uplink:
     def add(self, records: Sequence[Record], now_s: float) -> None:
         """Adds records."""
         self._collector.add(records)
+        self._schedule(now_s)
+
+    def add_label(self, label: SampleLabel, now_s: float) -> None:
+        """Adds a person's label."""
+        self._collector.add_label(label)
         self._schedule(now_s)
 
     @property

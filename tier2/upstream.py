@@ -172,7 +172,7 @@ class Upstream:
         sample_bytes = wanted[0].question.row.nbytes + wanted[0].row.nbytes
         denials = self._escalator.grant(
             [each.audit for each in hopeful], sample_bytes, reachable=reachable, now_s=now_s
-        )
+        ).denials
         granted: list[Numbered] = []
         for each, denial in zip(hopeful, denials, strict=True):
             if denial is None:
@@ -243,7 +243,7 @@ class Upstream:
             reason=asked.reason,
             audit=asked.audit,
             inclusion_probability=inclusion_probability(
-                accepted=asked.accepted, audit_share=self._config.audit_share
+                by_audit=asked.accepted, audit_share=self._config.audit_share
             ),
         )
 

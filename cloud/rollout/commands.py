@@ -52,7 +52,7 @@ def roll_back(record: RolloutRecord) -> Decision:
 
 
 def promote(record: RolloutRecord, plan: RolloutPlan, fleet: Fleet) -> Decision:
-    """Begins the next wave now, whatever the present one says. The abort rule stays.
+    """Begins the next wave that adds anybody, whatever the present one says. The abort rule stays.
 
     Args:
         record: the rollout.
@@ -60,14 +60,21 @@ def promote(record: RolloutRecord, plan: RolloutPlan, fleet: Fleet) -> Decision:
         fleet: all nodes of the channel.
 
     Raises:
-        IllegalCommandError: the rollout is not running, or in its last wave.
+        IllegalCommandError: the rollout is not running, or in its last wave, or no node is known.
     """
-    after(record.phase, Event.PROMOTE)  # the phase first: it is the more telling error
+    # the phase first: it is the more telling error
+    after(record.phase, Event.PROMOTE, has_base=bool(record.base))
+    if not fleet:
+        raise IllegalCommandError(
+            f"'promote' is not possible: no node of {record.channel} is known, so every wave would "
+            "be everybody; wait until the cloud node has heard of the fleet"
+        )
+    present = plan.number(record.share) + 1
     number = next_wave(record, plan, fleet)
     if number is None:
         raise IllegalCommandError(
-            f"'promote' is not possible: wave {record.wave + 1} of {len(plan.waves)} is the last; "
+            f"'promote' is not possible: wave {present} of {len(plan.waves)} is the last; "
             "it completes by itself"
         )
-    reason = f"promoted from wave {record.wave + 1} to wave {number + 1} of {len(plan.waves)}"
-    return move(record, Event.PROMOTE, reason, **at_wave(plan, number))
+    reason = f"promoted from wave {present} to wave {number + 1} of {len(plan.waves)}"
+    return move(record, Event.PROMOTE, reason, **at_wave(record, plan, number))

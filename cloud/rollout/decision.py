@@ -47,7 +47,7 @@ def move(record: RolloutRecord, event: Event, reason: str, **changes: Any) -> De
     Raises:
         IllegalCommandError: the event is not possible in the rollout's phase.
     """
-    phase = after(record.phase, event)
+    phase = after(record.phase, event, has_base=bool(record.base))
     moved = msgspec.structs.replace(record, phase=phase, reason=reason, **changes)
     if moved.offer != record.offer:
         moved = msgspec.structs.replace(moved, seq=0)

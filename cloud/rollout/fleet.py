@@ -20,12 +20,14 @@ class NodeReport:
         state: where it is, or how it ended.
         reason: why, in the node's words.
         time_s: when it said so by its own clock, seconds since 1970. Shown, never reckoned with.
+        order: key epoch and seq of the manifest.
     """
 
     rollout: str
     state: State
     reason: str = ""
     time_s: float = 0.0
+    order: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -80,3 +82,29 @@ def canaries(plan: RolloutPlan, fleet: Fleet, salt: str) -> tuple[str, ...]:
         )
         chosen += [each.name for each in first[: plan.canaries_per_class]]
     return tuple(sorted(chosen[:MAX_NAMED_NODES]))
+
+
+def ahead(fleet: Fleet, newest: tuple[int, int]) -> str:
+    """Returns what is wrong if nodes have a later manifest than the cloud, empty if none has.
+
+    The cloud keeps a manifest before it publishes it, so that it has lost what it once signed: its
+    disk comes from a backup. Nodes refuse the numbers that it gives again. Their reports are not
+    signed, so that nobody's number is taken for the next.
+
+    Args:
+        fleet: all nodes of the channel.
+        newest: key epoch and seq of the newest manifest that the cloud knows.
+    """
+    reports = [(node.report.order, node.name) for node in fleet if node.report]
+    later = sorted((each for each in reports if each[0] > newest), reverse=True)
+    if not later:
+        return ""
+    (epoch, seq), name = later[0]
+    others = f" (one of {len(later)} nodes that are ahead)" if later[1:] else ""
+    return (
+        f"{name} has the manifest seq {seq} of key epoch {epoch}{others}, the newest here is seq "
+        f"{newest[1]} of key epoch {newest[0]}: is this disk from a backup? Nodes refuse every "
+        "number that they have passed. Fix: begin a new key epoch, in which numbers begin anew: "
+        "`escalon keys revoke`, then name the new trust file in the cloud's YAML; see "
+        "docs/releases.md"
+    )

@@ -69,8 +69,24 @@ TRANSITIONS: Mapping[tuple[Phase, Event], Phase] = MappingProxyType(
 )
 
 
-def after(phase: Phase, event: Event) -> Phase:
+def possible(phase: Phase, *, has_base: bool = True) -> str:
+    """Returns in words what people may do to a rollout in a phase; empty for nothing.
+
+    Args:
+        phase: the phase.
+        has_base: whether there is a release from before it; nothing is rolled back else.
+    """
+    named = [each for each in COMMANDS if (phase, each) in TRANSITIONS]
+    return ", ".join(each.value for each in named if has_base or each is not Event.ROLL_BACK)
+
+
+def after(phase: Phase, event: Event, *, has_base: bool = True) -> Phase:
     """Returns the phase after an event.
+
+    Args:
+        phase: the phase.
+        event: what is to happen.
+        has_base: as ``possible`` has it, for the error.
 
     Raises:
         IllegalCommandError: the table does not know the event for this phase.
@@ -78,10 +94,9 @@ def after(phase: Phase, event: Event) -> Phase:
     try:
         return TRANSITIONS[phase, event]
     except KeyError:
-        possible = [each.value for each in COMMANDS if (phase, each) in TRANSITIONS]
+        ways = possible(phase, has_base=has_base) or "nothing, publish a new release"
         raise IllegalCommandError(
-            f"{event.value!r} is not possible: the rollout is {phase.value}; "
-            f"possible: {', '.join(possible) or 'nothing, publish a new release'}"
+            f"{event.value!r} is not possible: the rollout is {phase.value}; possible: {ways}"
         ) from None
 
 

@@ -73,10 +73,10 @@ class RolloutPlan(Section):
             )
         return self
 
-    def wave(self, number: int) -> Wave:
-        """Returns a wave; the last one for a number beyond the plan, which may have changed.
+    def number(self, share: float) -> int:
+        """Returns the wave that a share has reached, from 0. The plan may have changed meanwhile.
 
         Args:
-            number: from 0.
+            share: of all nodes, 0 to 1.
         """
-        return self.waves[min(number, len(self.waves) - 1)]
+        return max(0, sum(wave.share <= share for wave in self.waves) - 1)

@@ -12,6 +12,7 @@ from shared.durable import write_durably
 from shared.errors import StorageError
 from shared.messages import UNREADABLE
 from shared.releases.machine import State
+from shared.releases.manifest import Void
 from shared.releases.rollout import Rollout
 
 MAX_REASON = 200
@@ -55,12 +56,15 @@ class Offer:
 class RolloutRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A rollout's memory. All times are seconds since 1970 by the cloud's clock.
 
+    Those that are reckoned with (``offered_s``, ``since_s``, ``passed_s``) are moved on by what the
+    cloud could not watch (``sight.py``).
+
     Attributes:
         id: of the rollout.
         channel: the channel.
         salt: decides which nodes come first.
         phase: where the rollout is.
-        wave: the present one, from 0.
+        wave: the present one, from 0; no two of a rollout have one number, though the plan change.
         share: of the present wave.
         canaries: nodes that take part whatever the share, as ``site/node``.
         seq: of the manifest that carries the present offer; 0 while none does yet.
@@ -72,6 +76,13 @@ class RolloutRecord(msgspec.Struct, frozen=True, kw_only=True):
         base: the version from before it, which a rollback brings back; empty if there is none.
         retry_epoch: of its manifests; a greater one lets nodes try again what failed on them.
         began_s: when it began.
+        number: greater than that of any rollout of the channel before it.
+        seen_s: until when the cloud has watched it, at most ``sight.NOTED_EVERY_S`` behind; 0 if
+            that was never noted.
+        carried: whether the fleet ran the version as a whole when another took its place, though
+            the rollout was not over (``proven.py``).
+        voids: why a release's certificate is void, by version: of the one that is rolled out, and
+            of the one from before it.
     """
 
     id: str
@@ -90,6 +101,10 @@ class RolloutRecord(msgspec.Struct, frozen=True, kw_only=True):
     base: str = ""
     retry_epoch: int = 0
     began_s: float = 0.0
+    number: int = 0
+    seen_s: float = 0.0
+    carried: bool = False
+    voids: dict[str, Void] = {}
 
     @property
     def rollout(self) -> Rollout:
@@ -116,6 +131,18 @@ def published(record: RolloutRecord, seq: int, now_s: float) -> RolloutRecord:
     """
     since_s = now_s if record.since_s is None else record.since_s
     return msgspec.structs.replace(record, seq=seq, since_s=since_s)
+
+
+class _Published(msgspec.Struct):
+    seq: int = 0
+
+
+def published_seq(path: Path) -> int:
+    """Returns the seq in a rollout's file, however the rollout ended; 0 if it cannot be read."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Published).seq
+    except (OSError, *UNREADABLE):
+        return 0
 
 
 class RolloutFile:

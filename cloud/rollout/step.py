@@ -30,7 +30,7 @@ def step(record: RolloutRecord, plan: RolloutPlan, fleet: Fleet, now_s: float) -
         plan: its waves and limits.
         fleet: all nodes of the channel, as the broker has them: after a start, not before what is
             retained has come in, or the whole fleet seems silent.
-        now_s: seconds since 1970.
+        now_s: seconds since 1970, by the clock of the record's times; see ``sight.py``.
     """
     record = observe(record, plan, fleet, now_s)
     if record.phase not in WATCHED:
@@ -77,7 +77,7 @@ def _soak(
     """Goes on once enough nodes have had the release for long enough."""
     passed_s = now_s if record.passed_s is None else record.passed_s
     record = msgspec.structs.replace(record, passed_s=passed_s)
-    soak_s, soaked_s = plan.wave(record.wave).soak_s, now_s - passed_s
+    soak_s, soaked_s = plan.waves[plan.number(record.share)].soak_s, now_s - passed_s
     # A wave of nobody has nothing to soak.
     if soaked_s < soak_s and tally_wave(record).executed:
         return Decision(None, record, f"{said}, soaked {soaked_s:.0f} of {soak_s:g} s")
@@ -85,16 +85,19 @@ def _soak(
 
 
 def _go_on(record: RolloutRecord, plan: RolloutPlan, fleet: Fleet, said: str) -> Decision:
+    if not fleet:
+        # A broker that has forgotten the fleet: what looks like a wave of nobody is not.
+        return Decision(None, record, f"{said}; no node is known any more")
     following = next_wave(record, plan, fleet)
     if following is not None and not adds_nobody(record, plan, fleet, following):
-        skipped = following - record.wave - 1
-        note = f"; {skipped} skipped: they add nobody who is online" if skipped > 0 else ""
-        return move(record, Event.ADVANCE, f"{said}{note}", **at_wave(plan, following))
+        skipped = following - plan.number(record.share) - 1
+        note = f"; {skipped} skipped: they add nobody" if skipped > 0 else ""
+        return move(record, Event.ADVANCE, f"{said}{note}", **at_wave(record, plan, following))
     left = stragglers(record, fleet)
     note = f"; still without it: {shown(left)}" if left else ""
-    changes = {} if following is None else at_wave(plan, following)
+    changes = {} if following is None else at_wave(record, plan, following)
     return move(record, Event.COMPLETE, f"{said}{note}", **changes)
 
 
 def _where(record: RolloutRecord, plan: RolloutPlan) -> str:
-    return f"wave {record.wave + 1} of {len(plan.waves)}"
+    return f"wave {plan.number(record.share) + 1} of {len(plan.waves)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -18,8 +19,7 @@ def begin(
 ) -> RolloutRecord:
     """Returns a rollout at its beginning, with no manifest yet.
 
-    Of a fleet without a node that is online nobody can go first: the release is offered to all
-    who come.
+    Of a fleet without nodes nobody can go first: the release is offered to all who come.
 
     Args:
         plan: the waves.
@@ -35,12 +35,12 @@ def begin(
     nobody = Rollout(id=rollout, salt=salt, share=0.0)
     if problems := msgspec.structs.replace(nobody, nodes=named).problems():
         raise ManifestError("; ".join(problems))
-    number = _first_that_adds(plan, list(range(len(plan.waves))), fleet, nobody, named)
+    number = _first_that_adds(plan, range(len(plan.waves)), fleet, nobody, named)
     return RolloutRecord(
         id=rollout,
         channel=channel,
         salt=salt,
-        share=plan.wave(number).share,
+        share=plan.waves[number].share,
         canaries=named,
         wave=number,
         reason=f"begins with wave {number + 1} of {len(plan.waves)}",
@@ -48,10 +48,10 @@ def begin(
 
 
 def next_wave(record: RolloutRecord, plan: RolloutPlan, fleet: Fleet) -> int | None:
-    """Returns the number of the next wave, from 0; None if this is the last.
+    """Returns which wave of the plan is next, from 0; None if this is the last.
 
-    A wave that adds nobody who is online would prove nothing and is skipped; the last is not. It is
-    looked for by its share, so a plan may change between two waves.
+    A wave that adds nobody, online or not, is skipped; the last is not. It is looked for by its
+    share, so a plan may change in mid-rollout.
 
     Args:
         record: the rollout.
@@ -64,16 +64,20 @@ def next_wave(record: RolloutRecord, plan: RolloutPlan, fleet: Fleet) -> int | N
     return _first_that_adds(plan, left, fleet, record.rollout, record.canaries)
 
 
-def at_wave(plan: RolloutPlan, number: int) -> dict[str, Any]:
+def at_wave(record: RolloutRecord, plan: RolloutPlan, number: int) -> dict[str, Any]:
     """Returns what changes in a record that enters a wave.
 
+    Its number in the record is the plan's, unless a plan that was shortened meanwhile would give
+    one again: the nodes of a wave are known by it.
+
     Args:
+        record: the rollout.
         plan: the waves.
-        number: from 0.
+        number: in the plan, from 0.
     """
     return {
-        "wave": number,
-        "share": plan.wave(number).share,
+        "wave": max(number, record.wave + 1),
+        "share": plan.waves[number].share,
         "since_s": None,
         "passed_s": None,
     }
@@ -81,17 +85,20 @@ def at_wave(plan: RolloutPlan, number: int) -> dict[str, Any]:
 
 def adds_nobody(record: RolloutRecord, plan: RolloutPlan, fleet: Fleet, number: int) -> bool:
     """Whether all nodes of a wave, online or not, take part already."""
-    then = msgspec.structs.replace(record.rollout, share=plan.wave(number).share)
+    then = msgspec.structs.replace(record.rollout, share=plan.waves[number].share)
     return not _added(fleet, record.rollout, then)
 
 
 def _first_that_adds(
-    plan: RolloutPlan, numbers: list[int], fleet: Fleet, now: Rollout, named: tuple[str, ...]
+    plan: RolloutPlan, numbers: Sequence[int], fleet: Fleet, now: Rollout, named: tuple[str, ...]
 ) -> int:
-    """Returns the first wave that brings the release to a node that is online, else the last."""
+    """Returns the first wave that has a node to bring the release to, else the last.
+
+    A node that is offline is one: where most of a fleet is away, a wave must not be everybody.
+    """
     for number in numbers[:-1]:
-        then = msgspec.structs.replace(now, share=plan.wave(number).share, nodes=named)
-        if any(node.online for node in _added(fleet, now, then)):
+        then = msgspec.structs.replace(now, share=plan.waves[number].share, nodes=named)
+        if _added(fleet, now, then):
             return number
     return numbers[-1]
 

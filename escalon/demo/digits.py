@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.optics import blur, shift
+from cloud.training.optics import blur, shift
 from shared.scores import Floats
 
 SCAN_MAXIMUM = 16.0

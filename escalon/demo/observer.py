@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ from shared.topics import Topics
 
 RECENT_S = 3.0
 SHOWN_PREDICTIONS = 6
+PASSES = re.compile(r", epoch \d+/\d+")
+"""Moves in the picture; each as an event would leave room for no other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,17 +163,18 @@ class Observer:
         """Disconnects."""
         self._link.close()
 
-    def version_reached(self, channel: str, seq: int, nodes: int) -> bool:
-        """Whether so many nodes have committed this release of a channel, or a later one."""
+    def version_reached(self, channel: str, version: str, nodes: int) -> bool:
+        """Whether so many nodes have committed this version of a channel."""
         return nodes <= sum(
-            report.channel == channel and report.seq >= seq and report.state == "COMMITTED"
+            (report.channel, report.version, report.state) == (channel, version, "COMMITTED")
             for report in self.updates.values()
         )
 
-    def offered(self, channel: str, seq: int) -> bool:
-        """Whether a node has seen this release of a channel."""
+    def offered(self, channel: str, version: str) -> bool:
+        """Whether a node has seen this version of a channel."""
         return any(
-            report.channel == channel and report.seq >= seq for report in self.updates.values()
+            (report.channel, report.version) == (channel, version)
+            for report in self.updates.values()
         )
 
     def _on_message(self, message: Message) -> None:
@@ -216,8 +220,9 @@ class Observer:
         if info.started < self._since:
             return
         view.role = info.role
-        if info.activity and info.activity != view.activity:
-            self.events.append(f"{name}: {info.activity}")
+        said = PASSES.sub("", info.activity)
+        if said and said != PASSES.sub("", view.activity):
+            self.events.append(f"{name}: {said}")
         view.activity = info.activity
         for model in info.models.values():
             view.version = f"v{model.version}"

@@ -15,6 +15,7 @@ from escalon.demo.observer import Observer, Seen
 from escalon.demo.sensors import PHASES
 from shared.messages import UpdateReport
 from shared.model import Model
+from shared.npz import read_npz
 from shared.scores import Floats
 
 
@@ -155,22 +156,21 @@ class Models:
 
 def read_ledger(path: Path) -> dict[str, Sent]:
     """Returns what the sensors sent, by phase."""
-    with np.load(path) as data:
-        phases = data["phases"]
-        return {
-            phase: Sent(
-                data["ids"][phases == phase].tolist(),
-                data["digits"][phases == phase],
-                data["pixels"][phases == phase],
-            )
-            for phase in PHASES
-        }
+    data = read_npz(path, "ids", "phases", "digits", "pixels")
+    phases = data["phases"]
+    return {
+        phase: Sent(
+            data["ids"][phases == phase].tolist(),
+            data["digits"][phases == phase],
+            data["pixels"][phases == phase],
+        )
+        for phase in PHASES
+    }
 
 
 def read_unacknowledged(path: Path) -> int:
     """Returns how many samples the broker did not acknowledge to the sensors."""
-    with np.load(path) as data:
-        return int(data["unacknowledged"])
+    return int(read_npz(path, "unacknowledged")["unacknowledged"])
 
 
 def phase_report(name: str, sent: Sent, observer: Observer, models: Models) -> PhaseReport:

@@ -25,6 +25,7 @@ from shared.config import BrokerConfig
 from shared.entry import set_up_log
 from shared.messages import Sample, to_json
 from shared.mqtt.link import Link, wait_for_any
+from shared.npz import read_npz
 from shared.scores import Floats
 from shared.topics import Topics
 
@@ -161,8 +162,8 @@ def _read_commands(commands: queue.SimpleQueue[str]) -> None:
 
 
 def _load(path: Path) -> Scans:
-    with np.load(path) as data:
-        return Scans(data["x"], data["y"])
+    data = read_npz(path, "x", "y")
+    return Scans(data["x"], data["y"])
 
 
 def _run(cameras: Cameras, link: Link, ledger_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from cloud.registry import Entry, Registry
-from cloud.trainer import Report, read_report
+from cloud.training.order import Report, read_report
 from escalon.demo.broker import BrokerProcess, open_broker
 from escalon.demo.observer import Observer
 from escalon.demo.processes import Processes
@@ -39,12 +39,14 @@ NODES = {"cloud": "cloud", "tier2-a": "tier2", **dict.fromkeys(TIER1_NODES, "tie
 PREFIX, SITE, PIPELINE = "escalon", "site-a", "meter"
 TIER1_CHANNEL, TIER2_CHANNEL = "meter-tier1", "meter-tier2"
 
+FIRST, SECOND = "1", "2"  # versions of a channel
 STEP_S = 0.05
 BROKER_S = 10.0
 RETAINED_S = 0.5  # what is retained comes within it
 FIRST_MODELS_S = 180.0
 RELEASE_S = 120.0
-LAST_ANSWERS_S = 5.0
+LAST_ANSWERS_S = 5.0  # so long after the last answer, no other comes
+MAX_BACKLOG_S = 60.0
 LAST_DEADLINE_S = 0.6
 
 
@@ -125,7 +127,7 @@ class Story:
         self._processes = Processes(workspace.logs, environment)
         for node, role in NODES.items():
             self._processes.start(node, role, [str(CONFIGS / f"{node}.yaml")])
-        self._until(lambda: self._all_serve(1), screen, FIRST_MODELS_S, "the first models")
+        self._until(lambda: self._all_serve(FIRST), screen, FIRST_MODELS_S, "the first models")
 
     def play(self, screen: Screen) -> DemoReport:
         """Plays the phases; returns what they showed.
@@ -140,9 +142,13 @@ class Story:
         self._for(length_s, screen)
         self._begin("drift", screen)
         observer = self._observing()
-        self._until(lambda: observer.offered(TIER1_CHANNEL, 2), screen, release_s, "a new release")
+        self._until(
+            lambda: observer.offered(TIER1_CHANNEL, SECOND), screen, release_s, "a new release"
+        )
         self._begin("rollout", screen)
-        self._until(lambda: self._committed(2), screen, RELEASE_S, "the new release on all nodes")
+        self._until(
+            lambda: self._committed(SECOND), screen, RELEASE_S, "the new release on all nodes"
+        )
         self._begin("after", screen)
         self._for(length_s, screen)
         screen.phase("finish")
@@ -240,11 +246,12 @@ class Story:
         observer.step(STEP_S)
         screen.show(observer)
 
-    def _all_serve(self, seq: int) -> bool:
-        return self._committed(seq) and self._observing().version_reached(TIER2_CHANNEL, seq, 1)
+    def _all_serve(self, version: str) -> bool:
+        observer = self._observing()
+        return self._committed(version) and observer.version_reached(TIER2_CHANNEL, version, 1)
 
-    def _committed(self, seq: int) -> bool:
-        return self._observing().version_reached(TIER1_CHANNEL, seq, len(TIER1_NODES))
+    def _committed(self, version: str) -> bool:
+        return self._observing().version_reached(TIER1_CHANNEL, version, len(TIER1_NODES))
 
     # The end
 
@@ -254,14 +261,22 @@ class Story:
             raise StoryError("the sensors did not end; see their log")
         ledger = read_ledger(self._workspace.ledger)
         expected = {identity for sent in ledger.values() for identity in sent.ids}
-        ends_s = time.monotonic() + LAST_ANSWERS_S
-        while time.monotonic() < ends_s and not expected <= self._observing().answers.keys():
-            self._step(screen)
+        self._await_answers(expected, screen)
         # An answer too many would come until the last deadline.
         ends_s = time.monotonic() + LAST_DEADLINE_S
         while time.monotonic() < ends_s:
             self._step(screen)
         return self._report(ledger)
+
+    def _await_answers(self, expected: set[str], screen: Screen) -> None:
+        """Waits for what is not answered yet, while answers come: a slow broker loses nothing."""
+        answers = self._observing().answers
+        came, ends_s = len(answers), time.monotonic() + LAST_ANSWERS_S
+        last_s = time.monotonic() + MAX_BACKLOG_S
+        while time.monotonic() < min(ends_s, last_s) and not expected <= answers.keys():
+            self._step(screen)
+            if len(answers) > came:
+                came, ends_s = len(answers), time.monotonic() + LAST_ANSWERS_S
 
     def _ended(self, name: str, screen: Screen) -> bool:
         """Waits for a process to end, and looks on meanwhile."""
@@ -275,8 +290,8 @@ class Story:
     def _report(self, ledger: dict[str, Sent]) -> DemoReport:
         observer = self._observing()
         registry = self._registry()
-        tier1 = [self._release(registry, TIER1_CHANNEL, seq) for seq in (1, 2)]
-        tier2 = self._release(registry, TIER2_CHANNEL, 1)
+        tier1 = [self._release(registry, TIER1_CHANNEL, version) for version in (FIRST, SECOND)]
+        tier2 = self._release(registry, TIER2_CHANNEL, FIRST)
         models = Models(*(_load(registry, release) for release in (*tier1, tier2)))
         return DemoReport(
             phases={
@@ -322,11 +337,13 @@ class Story:
         return Registry(self._workspace.run / "cloud" / "registry")
 
     @staticmethod
-    def _release(registry: Registry, channel: str, seq: int) -> Entry:
-        release = registry.manifest(channel, seq)
-        if release is None:
-            raise StoryError(f"the registry has no release {seq} of {channel}")
-        return release
+    def _release(registry: Registry, channel: str, version: str) -> Entry:
+        """Returns the newest manifest of a version; there are several of each."""
+        for seq in reversed(range(1, registry.next_seq(channel))):
+            entry = registry.manifest(channel, seq)
+            if entry is not None and entry.manifest.release.version == version:
+                return entry
+        raise StoryError(f"the registry has no version {version} of {channel}")
 
     def _running(self) -> Processes:
         if self._processes is None:

@@ -14,8 +14,8 @@ examples:
   escalon keys rotate keys/ --root 3 --threshold 2    other root keys
   escalon keys revoke keys/ 4f2a                a release key that was stolen, by its id
 
-The root keys sign the trust file and nothing else: keep them offline. Name the trust file in the
-cloud's YAML and restart it; it travels down to every node.
+The root keys sign the trust file and nothing else: keep them offline. Put trust file and release
+key where the cloud's YAML names them: it notices, and the trust file travels down to every node.
 """
 
 

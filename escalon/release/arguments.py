@@ -16,14 +16,36 @@ CLOUD_VARIABLE = "ESCALON_CLOUD"
 EXAMPLES = """\
 examples (with --config cloud.yaml, or ESCALON_CLOUD=cloud.yaml in the environment):
   escalon release publish model.onnx --pipeline meter --tier 1 --golden golden.npz --threshold 0.9
-  escalon release status --watch                 until the rollouts have ended
+  escalon release status --watch                 until the rollouts have ended or gone back
   escalon release promote --channel meter-tier1  the next wave now
   escalon release halt --channel meter-tier1     and `resume`, `rollback`, `retry`
   escalon release files meter-tier1/3 --to www/  what `publish --url https://…/` is to find there
   escalon release diff meter-tier1/2 meter-tier1/3
 
 exit codes: 0 done, 1 refused or failed and was said, 2 the command line is wrong;
-  status: 0 complete or nothing, 3 running or paused, 4 halted, aborted or rolled back
+  status: 0 complete or nothing, 3 running, paused or going back, 4 halted, aborted, rolled back
+"""
+
+PUBLISH_EXAMPLES = """\
+examples:
+  python -c 'import numpy as np; np.savez("golden.npz", inputs=np.load("samples.npy")[:8])'
+  escalon release publish model.onnx --pipeline meter --tier 1 --golden golden.npz --threshold 0.9
+  escalon release publish full.onnx --pipeline meter --tier 2 --golden golden.npz \\
+      --scores probabilities
+  escalon release publish int8.onnx --fp32 model.onnx --channel meter-tier1 --golden golden.npz \\
+      --threshold 0.9 --version night-shift --notes "less glare"
+
+Golden inputs are 1 to 64 samples as sensors send them, float32, without the model's own answers.
+"""
+
+STATUS_EXAMPLES = """\
+examples:
+  escalon release status                               all channels
+  escalon release status --channel meter-tier1 --watch until its rollout has ended
+  escalon release status --channel meter-tier1 --json | python -m json.tool
+
+exit codes: 0 complete or nothing, 3 running or paused, or rolled back and nodes have yet to go
+  back, 4 halted, aborted or rolled back; `settled` in JSON: all that are online run what stands
 """
 
 ACTIONS = {
@@ -44,7 +66,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show.add_argument("version", metavar="V", help="a version, or CHANNEL/VERSION")
     diff = commands.add_parser("diff", help="what differs between two versions")
     diff.add_argument("versions", metavar="V", nargs=2, help="a version, or CHANNEL/VERSION")
-    publish = commands.add_parser("publish", help="publish a model that was made elsewhere")
+    publish = commands.add_parser(
+        "publish", help="publish a model that was made elsewhere",
+        epilog=PUBLISH_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     _add_publish(publish)
     files = commands.add_parser("files", help="write a version's files as a web server needs them")
     files.add_argument("version", metavar="V", help="a version, or CHANNEL/VERSION")
@@ -52,8 +77,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     offer = commands.add_parser("offer", help="roll out a version that is in the registry")
     offer.add_argument("version", metavar="V", help="a version, or CHANNEL/VERSION")
     actions = [commands.add_parser(name, help=text) for name, text in ACTIONS.items()]
-    status = commands.add_parser("status", help="how the rollouts stand, node by node")
-    status.add_argument("--watch", action="store_true", help="until all rollouts have ended")
+    status = commands.add_parser(
+        "status", help="how the rollouts stand, node by node",
+        epilog=STATUS_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    status.add_argument("--watch", action="store_true", help="until all have ended or gone back")
     for command in (listing, show, diff, publish, files, offer, *actions, status):
         _add_scope(command)
 
@@ -84,15 +112,24 @@ def _add_publish(parser: argparse.ArgumentParser) -> None:
         "--labels", type=Path, metavar="FILE", help="one a line, or a JSON list (default: YAML)"
     )
     parser.add_argument(
-        "--threshold", type=_number, metavar="T", help="tier-1 accepts from this certainty on"
+        "--threshold",
+        type=_certainty,
+        metavar="T",
+        help="tier-1 accepts from this certainty on, 0 to 1",
     )
     parser.add_argument(
         "--temperature", type=_positive, default=1.0, metavar="T", help="divides the logits"
     )
-    parser.add_argument("--scores", choices=("logits", "probabilities"), default="logits")
+    parser.add_argument(
+        "--scores", choices=("logits", "probabilities"), default="logits",
+        help="what the model answers (default: logits)",
+    )  # fmt: skip
     parser.add_argument("--version", metavar="NAME", help="its name (default: the next number)")
     parser.add_argument("--notes", default="", metavar="TEXT", help="kept with the version")
-    parser.add_argument("--parent", action="append", default=[], metavar="CHANNEL/VERSION")
+    parser.add_argument(
+        "--parent", action="append", default=[], metavar="CHANNEL/VERSION",
+        help="what it was made from (default: what the fleet is to run)",
+    )  # fmt: skip
     parser.add_argument(
         "--metric", type=_metric, action="append", default=[], metavar="NAME=NUMBER",
         help="a figure of its making, kept with the version",
@@ -101,10 +138,10 @@ def _add_publish(parser: argparse.ArgumentParser) -> None:
         "--url", type=_url, metavar="PREFIX",
         help="a web server from which nodes are to fetch the files (see `files`)",
     )  # fmt: skip
-    parser.add_argument("--by", default=_user(os.environ), metavar="NAME", help="who publishes it")
+    parser.add_argument("--by", default=user(os.environ), metavar="NAME", help="who publishes it")
 
 
-def _user(environment: Mapping[str, str]) -> str:
+def user(environment: Mapping[str, str]) -> str:
     """Returns who runs this; a container may have no name for it."""
     try:
         return environment.get("SUDO_USER") or getpass.getuser()
@@ -119,6 +156,12 @@ def _number(text: str) -> float:
         value = math.nan
     if not 0 <= value < math.inf:
         raise argparse.ArgumentTypeError(f"{text} is not a number from 0 on")
+    return value
+
+
+def _certainty(text: str) -> float:
+    if (value := _number(text)) > 1:
+        raise argparse.ArgumentTypeError(f"{text} is above 1, so that no sample would be accepted")
     return value
 
 

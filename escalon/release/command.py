@@ -16,9 +16,10 @@ from cloud.releasing import wire_form
 from cloud.rollout.commands import halt, pause, promote, resume, roll_back
 from cloud.rollout.decision import Decision
 from cloud.rollout.record import RolloutRecord
+from cloud.version import Version
 from escalon.release.scope import Scope
 from escalon.release.status import ChannelStatus, exit_code, in_words, status
-from escalon.release.versions import compared, differences, facts, listed, shown
+from escalon.release.versions import compared, differences, facts, listed, moment, shown
 from shared.durable import write_durably
 from shared.errors import EscalonError
 
@@ -81,7 +82,7 @@ def statuses(scope: Scope) -> list[ChannelStatus]:
         StorageError: a file cannot be read.
     """
     snapshot = scope.snapshot()
-    found = []
+    signs, found = scope.signs(), []
     for name, channel in scope.channels.items():
         newest = scope.registry.newest(name)
         found.append(
@@ -91,7 +92,7 @@ def statuses(scope: Scope) -> list[ChannelStatus]:
                 channel.plan,
                 snapshot.nodes,
                 published=newest.manifest.release.version if newest else "",
-                fleet_taken=snapshot.taken,
+                cloud=signs,
                 now_s=time.time(),
             )
         )
@@ -141,26 +142,42 @@ def _status(scope: Scope, arguments: argparse.Namespace, output: TextIO) -> int:
 def _act(scope: Scope, arguments: argparse.Namespace) -> str:
     command = arguments.release_command
     if command == "publish":
-        if importlib.util.find_spec("onnx") is None:
-            raise EscalonError("publishing needs the cloud's extra: pip install 'escalon[cloud]'")
-        from escalon.release.publishing import publish  # noqa: PLC0415 - onnx takes half a second
-
-        version, decision = publish(scope, arguments)
-        return _began(version.qualified, decision, arguments.json)
+        return _publish(scope, arguments)
     if command == "offer":
         channel, name = scope.named(arguments.version)
         with channel.lock.claimed():
             decision = channel.offer(name, scope.fleet(channel.name), new_ticket(time.time()))
-        return _began(f"{channel.name}/{name}", decision, arguments.json)
+        return _said(scope, decision, _began(decision), arguments.json)
     channel = scope.only
     with channel.lock.claimed():
         decision = _decide(scope, channel, command)
-    if command == "retry":
-        return _began(f"{channel.name}/{decision.record.version}", decision, arguments.json)
-    if arguments.json:
-        return _json(_brief(decision.record))
     record = decision.record
-    return f"{channel.name}: version {record.version} is {record.phase.value}: {decision.reason}"
+    if command == "retry":
+        return _said(scope, decision, _began(decision), arguments.json)
+    words = f"{channel.name}: version {record.version} is {record.phase.value}: {decision.reason}"
+    return _said(scope, decision, words, arguments.json)
+
+
+def _publish(scope: Scope, arguments: argparse.Namespace) -> str:
+    if importlib.util.find_spec("onnx") is None:
+        raise EscalonError("publishing needs the cloud's extra: pip install 'escalon[cloud]'")
+    from escalon.release.publishing import publish  # noqa: PLC0415 - onnx takes half a second
+
+    done = publish(scope, arguments)
+    words = _began(done.decision)
+    if not done.is_new:
+        words = f"{_known(done.version)}\n{words}"
+    return _said(scope, done.decision, words, arguments.json, is_new=done.is_new)
+
+
+def _said(scope: Scope, decision: Decision, words: str, as_json: bool, **more: object) -> str:
+    """Returns what was decided, and when that takes effect if not at once."""
+    signs = scope.signs()
+    effect = signs.effect(time.time())
+    if as_json:
+        brief = _brief(decision.record)
+        return _json(brief | {"cloud_runs": signs.runs, "takes_effect": effect or "now"} | more)
+    return f"{words}\n{effect}" if effect else words
 
 
 def _decide(scope: Scope, channel: Channel, command: str) -> Decision:
@@ -172,13 +189,18 @@ def _decide(scope: Scope, channel: Channel, command: str) -> Decision:
     return channel.command(PLAIN[command])
 
 
-def _began(name: str, decision: Decision, as_json: bool) -> str:
+def _began(decision: Decision) -> str:
     record = decision.record
-    if as_json:
-        return _json(_brief(record))
     return (
-        f"{name}: rollout {record.id} {decision.reason}, offered to "
+        f"{record.channel}/{record.version}: rollout {record.id} {decision.reason}, offered to "
         f"{_offered_to(record)}; see `escalon release status`"
+    )
+
+
+def _known(version: Version) -> str:
+    return (
+        f"{version.qualified} is this very release already, made {moment(version.made)} by "
+        f"{version.by}: it is as it was"
     )
 
 

@@ -4,27 +4,45 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import dataclass
 
 from cloud.channel import Channel
 from cloud.director import new_ticket
 from cloud.handmade import Handmade, draft
-from cloud.releasing import Draft, register
+from cloud.releasing import register
 from cloud.rollout.decision import Decision
+from cloud.rollout.phases import IllegalCommandError
 from cloud.version import Version
 from escalon.release.scope import Scope, UsageError
-from shared.errors import EscalonError
+from shared.errors import EscalonError, ManifestError
 from shared.topics import NAME
 
 
-def publish(scope: Scope, arguments: argparse.Namespace) -> tuple[Version, Decision]:
+@dataclass(frozen=True)
+class Published:
+    """A version whose rollout has begun.
+
+    Attributes:
+        version: the version.
+        decision: on its rollout.
+        is_new: whether it was not in the registry before.
+    """
+
+    version: Version
+    decision: Decision
+    is_new: bool
+
+
+def publish(scope: Scope, arguments: argparse.Namespace) -> Published:
     """Makes a version of files and begins its rollout.
 
-    Everything is looked at before anything is written. Done again after it was cut off, it goes on
-    with the version that is there.
+    Everything is looked at before anything is written, also whether a rollout may begin. Done again
+    after it was cut off, it goes on with the version that is there.
 
     Raises:
         UsageError: the options do not say enough.
-        EscalonError: the files do not fit, or no rollout may begin now.
+        EscalonError: the files do not fit, no rollout may begin now, or the same release is there
+            already and something else was said of it.
     """
     channel = scope.only
     pipeline, config, tier = scope.pipeline(channel.name)
@@ -37,14 +55,37 @@ def publish(scope: Scope, arguments: argparse.Namespace) -> tuple[Version, Decis
     found = draft(made, config, pipeline, channel.name)
     fleet = scope.fleet(channel.name)
     with channel.lock.claimed():
-        if reason := channel.refusal():
-            raise EscalonError(f"not published: {reason}")
-        version = _version(scope, found)
-        return version, channel.offer(version.name, fleet, new_ticket(time.time()))
+        try:
+            channel.check(fleet)
+        except (IllegalCommandError, ManifestError) as error:
+            raise EscalonError(f"not published: {error}") from error
+        now_s = time.time()
+        version = register(found, scope.registry, scope.config.chunk_bytes, now_s)
+        is_new = version.made == now_s
+        if not is_new:
+            _refuse_other_words(version, arguments)
+        decision = channel.offer(version.name, fleet, new_ticket(now_s))
+    return Published(version, decision, is_new)
 
 
-def _version(scope: Scope, found: Draft) -> Version:
-    return register(found, scope.registry, scope.config.chunk_bytes, time.time())
+def _refuse_other_words(version: Version, arguments: argparse.Namespace) -> None:
+    """Refuses to say something of a version that is there: what is kept of it never changes.
+
+    Raises:
+        EscalonError: other notes, figures or parents were given than it has.
+    """
+    said = {
+        "notes": (arguments.notes, version.notes),
+        "metrics": (dict(arguments.metric), version.metrics),
+        "parents": (tuple(arguments.parent), version.parents),
+    }
+    other = [option for option, (given, kept) in said.items() if given and given != kept]
+    if other:
+        raise EscalonError(
+            f"not published: {version.qualified} is this very release already, kept with other "
+            f"{', '.join(other)}, and versions never change. Fix: `escalon release offer "
+            f"{version.qualified}` rolls it out as it is, `--version NAME` makes another of it"
+        )
 
 
 def _handmade(arguments: argparse.Namespace, tier: int, channel: Channel) -> Handmade:

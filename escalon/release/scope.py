@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,12 +14,14 @@ from cloud.channels import open_channels, open_registry
 from cloud.config import CloudConfig, CloudPipelineConfig
 from cloud.fleet_file import FleetFile
 from cloud.fleet_view import FleetSnapshot, fleet_of
+from cloud.notice import NoticeFile
 from cloud.registry import Registry
 from cloud.rollout.fleet import Fleet
 from cloud.version import Version
 from escalon.release.arguments import CLOUD_VARIABLE
+from escalon.release.cloud_signs import CloudSigns
 from shared.config_file import ConfigFile
-from shared.errors import EscalonError
+from shared.errors import EscalonError, StorageError
 from shared.topics import NAME
 
 
@@ -91,6 +94,13 @@ class Scope:
         """
         found = FleetFile.of(self.config.state_dir).read()
         return found or FleetSnapshot(taken=0.0, nodes=())
+
+    def signs(self) -> CloudSigns:
+        """Returns what is known of the cloud node; what cannot be read is left out."""
+        notice, taken = NoticeFile(self.config.state_dir), 0.0
+        with contextlib.suppress(StorageError):
+            taken = self.snapshot().taken
+        return CloudSigns(notice.is_running, taken, notice.read())
 
     def fleet(self, channel: str) -> Fleet:
         """Returns the nodes of a channel; raises as ``snapshot`` does."""

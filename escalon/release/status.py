@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from cloud.channel import standing
 from cloud.fleet_view import NodeEntry, fleet_of
 from cloud.rollout.phases import Phase
 from cloud.rollout.plan import RolloutPlan
 from cloud.rollout.record import NodeCourse, RolloutRecord
+from cloud.rollout.sight import as_watched
 from cloud.rollout.step import step
+from escalon.release.arrival import arrival
+from escalon.release.cloud_signs import CloudSigns
 from escalon.release.table import table
 from escalon.release.versions import MISSING, moment
 from shared.messages import Public
@@ -60,6 +64,13 @@ class ChannelStatus(Public, frozen=True):
         summary: all that in words.
         nodes: all that follow the channel.
         fleet_taken: when the fleet was seen so, seconds since 1970; 0 for never.
+        fleet_age: how long ago that is, in seconds, to the minute; None for never.
+        cloud_runs: whether a cloud node runs on the folder, on this machine.
+        trouble: what keeps the cloud node from going on, as it said last; empty for nothing.
+        goes_back: whether the rollout is rolled back and nodes that are online have yet to do so.
+        settled: whether it is complete or rolled back, that is published, and every node that is
+            online runs what is to stand.
+        void: why the certificate of what the fleet is to run is void; empty while it is not.
     """
 
     channel: str
@@ -74,11 +85,17 @@ class ChannelStatus(Public, frozen=True):
     summary: str
     nodes: tuple[NodeStatus, ...]
     fleet_taken: float
+    fleet_age: int | None
+    cloud_runs: bool
+    trouble: str
+    goes_back: bool = False
+    settled: bool = False
+    void: str = ""
 
     @property
     def exit_code(self) -> int:
         """What a script is told: 0, 3 while it is under way, 4 once it was stopped."""
-        if self.phase in [phase.value for phase in UNDER_WAY]:
+        if self.goes_back or self.phase in [phase.value for phase in UNDER_WAY]:
             return EXIT_UNDER_WAY
         return EXIT_STOPPED if self.phase in [each.value for each in STOPPED] else EXIT_DONE
 
@@ -90,7 +107,7 @@ def status(
     nodes: Sequence[NodeEntry],
     *,
     published: str,
-    fleet_taken: float,
+    cloud: CloudSigns,
     now_s: float,
 ) -> ChannelStatus:
     """Returns how a channel stands.
@@ -101,30 +118,43 @@ def status(
         plan: of its rollouts.
         nodes: the whole fleet.
         published: version of the newest manifest; empty for none.
-        fleet_taken: when the fleet was seen so, seconds since 1970.
+        cloud: what is known of the cloud node.
         now_s: seconds since 1970.
     """
     lines = tuple(_node(node, channel, record) for node in nodes if node.follows(channel))
+    signs = [cloud.held_up(channel), cloud.watching(now_s)]
     if record is None:
-        words = f"version {published}, no rollout" if published else "no version yet"
+        words = f"{channel}: version {published}, no rollout" if published else ""
         return ChannelStatus(
             channel=channel, phase="", rollout="", version=published, base="", wave=0, waves=0,
-            share=1.0 if published else 0.0, seq=0, summary=f"{channel}: {words}", nodes=lines,
-            fleet_taken=fleet_taken,
+            share=1.0 if published else 0.0, seq=0, nodes=lines,
+            summary=_joined(words or f"{channel}: no version yet", *signs),
+            fleet_taken=cloud.fleet_taken, fleet_age=cloud.fleet_age(now_s), cloud_runs=cloud.runs,
+            trouble=cloud.notice.trouble(channel),
         )  # fmt: skip
+    arrived = arrival(record, nodes)
+    is_back = record.phase is Phase.ROLLED_BACK
     return ChannelStatus(
         channel=channel,
         phase=record.phase.value,
         rollout=record.id,
         version=record.version,
         base=record.base,
-        wave=record.wave + 1,
+        wave=plan.number(record.share) + 1,
         waves=len(plan.waves),
         share=record.share,
         seq=record.seq,
-        summary=_summary(record, plan, nodes, lines, now_s),
+        summary=_joined(_summary(record, plan, nodes, lines, now_s), *signs),
         nodes=lines,
-        fleet_taken=fleet_taken,
+        fleet_taken=cloud.fleet_taken,
+        fleet_age=cloud.fleet_age(now_s),
+        cloud_runs=cloud.runs,
+        trouble=cloud.notice.trouble(channel),
+        goes_back=is_back and bool(lines) and not (record.seq and arrived.is_over),
+        settled=(is_back or record.phase is Phase.COMPLETED)
+        and record.seq > 0
+        and arrived.is_whole,
+        void=_void(record),
     )
 
 
@@ -157,6 +187,10 @@ def exit_code(all_of: Iterable[ChannelStatus]) -> int:
     return max((each.exit_code for each in all_of), default=EXIT_DONE)
 
 
+def _joined(*words: str) -> str:
+    return "; ".join(filter(None, words))
+
+
 def _node(node: NodeEntry, channel: str, record: RolloutRecord | None) -> NodeStatus:
     name, update = qualified(node.site, node.node), node.updates.get(channel)
     course = record.nodes.get(name) if record is not None else None
@@ -176,6 +210,11 @@ def _reason(said: str, course: NodeCourse | None) -> str:
     return said or (course.reason if course else "")
 
 
+def _void(record: RolloutRecord) -> str:
+    void = record.voids.get(standing(record, ""))
+    return void.reason if void else ""
+
+
 def _summary(
     record: RolloutRecord,
     plan: RolloutPlan,
@@ -183,11 +222,16 @@ def _summary(
     lines: Sequence[NodeStatus],
     now_s: float,
 ) -> str:
-    standing = step(record, plan, fleet_of(nodes, record.channel), now_s)
-    words = record.reason if record.phase not in UNDER_WAY else standing.reason
-    running = Counter(line.version for line in lines if line.version)
-    shares = ", ".join(f"{count} run {version}" for version, count in running.most_common(3))
+    watched = as_watched(record, now_s)
+    decided = step(watched, plan, fleet_of(nodes, record.channel), now_s)
+    words = record.reason if record.phase not in UNDER_WAY else decided.reason
     said = f"{record.channel}: version {record.version} {record.phase.value}: {words}"
     if record.seq == 0 and record.phase not in UNDER_WAY:
         said += "; the cloud node has not published that yet"
+    if void := _void(record):
+        said += f"; the certificate of version {standing(record, '')} is void: {void}"
+    if record.phase is Phase.ROLLED_BACK and record.seq > 0 and lines:
+        return f"{said}; {arrival(record, nodes).in_words()}"
+    running = Counter(line.version for line in lines if line.version)
+    shares = ", ".join(f"{count} run {version}" for version, count in running.most_common(3))
     return f"{said}; of {len(lines)} nodes {shares}" if shares else said

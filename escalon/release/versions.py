@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +12,7 @@ import msgspec
 
 from cloud.version import Version
 from escalon.release.table import table
+from shared.messages import Tensor
 from shared.releases.artefact import DIGEST
 
 MISSING = "-"
@@ -55,6 +58,7 @@ def facts(version: Version) -> dict[str, Any]:
         "input_shape": list(release.input_shape),
         "scores": release.scores,
         "golden_inputs": release.golden.shape[0],
+        "golden_inputs_sha256": _digest(release.golden),
         "metrics": dict(version.metrics),
         "needs": msgspec.to_builtins(release.needs),
         "files": [
@@ -63,6 +67,8 @@ def facts(version: Version) -> dict[str, Any]:
                 "sha256": variant.artefact.sha256,
                 "bytes": variant.artefact.size,
                 "wire_bytes": variant.artefact.wire_total,
+                "url": variant.artefact.url,
+                "golden_scores_sha256": _digest(variant.scores),
                 "tolerance": variant.tolerance,
                 "calibration": msgspec.to_builtins(variant.calibration),
             }
@@ -107,8 +113,7 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
     if isinstance(value, dict):
         items = value.items()
     elif isinstance(value, list) and any(isinstance(each, dict) for each in value):
-        # By precision: the same kind of file is compared, whatever its place.
-        items = {each["precision"]: each for each in value}.items()
+        items = _by_precision(value).items()
     else:
         return {name: value}
     return {
@@ -116,6 +121,24 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
         for part, each in items
         for key, found in _flat(each, f"{name}.{part}" if name else part).items()
     }
+
+
+def _by_precision(files: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Returns files by name: the same kind is compared, whatever its place in the version.
+
+    The second of a kind is ``fp32-2``, and so on.
+    """
+    named: dict[str, dict[str, Any]] = {}
+    counts: Counter[str] = Counter()
+    for file in files:
+        kind = file["precision"]
+        counts[kind] += 1
+        named[kind if counts[kind] == 1 else f"{kind}-{counts[kind]}"] = file
+    return named
+
+
+def _digest(tensor: Tensor) -> str:
+    return hashlib.sha256(tensor.data).hexdigest()
 
 
 def _text(value: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from shared.cascade.breaker import Breaker, State
 from shared.cascade.budget import Budget
@@ -15,6 +15,21 @@ from shared.messages import Escalation, Reason
 TYPICAL_OVERHEAD_BYTES = 96  # of a sample in a message, beside its numbers and its scores, at first
 
 Question = TypeVar("Question")
+
+
+class Grants(NamedTuple):
+    """Which of N samples may be asked now.
+
+    Attributes:
+        denials: None for a sample that may be asked, else why not.
+        by_audit: places of those that may be asked only because the audit drew them: there was no
+            room for them.
+    """
+
+    denials: list[Reason | None]
+    by_audit: frozenset[int] = frozenset()
+
+
 Late = TypeVar("Late")
 
 
@@ -64,7 +79,7 @@ class Escalator(Generic[Question, Late]):
 
     def grant(
         self, audits: Sequence[bool], sample_bytes: int, *, reachable: bool, now_s: float
-    ) -> list[Reason | None]:
+    ) -> Grants:
         """Says which of N samples may be asked now. What is granted is asked before the next call.
 
         An audit is granted whenever the breaker is closed: if load or budget shed it, the audited
@@ -76,23 +91,20 @@ class Escalator(Generic[Question, Late]):
             sample_bytes: of one sample's numbers and scores.
             reachable: whether a message would leave this node.
             now_s: monotonic.
-
-        Returns:
-            None for a sample that may be asked, else why not.
         """
         if not reachable:
-            return ["unreachable"] * len(audits)
+            return Grants(["unreachable"] * len(audits))
         state = self._breaker.poll(now_s)
         if state is State.OPEN or self._breaker.probing:
-            return ["breaker_open"] * len(audits)
+            return Grants(["breaker_open"] * len(audits))
         self._numbers_bytes = sample_bytes
         self._sample_bytes = sample_bytes + self._overhead_bytes
         grants = (
             self._grant_by_room(audits, now_s)
             if state is State.CLOSED
-            else [None if row == 0 else "breaker_open" for row in range(len(audits))]
+            else Grants([None if row == 0 else "breaker_open" for row in range(len(audits))])
         )
-        granted = grants.count(None)
+        granted = grants.denials.count(None)
         self._budget.spend(granted, granted * self._sample_bytes)
         return grants
 
@@ -175,18 +187,21 @@ class Escalator(Generic[Question, Late]):
         # The next ones are expected to be like this one.
         self._overhead_bytes = max(0, -(-message_bytes // count) - self._numbers_bytes)
 
-    def _grant_by_room(self, audits: Sequence[bool], now_s: float) -> list[Reason | None]:
+    def _grant_by_room(self, audits: Sequence[bool], now_s: float) -> Grants:
         free = self._config.max_inflight - len(self._escalations)
         covered = self._budget.covers(self._sample_bytes, now_s)
         room = free if covered is None else min(free, covered)
         if room >= len(audits):
-            return [None] * len(audits)
+            return Grants([None] * len(audits))
         denial: Reason = "max_inflight" if free == room else "budget"
-        grants: list[Reason | None] = []
-        for is_audit in audits:
+        denials: list[Reason | None] = []
+        by_audit = set()
+        for place, is_audit in enumerate(audits):
             if is_audit or room > 0:
-                grants.append(None)
+                if room <= 0:
+                    by_audit.add(place)
+                denials.append(None)
                 room -= 1
             else:
-                grants.append(denial)
-        return grants
+                denials.append(denial)
+        return Grants(denials, frozenset(by_audit))

@@ -68,6 +68,15 @@ def decide(scored: Scored, threshold: float, audited: Sequence[int] = ()) -> Dec
     )
 
 
-def inclusion_probability(*, accepted: bool, audit_share: float) -> float:
-    """Returns the chance that such a sample gets to the next tier, in (0, 1]."""
-    return audit_share if accepted else 1.0
+def inclusion_probability(*, by_audit: bool, audit_share: float) -> float:
+    """Returns the chance that such a sample gets to the next tier, in (0, 1].
+
+    With its inverse as weight, what got there stands for all samples: the estimator of Horvitz and
+    Thompson (A Generalization of Sampling Without Replacement From a Finite Universe, 1952).
+
+    Args:
+        by_audit: whether it gets there only if the audit draws it: this tier has answered it, or
+            there is no room for what is hard.
+        audit_share: the audit's chance.
+    """
+    return audit_share if by_audit else 1.0

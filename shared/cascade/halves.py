@@ -31,7 +31,7 @@ def halves(escalation: Escalation) -> tuple[Escalation, ...]:
         )
         for start, end in ((0, middle), (middle, count))
     )
-    return first, msgspec.structs.replace(second, seen=0, unsure=0)
+    return first, msgspec.structs.replace(second, seen=0, unsure=0, drift_alarms=0)
 
 
 def _rows(tensor: Tensor, count: int, start: int, end: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 from shared.errors import ArtefactError, StorageError
@@ -65,7 +66,7 @@ class Acceptance:
         try:
             manifest = self._vetting.open(envelope)
         except ArtefactError as error:
-            self._complaints.say(f"release refused: {error}")
+            self._complain(envelope, error)
             self._metrics.drops.labels(reason="release_refused").inc()
             return
         ruling = rule(
@@ -76,8 +77,16 @@ class Acceptance:
             replace(self._host, memory_bytes=available_bytes()),
             serves=self._under_way.serving is not None,
             now_s=self._vetting.utc_s(),
+            void=self._standing.void,
         )
         self._carry_out(ruling, Accepted(envelope), manifest, now_s)
+
+    def _complain(self, envelope: bytes, error: ArtefactError) -> None:
+        if self._vetting.was_accepted(envelope):
+            text = "the keys have changed since this manifest was accepted, a new one is awaited"
+            self._complaints.say(f"{text}: {error}", logging.WARNING)
+        else:
+            self._complaints.say(f"release refused: {error}")
 
     def _carry_out(
         self, ruling: Ruling, accepted: Accepted, manifest: Manifest, now_s: float
@@ -102,6 +111,8 @@ class Acceptance:
         """Takes the number of a manifest that changes nothing of what serves or is under way."""
         record = self._journal.record
         memory = memory_of(manifest, record)
+        if ruling.marks:
+            memory |= self._standing.marked(accepted.envelope)
         try:
             if ruling.act == "adopt":
                 self._under_way.adopt(accepted, manifest)
@@ -114,3 +125,6 @@ class Acceptance:
         except StorageError as error:
             # What is under way goes on under its own number; the manifest is retained.
             self._complaints.say(f"seq {manifest.seq} not on disk: {error}")
+            return
+        if ruling.marks:
+            self._standing.void = manifest.void

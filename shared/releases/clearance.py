@@ -18,8 +18,8 @@ log = logging.getLogger(__name__)
 class Clearance:
     """Empties the retained topics of artefacts, a few in each turn.
 
-    A broker keeps what is retained for ever, and its memory with it. What was published before this
-    process began and is still retained stays until it is published again.
+    A broker keeps what is retained for ever, and its memory with it. What an earlier process has
+    published is taken off as well, if its owner remembers it.
 
     Args:
         link: the broker.
@@ -30,6 +30,12 @@ class Clearance:
         self._link = link
         self._topics = topics
         self._waiting: deque[tuple[str, int]] = deque()
+        self._unacknowledged = 0
+
+    @property
+    def done(self) -> bool:
+        """Whether the broker has answered for all that was to go."""
+        return not self._waiting and not self._unacknowledged
 
     def add(self, artefact: Artefact) -> None:
         """Has an artefact's chunks taken off."""
@@ -45,6 +51,10 @@ class Clearance:
         """Goes on, as far as the link takes it."""
         for _ in range(min(A_TURN, len(self._waiting))):
             topic = self._topics.blob(*self._waiting[0])
-            if not self._link.publish(topic, b"", retain=True):
+            if not self._link.publish(topic, b"", retain=True, on_ack=self._on_ack):
                 return
+            self._unacknowledged += 1
             self._waiting.popleft()
+
+    def _on_ack(self) -> None:
+        self._unacknowledged -= 1

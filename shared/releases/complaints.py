@@ -18,8 +18,13 @@ class Complaints:
         self._channel = channel
         self._said = ""
 
-    def say(self, text: str) -> None:
-        """Says a trouble, unless it is the one that was said last."""
+    def say(self, text: str, level: int = logging.ERROR) -> None:
+        """Says a trouble, unless it is the one that was said last.
+
+        Args:
+            text: what is wrong.
+            level: of the log.
+        """
         if text != self._said:
             self._said = text
-            log.error("%s: %s", self._channel, text)
+            log.log(level, "%s: %s", self._channel, text)

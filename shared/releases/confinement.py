@@ -18,6 +18,7 @@ from pathlib import Path
 
 from shared.releases.memory import available_bytes, virtual_bytes
 
+NICE = 10  # leaves the node most of a busy core; at 19 a lone busy core would not let it finish
 MAX_OPEN_FILES = 64
 MAX_WRITTEN_BYTES = 2**20
 GRACE_S = 10.0  # the parent is to notice first
@@ -27,7 +28,9 @@ CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000  # linux/sched.h
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38  # linux/prctl.h
 
 
-def confine(parent: int, timeout_s: float, cpu_s: int) -> bool:
+def confine(
+    parent: int, timeout_s: float, cpu_s: int, written_bytes: int = MAX_WRITTEN_BYTES
+) -> bool:
     """Takes from this process what it does not need. What a system lacks, it goes without.
 
     Call it before any thread is started.
@@ -36,6 +39,7 @@ def confine(parent: int, timeout_s: float, cpu_s: int) -> bool:
         parent: process that this one must not outlive.
         timeout_s: after so long, and a grace, it ends by itself.
         cpu_s: processor time that it may use.
+        written_bytes: largest file that it may write.
 
     Returns:
         Whether it can reach no network.
@@ -44,13 +48,13 @@ def confine(parent: int, timeout_s: float, cpu_s: int) -> bool:
     isolated = _leave_network()
     _die_with(parent)
     _leave_terminal()
-    _go_first_if_memory_runs_out()
-    _limit(resource.RLIMIT_CPU, cpu_s, cpu_s + 1)
-    _limit(resource.RLIMIT_CORE, 0)
-    _limit(resource.RLIMIT_NOFILE, MAX_OPEN_FILES)
-    _limit(resource.RLIMIT_FSIZE, MAX_WRITTEN_BYTES)
+    step_back()
+    limit(resource.RLIMIT_CPU, cpu_s, cpu_s + 1)
+    limit(resource.RLIMIT_CORE, 0)
+    limit(resource.RLIMIT_NOFILE, MAX_OPEN_FILES)
+    limit(resource.RLIMIT_FSIZE, written_bytes)
     # Linux counts threads as well; with one thread, ONNX Runtime starts none.
-    _limit(resource.RLIMIT_NPROC, 0)
+    limit(resource.RLIMIT_NPROC, 0)
     return isolated
 
 
@@ -58,9 +62,7 @@ def confine_memory(memory_bytes: int) -> None:
     """Lets this process take so much memory more, and no more than the machine has left."""
     taken, left = virtual_bytes(), available_bytes()
     if taken is not None:
-        _limit(
-            resource.RLIMIT_AS, taken + min(memory_bytes, memory_bytes if left is None else left)
-        )
+        limit(resource.RLIMIT_AS, taken + min(memory_bytes, memory_bytes if left is None else left))
 
 
 def _leave_network() -> bool:
@@ -69,13 +71,14 @@ def _leave_network() -> bool:
     Source: user_namespaces(7). Root takes the namespace as it is, and keeps its right to read the
     files of others; anybody else has to become the root of a namespace of users first.
     """
-    return _linux("unshare", CLONE_NEWNET) or _linux("unshare", CLONE_NEWUSER | CLONE_NEWNET)
+    alone = call_linux("unshare", CLONE_NEWNET)
+    return alone or call_linux("unshare", CLONE_NEWUSER | CLONE_NEWNET)
 
 
 def _die_with(parent: int) -> None:
     """Has the kernel kill this process when its parent ends; ends it if that has happened."""
-    _linux("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    _linux("prctl", PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    call_linux("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    call_linux("prctl", PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     if os.getppid() != parent:
         os._exit(ORPHANED)
 
@@ -90,13 +93,38 @@ def _leave_terminal() -> None:
             os.close(terminal)
 
 
-def _go_first_if_memory_runs_out() -> None:
-    """Lets the kernel choose this process if memory runs out."""
+def step_back(nice: int = NICE) -> None:
+    """Lets the node go first, and lets the kernel choose this process if memory runs out.
+
+    Args:
+        nice: how far behind its parent it stands, 0 to 19; a parent may have seen to it before.
+    """
+    stand_behind(os.getppid(), os.getpid(), nice)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
-def _limit(kind: int, soft: int, hard: int | None = None) -> None:
+def stand_behind(first: int, second: int, nice: int = NICE) -> None:
+    """Lets a process have the processor before another one, if both are of one session.
+
+    Args:
+        first: process that goes first.
+        second: process that stands back.
+        nice: how far, 0 to 19.
+    """
+    with contextlib.suppress(OSError):
+        behind = os.getpriority(os.PRIO_PROCESS, first) + nice
+        os.setpriority(os.PRIO_PROCESS, second, behind)
+
+
+def limit(kind: int, soft: int, hard: int | None = None) -> None:
+    """Limits a resource of this process, as far as the system lets it.
+
+    Args:
+        kind: of ``resource``.
+        soft: the limit.
+        hard: up to which it may be raised again; None for the same.
+    """
     with contextlib.suppress(ValueError, OSError):
         _, ceiling = resource.getrlimit(kind)
         wanted = soft if hard is None else hard
@@ -104,7 +132,7 @@ def _limit(kind: int, soft: int, hard: int | None = None) -> None:
         resource.setrlimit(kind, (min(soft, top), top))
 
 
-def _linux(name: str, *arguments: int) -> bool:
+def call_linux(name: str, *arguments: int) -> bool:
     """Calls a function of the C library that only Linux has; returns whether it succeeded."""
     if sys.platform != "linux":
         return False

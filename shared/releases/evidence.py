@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import lru_cache
 
 ALTERNATIVES = 16
 WILSON_Z = 3.09
@@ -34,23 +36,81 @@ def is_above(bad: int, total: int, limit: float, false_alarm: float) -> bool:
     return log_evidence(bad, total, max(limit, 1 - LARGEST_LIMIT)) >= -math.log(false_alarm)
 
 
-def log_evidence(bad: int, total: int, limit: float) -> float:
+def evenly(limit: float) -> list[float]:
+    """Returns alternatives that lie evenly above a limit: for what is far above it."""
+    return [limit + (1 - limit) * (number + 0.5) / ALTERNATIVES for number in range(ALTERNATIVES)]
+
+
+def near(limit: float) -> list[float]:
+    """Returns alternatives that lie the closer the nearer to a limit: for what is just above it.
+
+    From ``1 - limit`` times 2^-8 above it on, each further by a factor of the square root of 2.
+    """
+    return [limit + (1 - limit) * 2 ** (-number / 2) for number in range(1, ALTERNATIVES + 1)]
+
+
+def log_evidence(
+    bad: int, total: int, limit: float, alternatives: Callable[[float], list[float]] = evenly
+) -> float:
     """Returns the natural logarithm of the evidence against p <= limit; it grows with ``bad``.
 
     Args:
         bad: how many were so.
         total: of how many.
         limit: above 0, below 1.
+        alternatives: returns those above a limit, each as likely beforehand as any other.
     """
-    logs = []
-    for number in range(ALTERNATIVES):
-        other = limit + (1 - limit) * (number + 0.5) / ALTERNATIVES
-        logs.append(
-            bad * math.log(other / limit) + (total - bad) * math.log((1 - other) / (1 - limit))
-        )
+    good = total - bad
+    logs = [bad * for_bad + good * for_good for for_bad, for_good in _ratios(limit, alternatives)]
     largest = max(logs)
-    mean = sum(math.exp(each - largest) for each in logs) / ALTERNATIVES
+    mean = sum([math.exp(each - largest) for each in logs]) / ALTERNATIVES
     return largest + math.log(mean)
+
+
+@lru_cache(maxsize=64)
+def _ratios(
+    limit: float, alternatives: Callable[[float], list[float]]
+) -> list[tuple[float, float]]:
+    """Returns the logarithm of the likelihood ratio of one that is bad, and of one that is not."""
+    return [
+        (math.log(other / limit), math.log((1 - other) / (1 - limit)))
+        for other in alternatives(limit)
+    ]
+
+
+def is_below(bad: int, total: int, limit: float, false_claim: float) -> bool:
+    """Whether counts prove that what was counted comes about with a probability up to a limit.
+
+    The exact one-sided test, for counts that are looked at once: the upper bound of Clopper and
+    Pearson (Biometrika 26(4), 1934) at confidence 1 - false_claim is at most the limit if and only
+    if so few or fewer come about with a probability of at most false_claim at the limit.
+
+    Args:
+        bad: how many were so, 0 to ``total``.
+        total: of how many.
+        limit: above 0, below 1.
+        false_claim: how likely it may say so though the probability is above the limit.
+    """
+    if bad >= total:
+        return False
+    log_odds, chance = math.log(limit) - math.log1p(-limit), 0.0
+    log_term = total * math.log1p(-limit)
+    for number in range(bad + 1):
+        chance += math.exp(log_term)
+        if chance > false_claim:
+            return False
+        log_term += math.log((total - number) / (number + 1)) + log_odds
+    return True
+
+
+def least_total(limit: float, false_claim: float) -> int:
+    """Returns of how many at least none must have been so for ``is_below`` to say so.
+
+    Args:
+        limit: above 0, below 1.
+        false_claim: above 0, below 1.
+    """
+    return max(1, math.ceil(math.log(false_claim) / math.log1p(-limit)))
 
 
 def highest(bad: int, total: int) -> float:

@@ -12,7 +12,7 @@ from shared.errors import ArtefactError, EscalonError
 from shared.model import Model
 from shared.releases.blobs import BlobStore
 from shared.releases.health import Health
-from shared.releases.manifest import Manifest, read_manifest
+from shared.releases.manifest import Manifest, Void, read_manifest
 from shared.releases.record import Accepted, ChannelFile, ChannelRecord
 
 LOOK_S = 0.25
@@ -43,6 +43,7 @@ class Follower:
         self._blobs = BlobStore(state_dir / "models" / config.channel)
         self._serving: Model | None = None
         self._accepted: Accepted | None = None
+        self._void: Void | None = None
         self._stamp: tuple[int, int] | None = None
         self._loading: tuple[Accepted, Future[Model]] | None = None
         self._look_s = 0.0
@@ -55,7 +56,8 @@ class Follower:
         for accepted in record.standing:
             if self._serving is None:
                 try:
-                    self._serving, self._accepted = self._read(accepted), accepted
+                    self._serving = self._read(accepted)
+                    self._note(accepted)
                 except EscalonError as error:
                     log.error("%s: a committed release cannot serve: %s", self._channel, error)
 
@@ -67,6 +69,11 @@ class Follower:
     def serving(self) -> Model | None:
         """The model that is to serve from the next batch on; None while there is none."""
         return self._serving
+
+    @property
+    def void(self) -> Void | None:
+        """What is said of the certificates of what serves; None where they are not void."""
+        return self._void
 
     @property
     def busy(self) -> bool:
@@ -101,12 +108,31 @@ class Follower:
         if record is None:
             return
         self._stamp = stamp
-        if record.active is not None and record.active != self._accepted:
+        if record.active is None or record.active == self._accepted:
+            return
+        if self._is_what_serves(record.active):
+            self._note(record.active)
+        else:
             self._loading = record.active, self._loader.submit(self._read, record.active)
+
+    def _is_what_serves(self, accepted: Accepted) -> bool:
+        """Whether a manifest brings the release that serves, and says something else of it."""
+        serving = self._accepted
+        if serving is None or accepted.sha256 != serving.sha256:
+            return False
+        try:
+            manifests = [read_manifest(each.envelope) for each in (serving, accepted)]
+        except ArtefactError:
+            return False
+        return manifests[0].release == manifests[1].release
+
+    def _note(self, accepted: Accepted) -> None:
+        self._accepted, self._void = accepted, read_manifest(accepted.envelope).void
 
     def _take(self, accepted: Accepted, loading: Future[Model], now_s: float) -> None:
         try:
-            self._serving, self._accepted = loading.result(), accepted
+            self._serving = loading.result()
+            self._note(accepted)
         except EscalonError as error:
             log.error("%s: what worker 0 serves cannot serve here: %s", self._channel, error)
             self._stamp, self._look_s = None, now_s + RETRY_S

@@ -10,7 +10,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from shared.errors import ManifestError
-from shared.messages import SCHEMA_VERSION, UNREADABLE, Public
+from shared.messages import SCHEMA_VERSION, UNREADABLE, Public, refuse_newer
 from shared.model_spec import ModelSpec
 from shared.releases.envelope import Role, body_of, seal, unseal
 from shared.releases.release import Release
@@ -18,6 +18,20 @@ from shared.releases.rollout import Rollout
 
 DOMAIN = b"escalon release manifest v2\0"
 MAX_MANIFEST_BYTES = 256 * 2**10
+MAX_REASON = 500
+"""Characters of the words that say why a certificate is void."""
+
+
+class Void(Public, frozen=True):
+    """The certificates of a release promise nothing any more; the release goes on running.
+
+    Attributes:
+        reason: why, in words.
+        since: seconds since 1970.
+    """
+
+    reason: str
+    since: float
 
 
 class Manifest(Public, frozen=True):
@@ -34,6 +48,8 @@ class Manifest(Public, frozen=True):
         release: what is to run.
         rollout: who is to run it by now.
         retry_epoch: a node that has rolled the release back tries it again once this is raised.
+        void: set where the certificates of the release are void, for drift was seen; a later
+            manifest of the release without it restores them.
     """
 
     channel: str
@@ -45,6 +61,7 @@ class Manifest(Public, frozen=True):
     release: Release
     rollout: Rollout
     retry_epoch: int = 0
+    void: Void | None = None
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -95,7 +112,8 @@ def open_manifest(envelope: bytes, releases: Role) -> Manifest:
 
     Raises:
         SignatureError: no envelope, or too few signatures.
-        ManifestError: rightly signed, but no manifest that this node understands.
+        ManifestError: rightly signed, but no manifest that this node understands;
+            ``NewerSchemaError`` if a newer one does.
     """
     return _parse(unseal(envelope, DOMAIN, releases, MAX_MANIFEST_BYTES))
 
@@ -107,12 +125,14 @@ def read_manifest(envelope: bytes) -> Manifest:
 
     Raises:
         SignatureError: no envelope.
-        ManifestError: no manifest that this node understands.
+        ManifestError: no manifest that this node understands; ``NewerSchemaError`` if a newer one
+            does.
     """
     return _parse(body_of(envelope))
 
 
 def _parse(body: bytes) -> Manifest:
+    refuse_newer(body, "the manifest")
     try:
         manifest = msgspec.json.decode(body, type=Manifest)
     except UNREADABLE as error:
@@ -124,12 +144,17 @@ def _parse(body: bytes) -> Manifest:
 
 def _contradictions(manifest: Manifest) -> list[str]:
     checks = {
-        "its schema is newer than this node": manifest.schema_version <= SCHEMA_VERSION,
         "its key epoch is below 1": manifest.key_epoch >= 1,
         "seq is below 1": manifest.seq >= 1,
         "its retry epoch is below 0": manifest.retry_epoch >= 0,
         "it is issued or expires at no time": math.isfinite(manifest.issued)
         and math.isfinite(manifest.expires),
     }
+    void = manifest.void
+    if void is not None:
+        checks["its certificates are void since no time"] = math.isfinite(void.since)
+        checks[f"why they are void takes more than {MAX_REASON} characters"] = (
+            len(void.reason) <= MAX_REASON
+        )
     problems = [problem for problem, holds in checks.items() if not holds]
     return [*problems, *manifest.release.problems(), *manifest.rollout.problems()]

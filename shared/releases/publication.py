@@ -50,6 +50,7 @@ class Publication:
     Attributes:
         published: whether the broker has acknowledged the manifest.
         trouble: why this attempt was given up, in words; empty while it was not.
+        lacks_file: whether that is a file which is damaged or gone here.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Publication:
         self.channel = channel
         self.published = False
         self.trouble = ""
+        self.lacks_file = False
         self._name = name
         self._envelope = envelope
         self._artefacts = tuple(artefacts)
@@ -85,20 +87,19 @@ class Publication:
         self._rounds = 0
 
     def begin(self, now_s: float) -> None:
-        """Starts, or starts anew on a new connection.
+        """Starts, or starts anew on a new connection. Without all its files it gives up at once.
 
         Args:
             now_s: monotonic.
-
-        Raises:
-            StorageError: an artefact is damaged or gone.
         """
-        for artefact in self._artefacts:
-            if not self._blobs.has(artefact):
-                raise StorageError(
-                    f"{artefact.sha256} is damaged or gone. Fix: publish it anew from its file"
-                )
         self.end()
+        self._attempt += 1
+        lost = [each.sha256 for each in self._artefacts if not self._blobs.has(each)]
+        self.lacks_file = bool(lost)
+        if lost:
+            text = f"{lost[0]} is damaged or gone. Fix: publish it anew from its file"
+            self._give_up(StorageError(text))
+            return
         parcels = [
             Parcel(artefact, index)
             for artefact in self._artefacts
@@ -111,7 +112,6 @@ class Publication:
         self._unacknowledged, self._rounds = 0, 0 if looks else 1
         self._manifest_sent = False
         self.trouble = ""
-        self._attempt += 1
         self.poll(now_s)
 
     def poll(self, now_s: float) -> None:

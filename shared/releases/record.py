@@ -61,6 +61,7 @@ class ChannelRecord(msgspec.Struct, frozen=True, kw_only=True):
         proven: whether the active release has answered enough samples to be believed. Until then
             its ``deaths`` speak against it.
         deaths: how often in a row the node has died with an active release that is not proven.
+        stopped: whether the node was stopped on purpose with it, and has not started since.
         stops: how often it was stopped on purpose within the probation under way.
     """
 
@@ -77,6 +78,7 @@ class ChannelRecord(msgspec.Struct, frozen=True, kw_only=True):
     report: UpdateReport | None = None
     proven: bool = True
     deaths: int = 0
+    stopped: bool = False
     stops: int = 0
 
     @property

@@ -8,7 +8,7 @@ from typing import Literal
 
 from shared.errors import ManifestError
 from shared.releases.machine import AFTER_THE_SWAP, Event, State
-from shared.releases.manifest import Manifest
+from shared.releases.manifest import Manifest, Void
 from shared.releases.record import ChannelRecord
 from shared.releases.release import Release
 from shared.releases.rollout import takes_part
@@ -50,11 +50,14 @@ class Ruling:
             way is what it wants; ``offer`` its release.
         ends: what it does to the update under way, with the reason; None for nothing.
         refusal: why the release that is offered is not for this node; empty if it is.
+        marks: whether it changes what is known of the certificates of the active release: they are
+            void from now on, or no longer.
     """
 
     act: Literal["ignore", "hold", "note", "confirm", "adopt", "offer"]
     ends: tuple[Event, str] | None = None
     refusal: str = ""
+    marks: bool = False
 
 
 def check_order(manifest: Manifest, trust: Trust, record: ChannelRecord, channel: str) -> None:
@@ -101,6 +104,7 @@ def rule(
     *,
     serves: bool,
     now_s: float,
+    void: Void | None = None,
 ) -> Ruling:
     """Decides on a manifest that ``check_order`` let pass.
 
@@ -113,6 +117,7 @@ def rule(
         serves: whether any model serves here. A node without one takes part in every wave: it has
             nothing to lose.
         now_s: seconds since 1970, as ``clock.not_before`` gives it.
+        void: what was said last of the certificates of the active release.
     """
     is_known = manifest.order == record.order
     refusal = unfit(manifest, record, host, now_s)
@@ -120,20 +125,42 @@ def rule(
     if is_known and (is_settled or not _may_come_again(record, refusal)):
         return Ruling("ignore")
     is_swapped = under_way is not None and record.state in AFTER_THE_SWAP
+    is_active = active is not None and manifest.release == active
+    marks = is_active and manifest.void != void
     if manifest.state == "halted":
         # What serves already goes on to its end: its probation says more than a halt does.
         reason = f"seq {manifest.seq} halts it"
-        return Ruling("note", None if is_swapped else _ending(record, under_way, reason))
+        ends = None if is_swapped else _ending(record, under_way, reason)
+        return Ruling("note", ends, marks=marks)
     if manifest.release == under_way:
         return Ruling("adopt")
-    if active is not None and manifest.release == active:
-        reason = f"seq {manifest.seq} keeps version {active.version}"
-        return Ruling("confirm", _ending(record, under_way, reason))
+    if is_active:
+        return _keep(manifest, record, under_way, marks=marks)
     is_asked = takes_part(manifest.rollout, host.site, host.node) or not serves
     if not is_asked or is_swapped:
         return Ruling("hold" if is_asked else "ignore" if is_known else "note")
     ends = _ending(record, under_way, f"seq {manifest.seq} is newer")
     return Ruling("offer", ends, refusal)
+
+
+def _keep(
+    manifest: Manifest, record: ChannelRecord, under_way: Release | None, *, marks: bool
+) -> Ruling:
+    """Decides on a manifest of the active release; what only marks it is no update to report."""
+    if marks and under_way is None and _has_reported(record, manifest):
+        return Ruling("note", marks=True)
+    reason = f"seq {manifest.seq} keeps version {manifest.release.version}"
+    return Ruling("confirm", _ending(record, under_way, reason), marks=marks)
+
+
+def _has_reported(record: ChannelRecord, manifest: Manifest) -> bool:
+    """Whether the last report says that the release of a manifest runs, in the same rollout."""
+    report = record.report
+    return (
+        record.state is State.COMMITTED
+        and report is not None
+        and (report.version, report.rollout) == (manifest.release.version, manifest.rollout.id)
+    )
 
 
 def _may_come_again(record: ChannelRecord, refusal: str) -> bool:

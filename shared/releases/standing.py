@@ -12,12 +12,13 @@ from shared.releases.artefact import Artefact
 from shared.releases.blobs import BlobStore
 from shared.releases.journal import Journal
 from shared.releases.machine import Event, State
-from shared.releases.manifest import Manifest, read_manifest
+from shared.releases.manifest import Manifest, Void, read_manifest
 from shared.releases.record import Accepted, Quarantine
 from shared.releases.release import Release
 
 MAX_QUARANTINED = 256
-MAX_DEATHS = 3
+DEADLY = 3
+"""Deaths in a row with a release that nothing has proved, and the release before serves again."""
 
 Load = Callable[[Accepted, Manifest], Model]
 
@@ -36,12 +37,14 @@ class Standing:
     Attributes:
         model: what serves outside of a probation; None while there is nothing.
         release: the active one, while it is the model's.
+        void: what was said last of that release's certificates; None where they are not void.
         has_leftovers: whether files of other releases may be there that nobody needs any more.
     """
 
     def __init__(self, channel: str, journal: Journal, blobs: BlobStore, load: Load) -> None:
         self.model: Model | None = None
         self.release: Release | None = None
+        self.void: Void | None = None
         self.has_leftovers = True
         self._channel = channel
         self._journal = journal
@@ -56,9 +59,21 @@ class Standing:
             if self.model is None:
                 self._try(accepted)
 
-    def commit(self, model: Model, release: Release) -> None:
-        """Makes a release the one that serves. The record says so already."""
-        self.model, self.release, self._seen_before = model, release, None
+    def commit(self, model: Model, manifest: Manifest) -> None:
+        """Makes a manifest's release the one that serves. The record says so already."""
+        self.model, self._seen_before = model, None
+        self.release, self.void = manifest.release, manifest.void
+
+    def marked(self, envelope: bytes) -> dict[str, Accepted]:
+        """Returns how the record changes where a later manifest brings the release that serves.
+
+        Args:
+            envelope: the signed manifest, which says something else of the release's certificates.
+        """
+        record = self._journal.record
+        name = "active" if self.damaged is None else "previous"
+        kept = record.active if self.damaged is None else record.previous
+        return {} if kept is None else {name: Accepted(envelope, kept.sha256)}
 
     @property
     def damaged(self) -> Accepted | None:
@@ -102,7 +117,7 @@ class Standing:
     def forgive(self) -> None:
         """Notes that the node stops on purpose: that speaks against no release."""
         if not self._journal.record.proven:
-            self._write(deaths=0)
+            self._write(deaths=0, stopped=True)
 
     def quarantine(self, accepted: Accepted) -> None:
         """Remembers, with the next write, that the files of a release have failed here."""
@@ -124,10 +139,11 @@ class Standing:
         record = self._journal.record
         if record.active is None or record.proven:
             return
-        if record.deaths < MAX_DEATHS or record.previous is None:
-            self._write(deaths=record.deaths + 1)
+        deaths = record.deaths if record.stopped else record.deaths + 1
+        if deaths < DEADLY or record.previous is None:
+            self._write(deaths=deaths, stopped=False)
             return
-        reason = f"the node died {record.deaths} times with it, and nothing had proved it"
+        reason = f"the node died {deaths} times with it, and nothing had proved it"
         log.error("%s: the release before serves again: %s", self._channel, reason)
         self.quarantine(record.active)
         back = {"active": record.previous, "previous": None, "proven": True, "deaths": 0}
@@ -143,7 +159,7 @@ class Standing:
             artefact = manifest.release.variant(accepted.sha256).artefact
             if not self._blobs.has(artefact):
                 raise ArtefactError(f"{artefact.sha256} is damaged or gone")
-            self.commit(self._load(accepted, manifest), manifest.release)
+            self.commit(self._load(accepted, manifest), manifest)
         except ArtefactError as error:
             log.error("%s: a committed release cannot serve: %s", self._channel, error)
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 
 from shared.errors import ArtefactError, StorageError
 from shared.metrics import NodeMetrics
 from shared.mqtt.link import Link
+from shared.releases.complaints import Complaints
 from shared.releases.trust import Trust
 from shared.releases.trust_store import TrustStore
 from shared.topics import Topics
 
 LOOK_AGAIN_S = 300.0
-
-log = logging.getLogger(__name__)
 
 
 class TrustFollower:
@@ -45,6 +43,7 @@ class TrustFollower:
         self._topics = topics
         self._metrics = metrics
         self._changed = changed
+        self._complaints = Complaints("trust")
         self._look_again_s = 0.0
 
     @property
@@ -77,7 +76,8 @@ class TrustFollower:
         try:
             self._store.add(payload)
         except (ArtefactError, StorageError) as error:
-            log.error("trust version %d refused: %s", version, error)
+            # The broker delivers it again and again: at each connection, and when it is asked.
+            self._complaints.say(f"version {version} refused: {error}")
             self._metrics.drops.labels(reason="trust_refused").inc()
             return True
         self._link.unsubscribe(self._topics.trust(version))

@@ -14,7 +14,7 @@ from shared.releases.course import Course, End
 from shared.releases.health import Health
 from shared.releases.journal import Journal
 from shared.releases.machine import AFTER_THE_SWAP, Event, State
-from shared.releases.manifest import Manifest
+from shared.releases.manifest import Manifest, Void
 from shared.releases.reconciliation import Reconciliation
 from shared.releases.record import Accepted, memory_of
 from shared.releases.release import Release
@@ -76,6 +76,13 @@ class UnderWay:
         if self._update is not None and self._update.model is not None:
             return self._update.model
         return self._standing.model
+
+    @property
+    def void(self) -> Void | None:
+        """What is said of the certificates of the release that ``serving`` is of."""
+        if self._update is not None and self._update.model is not None:
+            return self._update.manifest.void
+        return self._standing.void
 
     @property
     def busy(self) -> bool:
@@ -217,7 +224,7 @@ class UnderWay:
             self._complaints.say(f"not committed yet: {error}")
             return
         if update.model is not None:
-            self._standing.commit(update.model, update.release)
+            self._standing.commit(update.model, update.manifest)
         self._leave(update, now_s)
         self._reconciliation.forget_failures()
         self._reconciliation.ask(now_s)  # a newer manifest may have come in the meantime

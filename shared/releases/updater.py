@@ -19,6 +19,7 @@ from shared.releases.complaints import Complaints
 from shared.releases.course import Course
 from shared.releases.health import Health
 from shared.releases.journal import Journal
+from shared.releases.manifest import Void
 from shared.releases.offers import Offers
 from shared.releases.place import Place
 from shared.releases.reconciliation import Reconciliation
@@ -137,6 +138,11 @@ class Updater:
     def serving(self) -> Model | None:
         """The model that is to serve from the next batch on; None while there is none."""
         return self._under_way.serving
+
+    @property
+    def void(self) -> Void | None:
+        """What is said of the certificates of what serves; None where they are not void."""
+        return self._under_way.void
 
     def on_connected(self, now_s: float) -> None:
         """Subscribes, and publishes the last report again: the broker may have lost it."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from shared.errors import ArtefactError
 from shared.releases.clock import not_before
 from shared.releases.journal import Journal
 from shared.releases.machine import BEFORE_THE_SWAP
-from shared.releases.manifest import Manifest, open_manifest
+from shared.releases.manifest import Manifest, open_manifest, read_manifest
 from shared.releases.ruling import check_epoch, check_order
 from shared.releases.trust import Trusts
 from shared.releases.update import Update
@@ -30,6 +31,7 @@ class Vetting:
         self._trusts = trusts
         self._journal = journal
         self._clock = clock
+        self._latest: bytes | None = None
 
     def open(self, envelope: bytes) -> Manifest:
         """Returns what was signed, if it is genuine, of this channel and not older than it may be.
@@ -40,7 +42,23 @@ class Vetting:
         trust = self._trusts.current
         manifest = open_manifest(envelope, trust.releases)
         check_order(manifest, trust, self._journal.record, self._channel)
+        self._latest = envelope
         return manifest
+
+    def was_accepted(self, envelope: bytes) -> bool:
+        """Whether it is the newest manifest that was accepted, under the keys of then.
+
+        After a change of the keys a broker has it until the cloud has signed it anew.
+        """
+        record = self._journal.record
+        known = [each.envelope for each in (record.active, record.pending) if each is not None]
+        if envelope not in (self._latest, *known):
+            return False
+        try:
+            # Equal bytes were verified once, so they may be read.
+            return read_manifest(envelope).order == record.order
+        except ArtefactError:
+            return False  # accepted by a newer Escalon
 
     def look_again(self, update: Update) -> None:
         """Refuses what is not yet in place if its keys were revoked since. What runs goes on.

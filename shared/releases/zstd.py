@@ -9,17 +9,28 @@ import sys
 
 if sys.version_info >= (3, 14):
     from compression.zstd import (
+        CompressionParameter,
         DecompressionParameter,
         ZstdDecompressor,
         ZstdError,
         compress,
+        decompress,
     )
 else:
     from backports.zstd import (
+        CompressionParameter,
         DecompressionParameter,
         ZstdDecompressor,
         ZstdError,
         compress,
+        decompress,
     )
 
-__all__ = ["DecompressionParameter", "ZstdDecompressor", "ZstdError", "compress"]
+__all__ = [
+    "CompressionParameter",
+    "DecompressionParameter",
+    "ZstdDecompressor",
+    "ZstdError",
+    "compress",
+    "decompress",
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from shared.model_spec import ModelSpec
+from shared.messages import ModelInfo
 from shared.mqtt.link import Link
 from shared.mqtt.message import Message
 from shared.presence import Presence
@@ -16,7 +16,7 @@ class QuietPresence(Presence):
     def watch(self, link: Link) -> None:
         """Watches nothing: worker 0 does."""
 
-    def announce(self, link: Link, models: Mapping[str, ModelSpec], activity: str = "") -> None:
+    def announce(self, link: Link, models: Mapping[str, ModelInfo], activity: str = "") -> None:
         """Publishes nothing."""
 
     def on_state(self, link: Link, message: Message, now_s: float) -> bool:

@@ -138,7 +138,7 @@ def test_short_run_on_the_embedded_broker_tells_the_whole_story(
     workdir: Path, tmp_path: Path
 ) -> None:
     report_path = tmp_path / "report.json"
-    arguments = ["--broker", "amqtt", "--speed", "3", "--duration", "6"]
+    arguments = ["--broker", "amqtt", "--speed", "2", "--duration", "6"]
     with demo(workdir, *arguments, "--report", str(report_path)) as running:
         code = running.wait()
         output = running.output
@@ -183,7 +183,7 @@ def test_ctrl_c_in_mid_run_ends_every_process_and_exits_cleanly(workdir: Path) -
 @NEEDS_PROC
 def test_ctrl_c_while_the_first_models_are_trained_ends_every_process(tmp_path: Path) -> None:
     with demo(tmp_path) as running:
-        eventually(lambda: running.children("cloud.trainer"), "the trainer", RUN_TIMEOUT_S)
+        eventually(lambda: running.children("cloud.training.child"), "the trainer", RUN_TIMEOUT_S)
         running.process.send_signal(signal.SIGINT)
         assert running.wait() == 130
         assert running.children() == []

@@ -56,7 +56,6 @@ class Fleet:
 
     hierarchy: Hierarchy
     keys: Path
-    cloud_node: Node
     tier1: Node
     cloud: Observer
     site: Observer
@@ -68,12 +67,13 @@ class Fleet:
         key.private_pem = (self.keys / "release.key").read_bytes()
         return key
 
-    def restart_cloud(self) -> None:
-        """Has the cloud read its trust file anew."""
-        began = self.cloud.mark()
-        assert self.cloud_node.stop() == 0
-        self.cloud_node.start()
-        self.cloud.until(lambda: self.cloud.seen("nodes/cloud/info", began), "the cloud again")
+    def revoke(self) -> Json:
+        """Revokes the release key, and waits until the cloud has noticed; returns the document."""
+        (public,) = escalon_keys("show", str(self.keys))["releases"]["keys"]
+        trust = escalon_keys("revoke", str(self.keys), key_id_of(public))
+        topic = f"cloud/trust/{trust['version']}"
+        self.cloud.until(lambda: self.cloud.seen(topic), f"version {trust['version']} in the cloud")
+        return trust
 
     def committed(self, release: SignedRelease) -> bool:
         report = self.site.latest(update_topic("edge-1", CHANNEL))
@@ -106,7 +106,7 @@ def fleet(require_mosquitto: None, tmp_path: Path) -> Iterator[Fleet]:
         assert hierarchy.cloud_broker is not None
         cloud = stack.enter_context(Observer(hierarchy.cloud_broker.port))
         site = stack.enter_context(hierarchy.observer())
-        node = start_cloud(hierarchy, keys, hierarchy.cloud_broker.url)
+        start_cloud(hierarchy, keys, hierarchy.cloud_broker.url)
         tier2 = {
             "cloud": {"url": hierarchy.cloud_broker.url},
             "pipelines": {"meter": hierarchy.tier2_pipeline()},
@@ -117,10 +117,10 @@ def fleet(require_mosquitto: None, tmp_path: Path) -> Iterator[Fleet]:
         pipelines = {"meter": hierarchy.tier1_pipeline(releases=releases)}
         tier1 = hierarchy.start("tier1", "edge-1", {"pipelines": pipelines})
         cloud.until(lambda: cloud.seen("cloud/trust/1"), "the first version in the cloud")
-        yield Fleet(hierarchy, keys, node, tier1, cloud, site, itertools.count(1))
+        yield Fleet(hierarchy, keys, tier1, cloud, site, itertools.count(1))
 
 
-def start_cloud(hierarchy: Hierarchy, keys: Path, url: str) -> Node:
+def start_cloud(hierarchy: Hierarchy, keys: Path, url: str) -> None:
     """Starts a cloud that finds the releases of its own channels in its registry."""
     key = ReleaseKey()
     key.private_pem = (keys / "release.key").read_bytes()
@@ -142,9 +142,7 @@ def start_cloud(hierarchy: Hierarchy, keys: Path, url: str) -> Node:
         "trust": str(keys / "trust.signed"),
         "pipelines": {"meter": pipeline},
     }
-    node = hierarchy.add("cloud", "cloud", config)
-    node.start()
-    return node
+    hierarchy.add("cloud", "cloud", config).start()
 
 
 def test_after_a_revocation_the_fleet_takes_the_new_key_and_nothing_of_the_stolen_one(
@@ -153,11 +151,8 @@ def test_after_a_revocation_the_fleet_takes_the_new_key_and_nothing_of_the_stole
     stolen = fleet.key()
     first = stolen.release(CHANNEL, 1, NEW_TURN)
     fleet.commit(first)
-    (public,) = escalon_keys("show", str(fleet.keys))["releases"]["keys"]
-
-    trust = escalon_keys("revoke", str(fleet.keys), key_id_of(public))
+    trust = fleet.revoke()
     assert (trust["version"], trust["key_epoch"]) == (2, 2)
-    fleet.restart_cloud()
     handed_down = f"escalon/{SITE}/trust/2"
     fleet.site.until(lambda: fleet.site.seen(handed_down), "the second version on the site")
     second = (fleet.keys / "trust-2.signed").read_bytes()
@@ -191,10 +186,7 @@ def test_a_node_that_was_off_during_two_revocations_comes_back_to_the_newest_key
 ) -> None:
     fleet.tier1.kill()
     for _ in range(2):
-        (public,) = escalon_keys("show", str(fleet.keys))["releases"]["keys"]
-        escalon_keys("revoke", str(fleet.keys), key_id_of(public))
-        # Every version must have been named to the cloud once: it hands down what it has seen.
-        fleet.restart_cloud()
+        fleet.revoke()  # each must have been there for the cloud: it hands down what it has seen
     fleet.site.until(lambda: fleet.site.seen(f"{SITE}/trust/3"), "the third version on the site")
     release = fleet.key().release(CHANNEL, 1, NEW_TURN, key_epoch=3)
     publish_release(fleet.cloud, release)

@@ -13,7 +13,16 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-NOT_ON_A_TIER_NODE = ("onnx", "sklearn", "scipy", "sqlalchemy", "rich", "amqtt")
+NOT_ON_A_TIER_NODE = (
+    "onnx",
+    "sklearn",
+    "scipy",
+    "sqlalchemy",
+    "matplotlib",
+    "rich",
+    "amqtt",
+    "torch",
+)
 
 
 def test_the_contracts_on_imports_hold() -> None:
@@ -33,7 +42,7 @@ def names(requirements: list[str]) -> set[str]:
 def test_a_tier_node_installs_neither_scikit_learn_nor_onnx() -> None:
     base = names(PROJECT["dependencies"])
     assert {"paho-mqtt", "onnxruntime", "numpy", "cryptography", "msgspec"} <= base
-    assert not base & {"scikit-learn", "onnx", "scipy", "sqlalchemy", "rich", "amqtt"}
+    assert not base & {"scikit-learn", *NOT_ON_A_TIER_NODE}
     assert {"scikit-learn", "onnx"} <= names(PROJECT["optional-dependencies"]["cloud"])
 
 

@@ -258,6 +258,12 @@ def test_one_loss_among_many_kills_is_not_voted_down() -> None:
     assert (result.value, result.ok) == (4, False)
 
 
+def test_one_shape_that_is_slow_is_not_made_up_for_by_others() -> None:
+    result = row(BY_KEY["small_speed_32"], [3.5, 1.0, 3.1, 1.8])
+    assert (result.value, result.ok) == (1.0, False)
+    assert row(BY_KEY["small_size"], [0.25, 0.32]).value == 0.32
+
+
 def test_what_could_not_be_measured_is_not_ok_and_says_why() -> None:
     result = not_measured(BY_KEY["rss_mib"], "it does not start")
     assert (result.value, result.ok, result.note) == (None, False, "it does not start")

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from cloud.config import CertificateConfig, RetrainConfig
+from cloud.config import CertificateConfig
+from cloud.watching.config import RetrainConfig
 from shared.cascade.config import EscalationConfig
 from shared.config import (
     BatchingConfig,

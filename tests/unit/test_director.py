@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -142,7 +145,7 @@ def test_while_a_person_holds_the_lock_a_turn_waits_for_the_next(rig: Rig) -> No
 def test_who_does_not_get_the_lock_says_that_another_has_it(rig: Rig) -> None:
     with (
         rig().channel.lock.claimed(),
-        pytest.raises(StorageError, match="another process has held the rollout of meter-tier1"),
+        pytest.raises(StorageError, match="another process still holds the rollout of meter-tier1"),
         rig().channel.lock.claimed(wait_s=0.0),
     ):
         raise AssertionError("two hold it")
@@ -191,6 +194,24 @@ def test_what_a_person_has_stopped_is_not_replaced_by_the_trainer_until_it_is_de
     assert (record.version, record.base) == ("3", "1")
 
 
+def test_a_first_version_that_a_person_halted_is_replaced_by_a_person_and_not_by_the_trainer(
+    rig: Rig,
+) -> None:
+    cloud = rig(plan=RolloutPlan(waves=(Wave(share=0), Wave(share=1))))
+    cloud.release(1.0)
+    cloud.until(Phase.RUNNING)
+    with cloud.channel.lock.claimed():
+        cloud.channel.command(halt)
+    cloud.turn()
+    version = cloud.release(2.0).name
+    cloud.turn()
+    assert "possible: resume; publish or offer a version that you trust" in cloud.director.trouble
+    assert cloud.director.standing == "1"
+    assert offered(cloud, version).base == ""
+    cloud.turn()
+    assert (cloud.director.standing, cloud.director.trouble) == ("2", "")
+
+
 def test_a_retry_offers_the_same_version_with_a_greater_retry_epoch_and_the_same_way_back(
     rig: Rig,
 ) -> None:
@@ -227,6 +248,244 @@ def test_where_no_node_is_online_nothing_is_offered_to_everybody(rig: Rig) -> No
     assert "none of the 3 nodes" in cloud.director.trouble
     cloud.until(Phase.COMPLETED)
     assert cloud.director.trouble == ""
+
+
+def test_where_no_node_is_known_only_a_first_release_begins(rig: Rig) -> None:
+    cloud = rig(nodes=0)
+    cloud.release(1.0)
+    cloud.turn()
+    record = cloud.director.record
+    assert record is not None
+    assert (record.version, record.share) == ("1", 1.0)
+    cloud.names = ["node-0", "node-1"]
+    cloud.until(Phase.COMPLETED)
+    cloud.names = []
+    cloud.release(2.0)
+    cloud.turn()
+    assert "version 2 waits: no node of meter-tier1 is known" in cloud.director.trouble
+    record = cloud.channel.read()
+    assert record is not None
+    assert record.version == "1"
+    cloud.names = ["node-0", "node-1"]
+    cloud.turn()
+    record = cloud.channel.read()
+    assert record is not None
+    assert (record.version, record.share, len(record.canaries)) == ("2", 0.0, 1)
+
+
+# What is not watched
+
+ALL_AT_ONCE = RolloutPlan(waves=(Wave(share=1),), canaries_per_class=0, abort_min_executed=1)
+
+
+@pytest.mark.parametrize("restarts", [True, False], ids=["down", "cut-off"])
+def test_a_cloud_that_was_away_for_a_day_calls_nobody_silent_when_it_is_back(
+    rig: Rig, restarts: bool
+) -> None:
+    cloud = rig(plan=ALL_AT_ONCE)
+    cloud.silent = True
+    cloud.release(1.0)
+    cloud.until(Phase.RUNNING)
+    cloud.turn()
+    if restarts:
+        cloud = rig(plan=ALL_AT_ONCE, now_s=cloud.now_s + DAY_S)
+        cloud.silent = True
+    else:
+        cloud.now_s += DAY_S
+    cloud.turn(knows_fleet=False)
+    for _ in range(3):
+        cloud.turn()
+    record = cloud.channel.read()
+    assert record is not None
+    assert record.phase is Phase.RUNNING
+    assert [course.outcome for course in record.nodes.values()] == [None] * 3
+    cloud.silent = False
+    cloud.turn()
+    assert cloud.director.record is not None
+    assert cloud.director.record.passed_s == cloud.now_s
+
+
+def test_who_is_silent_while_the_cloud_watches_times_out(rig: Rig) -> None:
+    cloud = rig(plan=ALL_AT_ONCE.model_copy(update={"deadline_s": 20.0}))
+    cloud.silent = True
+    cloud.release(1.0)
+    began_s = cloud.now_s
+    record = cloud.until(Phase.ABORTED)
+    assert "3 TIMED_OUT" in record.reason
+    assert cloud.now_s - began_s >= 20
+
+
+def test_what_a_watch_has_moved_on_is_written_before_it_is_taken_for_done(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud = rig(plan=ALL_AT_ONCE)
+    cloud.silent = True
+    cloud.release(1.0)
+    cloud.until(Phase.RUNNING)
+    cloud.turn()
+    cloud.now_s += DAY_S
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "_put_in_place", full_disk)
+        cloud.turn()
+    assert "no space" in cloud.director.trouble.lower()
+    cloud.turn()
+    record = cloud.channel.read()
+    assert record is not None
+    assert [course.outcome for course in record.nodes.values()] == [None] * 3
+
+
+def full_disk(written: Path, path: Path) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+# What cannot begin
+
+
+def no_such_version(cloud: CloudRig, folder: Path) -> str:
+    cloud.director.propose("9")
+    return "has no version 9"
+
+
+def no_archive(cloud: CloudRig, folder: Path) -> str:
+    (folder / "rollouts" / CHANNEL).rename(folder / "elsewhere")
+    (folder / "rollouts" / CHANNEL).write_bytes(b"no folder")
+    cloud.release(3.0)
+    return "cannot write"
+
+
+@pytest.mark.parametrize("troubles", [no_such_version, no_archive])
+def test_while_a_proposal_cannot_begin_the_rollout_that_runs_is_watched_on_and_aborted(
+    rig: Rig, tmp_path: Path, troubles: Callable[[CloudRig, Path], str]
+) -> None:
+    completed(rig(), 1.0)
+    slow = RolloutPlan(waves=(Wave(share=0), Wave(share=1)))
+    cloud = rig(plan=slow, fails=("node-0", "node-1", "node-2"))
+    cloud.silent = True
+    cloud.release(2.0)
+    cloud.until(Phase.RUNNING)
+    said = troubles(cloud, tmp_path)
+    cloud.turn()
+    assert said in cloud.director.trouble
+    cloud.silent = False
+    record = cloud.until(Phase.ABORTED)
+    assert record.version == "2"
+    assert said in cloud.director.trouble
+    halted = cloud.at_broker()
+    assert halted is not None
+    assert (halted.state, halted.release.version) == ("halted", "2")
+
+
+def test_a_rollout_that_the_disk_took_though_it_said_otherwise_goes_on(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    completed(rig(), 1.0)
+    cloud, real = rig(), durable._put_in_place
+    cloud.silent = True
+    cloud.release(2.0)
+    cloud.until(Phase.RUNNING)
+    cloud.turn()
+
+    def doubtful(written: Path, path: Path) -> None:
+        real(written, path)
+        if path.name == f"{CHANNEL}.json":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    cloud.release(3.0)
+    cloud.silent = False  # and at the same time there is news of the one before
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "_put_in_place", doubtful)
+        cloud.turn()
+    begun = cloud.channel.read()
+    assert begun is not None
+    assert begun.version == "3"
+    assert cloud.until(Phase.COMPLETED).id == begun.id
+
+
+# What a rollback brings back
+
+
+def aborted(rig: Rig, gain: float) -> CloudRig:
+    cloud = rig(fails=("node-0", "node-1", "node-2"))
+    cloud.release(gain)
+    cloud.until(Phase.ABORTED)
+    return cloud
+
+
+def offered(cloud: CloudRig, version: str) -> RolloutRecord:
+    with cloud.channel.lock.claimed():
+        return cloud.channel.offer(version, cloud.fleet(), cloud.ticket()).record
+
+
+def test_the_version_that_stands_is_offered_again_and_has_what_was_proven_before_it_for_its_base(
+    rig: Rig,
+) -> None:
+    for gain in (1.0, 1.5):
+        completed(rig(), gain)
+    cloud = aborted(rig, 2.0)
+    assert offered(cloud, "2").base == "1"
+    cloud.fails = ()
+    cloud.until(Phase.COMPLETED)
+    with cloud.channel.lock.claimed():
+        cloud.channel.command(roll_back)
+    cloud.until(Phase.ROLLED_BACK)
+    back = cloud.at_broker()
+    assert back is not None
+    assert back.release.version == "1"
+
+
+def test_what_has_only_itself_to_go_back_to_is_not_rolled_back(rig: Rig) -> None:
+    completed(rig(), 1.0)
+    cloud = aborted(rig, 2.0)
+    assert offered(cloud, "1").base == ""
+    with (
+        cloud.channel.lock.claimed(),
+        pytest.raises(IllegalCommandError, match="no release from before version 1"),
+    ):
+        cloud.channel.command(roll_back)
+
+
+@pytest.mark.parametrize("gain", [1.0, 3.0], ids=["the-one-before", "a-new-one"])
+def test_where_the_record_of_an_abort_was_put_aside_what_was_aborted_is_nobodys_base(
+    rig: Rig, tmp_path: Path, gain: float
+) -> None:
+    completed(rig(), 1.0)
+    aborted(rig, 2.0)
+    path = tmp_path / "rollouts" / f"{CHANNEL}.json"
+    path.write_bytes(b"{")
+    cloud = rig()
+    with pytest.raises(StorageError, match="move the file away"):
+        offered(cloud, "1")
+    path.rename(tmp_path / "aside")
+    version = cloud.release(gain).name
+    record = offered(cloud, version)
+    assert (record.version, record.base) == (version, "1" if version == "3" else "")
+    assert record.number == 2  # after the one in the archive
+
+
+def test_what_was_superseded_before_it_was_proven_is_nobodys_base(rig: Rig) -> None:
+    cloud = rig(plan=RolloutPlan(waves=(Wave(share=0), Wave(share=1))))
+    cloud.release(1.0)
+    cloud.until(Phase.RUNNING)
+    version = cloud.release(2.0).name
+    assert offered(cloud, version).base == ""
+
+
+def test_a_first_version_that_all_run_is_brought_back_though_its_rollout_was_not_over(
+    rig: Rig,
+) -> None:
+    cloud = rig(plan=RolloutPlan(), bare=True, fails=("node-0", "node-1", "node-2"))
+    cloud.release(1.0)
+    cloud.until(Phase.RUNNING)
+    cloud.turn()
+    cloud.release(2.0)
+    cloud.turn()
+    assert cloud.until(Phase.ABORTED).base == "1"
+    with cloud.channel.lock.claimed():
+        cloud.channel.command(roll_back)
+    cloud.until(Phase.ROLLED_BACK)
+    back = cloud.at_broker()
+    assert back is not None
+    assert (back.release.version, back.rollout.share, back.state) == ("1", 1.0, "active")
 
 
 # What is signed anew
@@ -316,6 +575,70 @@ def test_a_damaged_record_stops_the_rollout_and_not_the_manifest(rig: Rig, tmp_p
     assert (newest.seq, newest.release.version) == (3, "1")
     with pytest.raises(StorageError, match="move the file away"):
         cloud.channel.read()
+
+
+# From a backup
+
+
+def test_numbers_go_on_after_those_that_only_the_rollouts_remember(
+    rig: Rig, tmp_path: Path
+) -> None:
+    cloud = rig()
+    completed(cloud, 1.0)
+    completed(cloud, 2.0)
+    record = cloud.channel.read()
+    assert record is not None
+    assert cloud.channel.next_seq() == record.seq + 1 == 5
+    for seq in (2, 3, 4):
+        (tmp_path / "registry" / CHANNEL / f"{seq}.release").unlink()
+    assert cloud.channel.next_seq() == 5
+    (tmp_path / "rollouts" / f"{CHANNEL}.json").write_bytes(b"{")
+    assert cloud.channel.next_seq() == 3  # of the one before, whose end is kept
+
+
+def test_a_manifest_that_is_lost_is_signed_anew_under_a_number_that_no_node_has_seen(
+    rig: Rig, tmp_path: Path
+) -> None:
+    completed(rig(), 1.0)
+    cloud = rig(now_s=EPOCH_S + 61 * DAY_S)
+    for _ in range(5):
+        cloud.turn()
+    assert cloud.seqs() == [1, 2, 3]  # 3 says what 2 said, which is to expire soon
+    (tmp_path / "registry" / CHANNEL / "3.release").unlink()
+    cloud = rig()
+    for _ in range(5):
+        cloud.turn()
+    newest = cloud.at_broker()
+    assert newest is not None
+    assert (newest.seq, newest.rollout.share, cloud.director.trouble) == (4, 1.0, "")
+    assert cloud.seqs() == [1, 2, 4]
+
+
+def test_a_cloud_that_knows_less_than_its_fleet_says_so_until_a_new_key_epoch(
+    rig: Rig, tmp_path: Path, release_key: Ed25519PrivateKey
+) -> None:
+    completed(rig(), 1.0)
+    backup = tmp_path / "backup"
+    for part in ("registry", "rollouts"):
+        shutil.copytree(tmp_path / part, backup / part)
+    completed(rig(), 2.0)
+    for part in ("registry", "rollouts"):
+        shutil.rmtree(tmp_path / part)
+        shutil.copytree(backup / part, tmp_path / part)
+    cloud = rig(reports={"node-1": (1, 4)})
+    for _ in range(5):
+        cloud.turn()
+    assert cloud.director.trouble.startswith(
+        "plant/node-1 has the manifest seq 4 of key epoch 1, the newest here is seq 2 of key epoch "
+    )
+    assert "Fix: begin a new key epoch" in cloud.director.activity
+    cloud = rig(reports={"node-1": (1, 4)}, trust=trust_in(release_key, key_epoch=2))
+    for _ in range(5):
+        cloud.turn()
+    assert cloud.director.trouble == ""
+    newest = cloud.at_broker()
+    assert newest is not None
+    assert newest.order == (2, 3)
 
 
 # Killed

@@ -34,7 +34,7 @@ def grant(
     *,
     reachable: bool = True,
 ) -> list[Reason | None]:
-    return escalator.grant(audits, BYTES, reachable=reachable, now_s=now_s)
+    return escalator.grant(audits, BYTES, reachable=reachable, now_s=now_s).denials
 
 
 def message(count: int, *, backlog: bool = False) -> Escalation:

@@ -17,7 +17,7 @@ from shared.releases.blobs import BlobStore
 from shared.releases.follower import RETRY_S, Follower
 from shared.releases.health import Health
 from shared.releases.machine import State
-from shared.releases.manifest import Manifest, sign_manifest
+from shared.releases.manifest import Manifest, Void, sign_manifest
 from shared.releases.record import Accepted, ChannelFile, ChannelRecord
 from tests.builders import CHANNEL, diagonal_onnx, load_echo, manifest
 from tests.fakes import wait_until
@@ -50,11 +50,12 @@ class Site:
             raise ArtefactError("does not load")
         return load_echo(self._folder, version=described.release.version)
 
-    def accepted(self, seq: int) -> Accepted:
+    def accepted(self, number: int, **changes: Any) -> Accepted:
         """Puts a release's file in place; returns what worker 0 remembers of it."""
-        data = diagonal_onnx(float(seq))
+        data = diagonal_onnx(float(number))
         digest = self.blobs.add(data)
-        described = manifest(data, gain=float(seq), seq=seq, version=str(seq))
+        changes = {"seq": number, "version": str(number), **changes}
+        described = manifest(data, gain=float(number), **changes)
         return Accepted(sign_manifest(described, [self.key]), digest)
 
     def write(self, **record: Any) -> None:
@@ -190,3 +191,33 @@ def test_a_record_that_cannot_be_read_is_left_alone(site: Site, tmp_path: Path) 
     site.look()
     assert site.version == "1"
     assert path.read_bytes() == b"{"
+
+
+VOID = Void(reason="drift", since=1.0)
+
+
+def test_what_voids_and_restores_a_release_is_followed_without_loading_it_again(
+    site: Site,
+) -> None:
+    site.write(active=site.accepted(1))
+    site.follower.start()
+    assert site.follower.void is None
+    for seq, void in ((2, VOID), (3, None)):
+        site.write(active=site.accepted(1, seq=seq, void=void))
+        site.look()
+        assert site.follower.void == void
+    assert site.loads == ["1"]
+
+
+def test_at_its_start_it_knows_that_a_release_is_void(site: Site) -> None:
+    site.write(active=site.accepted(1, void=VOID))
+    site.follower.start()
+    assert site.follower.void == VOID
+
+
+def test_the_same_file_as_another_version_is_loaded(site: Site) -> None:
+    site.write(active=site.accepted(1, void=VOID))
+    site.follower.start()
+    site.write(active=site.accepted(1, seq=2, version="1b"))
+    site.look()
+    assert (site.version, site.follower.void) == ("1b", None)

@@ -42,7 +42,7 @@ def test_an_unsure_sample_is_asked_and_sure_to_be_seen() -> None:
     assert decision.accepted.tolist() == [False]
     assert decision.reason(0) == "low_confidence"
     assert decision.asked() == [0]
-    assert inclusion_probability(accepted=False, audit_share=0.1) == 1.0
+    assert inclusion_probability(by_audit=False, audit_share=0.1) == 1.0
 
 
 def test_an_audited_sample_is_answered_here_and_seen_by_tier2_too() -> None:
@@ -51,7 +51,7 @@ def test_an_audited_sample_is_answered_here_and_seen_by_tier2_too() -> None:
     assert list(decision.audited) == [0]
     assert decision.reason(0) == "audit"
     assert decision.asked() == [0]
-    assert inclusion_probability(accepted=True, audit_share=0.1) == pytest.approx(0.1)
+    assert inclusion_probability(by_audit=True, audit_share=0.1) == pytest.approx(0.1)
 
 
 def test_the_audit_draws_unsure_samples_alike_and_leaves_their_reason() -> None:

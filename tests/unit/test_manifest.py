@@ -15,7 +15,14 @@ from shared.messages import Tensor
 from shared.model_spec import Calibration
 from shared.releases.artefact import MAX_CHUNK_BYTES, Artefact
 from shared.releases.envelope import seal
-from shared.releases.manifest import DOMAIN, Manifest, read_manifest, sign_manifest
+from shared.releases.manifest import (
+    DOMAIN,
+    MAX_REASON,
+    Manifest,
+    Void,
+    read_manifest,
+    sign_manifest,
+)
 from shared.releases.release import MAX_LABELS, MAX_VARIANTS, Needs
 from shared.releases.rollout import Rollout
 from tests.builders import CHANNEL, LABELS, diagonal_onnx, file_of, manifest, variant
@@ -47,6 +54,14 @@ def test_a_sound_manifest_is_read_back_whole() -> None:
     assert read_manifest(sign_manifest(SOUND, [KEY])) == SOUND
 
 
+def test_a_void_certificate_is_read_back_and_one_from_before_is_not_void() -> None:
+    void = Void(reason="the inputs have changed", since=1_700_000_000.0)
+    assert read_back(msgspec.structs.replace(SOUND, void=void)).void == void
+    old = msgspec.json.decode(msgspec.json.encode(SOUND))
+    del old["void"]
+    assert read_manifest(seal(DOMAIN, msgspec.json.encode(old), [KEY])) == SOUND
+
+
 def test_the_model_it_describes_carries_channel_version_digest_and_calibration() -> None:
     spec = SOUND.model_spec(FILE.sha256)
     assert (spec.name, spec.version) == (CHANNEL, "1")
@@ -69,10 +84,17 @@ def test_each_file_of_a_release_has_its_own_calibration() -> None:
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        pytest.param({"schema_version": 2}, "schema is newer", id="newer-schema"),
+        pytest.param(
+            {"schema_version": 2}, "by a newer Escalon: its schema is 2", id="newer-schema"
+        ),
         pytest.param({"seq": 0}, "seq is below 1", id="seq"),
         pytest.param({"key_epoch": 0}, "key epoch is below 1", id="key-epoch"),
         pytest.param({"retry_epoch": -1}, "retry epoch is below 0", id="retry-epoch"),
+        pytest.param(
+            {"void": Void(reason="x" * (MAX_REASON + 1), since=1.0)},
+            "more than 500 characters",
+            id="void-reason",
+        ),
         pytest.param({"variants": ()}, "number of its files", id="no-file"),
         pytest.param(
             {"variants": tuple(variant(bytes([n])) for n in range(MAX_VARIANTS + 1))},

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.testing import assert_allclose
 
-from cloud.optics import Images, blur, shift
+from cloud.training.optics import Images, blur, shift
 
 DOT = np.diag([0.0, 1.0, 0.0])
 WHITE = np.ones((2, 2))

@@ -5,33 +5,47 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from prometheus_client import CollectorRegistry
 
+from cloud import retained_file
 from cloud.press import RETRY_S, Press
 from cloud.registry import Entry
+from cloud.retained_file import RetainedFile
+from shared.errors import StorageError
+from shared.messages import SCHEMA_VERSION, BlobRequest, pack
 from shared.metrics import CloudMetrics
 from shared.releases.blobs import BlobStore
 from shared.releases.manifest import sign_manifest
 from shared.topics import Topics
-from tests.builders import CHANNEL, diagonal_onnx, file_of, manifest
+from tests.builders import CHANNEL, diagonal_onnx, file_of, manifest, variant
 from tests.fakes import FakeBroker, FakeLink
 
 TOPICS = Topics("escalon", "cloud")
 DATA = diagonal_onnx(1.0)
+MODELS = [diagonal_onnx(float(number)) for number in (1, 2, 3)]
 
 
 class Rig:
-    def __init__(self, folder: Path, key: Ed25519PrivateKey) -> None:
-        self.hub = FakeBroker()
+    """A press on a folder and a broker; another one on both is the next life of the first."""
+
+    def __init__(self, folder: Path, key: Ed25519PrivateKey, hub: FakeBroker | None = None) -> None:
+        self.hub = hub or FakeBroker()
         self.link = FakeLink(self.hub)
+        self.folder = folder
         self.key = key
         self.blobs = BlobStore(folder)
         self.blobs.add(DATA)
         drops = CloudMetrics(CollectorRegistry()).drops
-        self.press = Press(self.blobs, self.link, TOPICS, drops)
+        self.press = Press(self.blobs, self.link, TOPICS, drops, RetainedFile.of(folder))
         self.press.start()
+
+    def restarted(self) -> Rig:
+        """Kills the process; returns the next one, which is connected."""
+        self.link.disconnect()
+        return Rig(self.folder, self.key, self.hub)
 
     def entry(self, seq: int, data: bytes = DATA, **changes: Any) -> Entry:
         described = manifest(data, seq=seq, **changes)
@@ -46,6 +60,20 @@ class Rig:
     def put(self, entry: Entry, now_s: float = 1.0) -> None:
         self.press.put(CHANNEL, entry, now_s)
         self.turns(now_s)
+
+    def keep(self, *entries: Entry, now_s: float = 1.0) -> None:
+        self.press.keep(CHANNEL, [each.manifest.release for each in entries], now_s)
+        self.turns(now_s)
+
+    def retains(self, *files: bytes) -> list[bool]:
+        """Whether the broker has a chunk of each file."""
+        chunks = [TOPICS.blob(file_of(manifest(data)).sha256, 0) for data in files]
+        return [chunk in self.hub.retained for chunk in chunks]
+
+    @property
+    def listed(self) -> set[str]:
+        """Digests of what may be at the broker, by the disk."""
+        return {each.sha256 for each in RetainedFile.of(self.folder).read().get(CHANNEL, ())}
 
     def topics(self) -> list[str]:
         return [each.topic for each in self.hub.published]
@@ -166,14 +194,92 @@ def test_what_waits_for_a_connection_goes_out_with_it(rig: Rig) -> None:
     assert rig.press.out(CHANNEL) == 1
 
 
-def test_files_of_the_release_before_stay_and_older_ones_are_taken_off(rig: Rig) -> None:
-    models = [diagonal_onnx(float(number)) for number in (1, 2, 3)]
-    for data in models:
+# What is beside the newest
+
+
+def published(rig: Rig) -> list[Entry]:
+    """Publishes three releases, one after the other."""
+    for data in MODELS:
         rig.blobs.add(data)
-    chunks = [TOPICS.blob(file_of(manifest(data)).sha256, 0) for data in models]
-    for seq, data in enumerate(models, 1):
-        rig.put(rig.entry(seq, data))
-    assert [chunk in rig.hub.retained for chunk in chunks] == [False, True, True]
-    rig.put(rig.entry(4, models[0]))  # an old version again
-    assert [chunk in rig.hub.retained for chunk in chunks] == [True, False, True]
+    entries = [rig.entry(seq, data) for seq, data in enumerate(MODELS, 1)]
+    for entry in entries:
+        rig.put(entry)
+    return entries
+
+
+def test_files_that_nodes_may_still_fetch_stay_and_all_others_are_taken_off(rig: Rig) -> None:
+    first, _, third = published(rig)
+    assert rig.retains(*MODELS) == [True, True, True]
+    rig.keep(first, third)
+    assert rig.retains(*MODELS) == [True, False, True]
+    rig.put(rig.entry(4, MODELS[1]))  # an old version again
+    assert rig.retains(*MODELS) == [True, True, True]
     assert rig.press.out(CHANNEL) == 4
+
+
+def test_what_an_earlier_process_has_left_is_taken_off(rig: Rig) -> None:
+    _, second, third = published(rig)
+    after = rig.restarted()
+    after.keep(second, third)
+    assert after.retains(*MODELS) == [False, True, True]
+    assert after.listed == second.manifest.release.digests | third.manifest.release.digests
+
+
+def test_what_a_process_was_killed_over_is_taken_off_by_the_next_one(rig: Rig) -> None:
+    _, second, third = published(rig)
+    rig.link.full = True
+    rig.keep(second, third)
+    assert rig.retains(*MODELS) == [True, True, True]
+    after = rig.restarted()
+    after.keep(second, third)
+    assert after.retains(*MODELS) == [False, True, True]
+    assert len(after.listed) == 2
+
+
+def test_it_stays_on_the_list_until_the_broker_has_answered(rig: Rig) -> None:
+    _, second, third = published(rig)
+    rig.link.holds_acks = True
+    rig.keep(second, third)
+    assert len(rig.listed) == 3
+    rig.link.holds_acks = False
+    rig.turns()
+    assert len(rig.listed) == 2
+
+
+def test_after_a_restart_nodes_get_a_file_that_is_not_the_newest_ones(rig: Rig) -> None:
+    described = file_of(manifest(DATA))
+    pulled = variant(DATA, artefact=msgspec.structs.replace(described, delivery="pull"))
+    rig.put(rig.entry(1, variants=(pulled,)))
+    rig.blobs.add(MODELS[1])
+    rig.put(rig.entry(2, MODELS[1]))
+    after = rig.restarted()
+    after.put(after.entry(2, MODELS[1]))
+    asks = pack(BlobRequest(SCHEMA_VERSION, described.sha256, (0,)))
+    after.hub.publish(TOPICS.blob_requests("gateway"), asks)
+    after.turns()
+    assert after.hub.payloads(rig.chunk) == [BlobStore(rig.folder).chunk(described, 0)]
+
+
+def test_a_disk_that_takes_no_list_keeps_no_manifest_back_and_has_it_later(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> None:
+        raise StorageError("no space left")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(retained_file, "write_durably", full)
+        rig.put(rig.entry(1))
+    assert rig.press.out(CHANNEL) == 1
+    assert caplog.text.count("no space left") == 1
+    assert rig.listed == set()
+    rig.turns(1.0 + RETRY_S)
+    assert rig.listed == rig.entry(1).manifest.release.digests
+
+
+def test_a_damaged_list_is_said_and_begins_anew(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    rig.put(rig.entry(1))
+    (rig.folder / "retained.json").write_bytes(b'{"channels": {')
+    after = rig.restarted()
+    assert "retained.json is damaged" in caplog.text
+    after.put(after.entry(1))
+    assert after.listed == rig.entry(1).manifest.release.digests

@@ -9,7 +9,6 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from shared.errors import StorageError
 from shared.releases.blobs import BlobStore, chunked, describe
 from shared.releases.manifest import sign_manifest
 from shared.releases.publication import MAX_ROUNDS, WINDOW, Publication
@@ -315,11 +314,21 @@ def test_acknowledgements_of_an_earlier_attempt_do_not_open_the_window(rig: Rig)
     assert [message.payload for message in rig.hub.published] == [*PARTS[WINDOW:], rig.envelope]
 
 
-def test_an_artefact_that_is_gone_from_the_disk_is_an_error_of_storage(rig: Rig) -> None:
+def test_an_artefact_that_is_gone_from_the_disk_is_said_and_found_once_it_is_back(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
     rig.blobs.prune(set())
-    with pytest.raises(StorageError):
-        rig.publication.begin(rig.now_s)
+    rig.publication.begin(rig.now_s)
+    rig.wait()
+    assert rig.publication.lacks_file
+    assert "is damaged or gone" in rig.publication.trouble
+    assert caplog.text.count("cannot be published") == 1
     assert rig.hub.published == []
+    rig.blobs.add(DATA)
+    rig.publication.begin(rig.now_s)
+    rig.acknowledge_all()
+    assert (rig.publication.lacks_file, rig.publication.trouble) == (False, "")
+    assert rig.manifests == [rig.envelope]
 
 
 def test_a_release_that_a_broker_can_never_take_is_said_and_tried_on_the_next_connection(

@@ -14,9 +14,10 @@ from cloud.registry import Registry
 from cloud.releasing import GOLDEN_TOLERANCE, ModelFile, register
 from cloud.signer import Signer, Wanted
 from cloud.version import Version, decode, encode
-from shared.errors import ArtefactError, ManifestError, StorageError
+from shared.errors import ArtefactError, ManifestError, NewerSchemaError, StorageError
 from shared.model_spec import Calibration
-from shared.releases.manifest import sign_manifest
+from shared.releases.envelope import seal
+from shared.releases.manifest import DOMAIN, sign_manifest
 from tests.builders import (
     CERTIFICATE,
     CHANNEL,
@@ -27,6 +28,7 @@ from tests.builders import (
     diagonal_onnx,
     manifest,
     release,
+    sha256,
     trust_in,
 )
 from tests.cloud_rig import draft
@@ -131,9 +133,43 @@ def test_a_flipped_digit_of_a_threshold_does_not_pass(registry: Registry) -> Non
         decode(data.replace(b'"threshold":0.8', b'"threshold":0.1'))
 
 
-def test_a_version_of_a_newer_schema_is_not_read_as_if_it_were_known() -> None:
-    with pytest.raises(ArtefactError, match="newer than this software"):
-        decode(encode(made(schema_version=99)))
+NEWER = "was written by a newer Escalon: its schema is 99, this one reads 1. Fix: update"
+
+
+def test_a_version_of_a_newer_schema_is_said_and_stays_where_it_is(
+    registry: Registry, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("1", "2"):
+        registry.add_version(made(name), [DATA])
+    path = tmp_path / "registry" / CHANNEL / "versions" / "2.json"
+    path.write_bytes(encode(made("2", schema_version=99)))
+    with pytest.raises(NewerSchemaError, match=NEWER):
+        registry.version(CHANNEL, "2")
+    with pytest.raises(NewerSchemaError, match=r"2\.json"):
+        registry.add_version(made("2"), [DATA])
+    assert [each.name for each in registry.versions(CHANNEL)] == ["1"]
+    assert str(path) in caplog.text
+    assert path.read_bytes() == encode(made("2", schema_version=99))
+    assert registry.next_name(CHANNEL) == "3"
+
+
+def test_a_newer_schema_is_known_though_nothing_else_in_it_is() -> None:
+    def sealed(schema: int) -> bytes:
+        body = f'{{"schema_version":{schema},"release":"somewhere else"}}'
+        return f'{{"sha256":"{sha256(body.encode())}","version":{body}}}'.encode()
+
+    with pytest.raises(NewerSchemaError, match=NEWER):
+        decode(sealed(99))
+    with pytest.raises(ArtefactError, match="it is no version"):
+        decode(sealed(1))
+
+
+def test_a_name_that_is_taken_leaves_no_file(registry: Registry) -> None:
+    registry.add_version(made(), [DATA])
+    other = diagonal_onnx(5.0)
+    with pytest.raises(StorageError, match="versions never change"):
+        registry.add_version(made(release=release(other, version="1")), [other])
+    assert not registry.blobs.path(sha256(other)).exists()
 
 
 # Drafts
@@ -227,6 +263,60 @@ def test_a_damaged_manifest_is_put_aside_and_its_number_is_not_given_again(
     assert newest.manifest.seq == 1
     assert path.with_suffix(".broken").exists()
     assert registry.next_seq(CHANNEL) == 3
+
+
+def test_a_manifest_of_a_newer_schema_is_said_and_stays_where_it_is(
+    registry: Registry, release_key: Ed25519PrivateKey, tmp_path: Path
+) -> None:
+    registry.add_version(made(), [DATA])
+    registry.add_manifest(signed(release_key, 1))
+    newer = manifest(DATA, seq=2, schema_version=99)
+    envelope = seal(DOMAIN, msgspec.json.encode(newer), [release_key])
+    path = tmp_path / "registry" / CHANNEL / "2.release"
+    path.write_bytes(envelope)
+    for look in (registry.newest, lambda channel: registry.manifest(channel, 2)):
+        with pytest.raises(NewerSchemaError, match=f"2.release: the manifest {NEWER}"):
+            look(CHANNEL)
+    assert path.read_bytes() == envelope
+    assert registry.next_seq(CHANNEL) == 3
+
+
+def test_a_manifest_is_looked_into_once_however_often_names_are_asked_for(
+    registry: Registry,
+    release_key: Ed25519PrivateKey,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    registry.add_version(made(), [DATA])
+    for seq in range(1, 6):
+        registry.add_manifest(signed(release_key, seq))
+    again = Registry(tmp_path / "registry")
+    assert again.offered(CHANNEL) == {"1"}
+    assert again.next_name(CHANNEL) == "2"
+    read: list[Path] = []
+    read_bytes = Path.read_bytes
+
+    def noted(path: Path) -> bytes:
+        read.append(path)
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", noted)
+    again.add_version(made("2"), [DATA])
+    assert again.offered(CHANNEL) == {"1"}
+    assert again.next_name(CHANNEL) == "3"
+    assert [path for path in read if path.suffix == ".release"] == []
+    registry.add_manifest(signed(release_key, 6, version="2"))  # by another process
+    assert again.offered(CHANNEL) == {"1", "2"}
+    assert [path.name for path in read if path.suffix == ".release"] == ["6.release"]
+
+
+def test_the_name_of_a_version_that_is_lost_is_not_given_again(
+    registry: Registry, release_key: Ed25519PrivateKey, tmp_path: Path
+) -> None:
+    registry.add_version(made("7"), [DATA])
+    registry.add_manifest(signed(release_key, 1, version="7"))
+    (tmp_path / "registry" / CHANNEL / "versions" / "7.json").unlink()
+    assert Registry(tmp_path / "registry").next_name(CHANNEL) == "8"
 
 
 def test_a_lost_version_is_restored_from_a_manifest(

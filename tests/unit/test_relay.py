@@ -23,13 +23,13 @@ from shared.releases.clearance import Clearance
 from shared.releases.manifest import Manifest, sign_manifest
 from shared.releases.reconciliation import RECONCILE_S
 from shared.releases.record import ChannelFile
+from shared.releases.shelf import Shelf
 from shared.releases.window import ASK_AGAIN_S, MAX_ASK_AGAIN_S
 from shared.topics import Topics
 from tests.builders import CHANNEL, CHUNK_BYTES, Trusted, diagonal_onnx, file_of, manifest
 from tests.fakes import FakeBroker, FakeLink
 from tests.web_server import WebServer
 from tier2.relay import MAX_PAUSE_S, PAUSE_S, ChannelRelay
-from tier2.shelf import Shelf
 
 UP = Topics("escalon", "cloud")
 DOWN = Topics("escalon", "site-a")

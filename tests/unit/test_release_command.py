@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,27 @@ import numpy as np
 import pytest
 
 from cloud.config import CloudConfig
-from cloud.export import to_onnx
-from cloud.quantize import quantize_int8
+from cloud.director import BACK
+from cloud.notice import NoticeFile
+from cloud.optimize.quantize import quantize_int8
 from cloud.registry import Registry
-from cloud.training import Mlp
+from cloud.rollout.plan import RolloutPlan
+from cloud.rollout.record import NodeCourse, published
+from cloud.rollout.voids import voided
+from cloud.training.export import to_onnx
+from cloud.training.network import Dense, Network
 from escalon.cli import main
+from escalon.release.cloud_signs import CloudSigns
 from escalon.release.command import statuses
 from escalon.release.scope import Scope
-from escalon.release.status import ChannelStatus
+from escalon.release.status import ChannelStatus, status
+from escalon.release.versions import moment
 from escalon.release.watch import watch
 from shared.config_file import ConfigFile
+from shared.messages import UpdateReport, to_json
+from shared.releases.manifest import Void
 from tests.builders import CHANNEL, LABELS, diagonal_onnx, nan_onnx, sha256
-from tests.cloud_desk import TIER2, Desk, Said
+from tests.cloud_desk import TIER2, TOPICS, Desk, Said
 from tests.hostile_models import adding, external_tensor
 
 
@@ -46,7 +56,8 @@ def test_a_model_is_published_and_its_rollout_begins_with_the_canary(desk: Desk)
     )  # fmt: skip
     variant = version.release.variants[0]
     assert variant.calibration.threshold == 0.9
-    assert (variant.scores.array() == np.eye(3)).all()  # computed here: the file has inputs alone
+    # computed here: the file has inputs alone
+    assert (variant.scores.array() == 4 * np.eye(3)).all()
     assert (desk.record.version, desk.record.share, desk.record.seq) == ("1", 0.0, 0)
     assert len(desk.record.canaries) == 1
 
@@ -59,7 +70,7 @@ def test_of_several_files_each_has_its_own_golden_scores(desk: Desk) -> None:
     version = Registry(desk.state / "registry").version(CHANNEL, "two-files")
     assert version is not None
     scores = [each.scores.array().max() for each in version.release.variants]
-    assert scores == [1.0, 2.0]
+    assert scores == [4.0, 8.0]
 
 
 def test_the_files_of_a_version_with_a_url_are_written_as_a_web_server_needs_them(
@@ -95,9 +106,45 @@ def test_published_again_after_it_was_cut_off_it_is_the_same_version(desk: Desk)
     assert [each["version"] for each in desk.json("list")] == ["1"]
 
 
+def test_a_release_that_is_there_already_is_said_to_be_and_goes_on_as_it_is(desk: Desk) -> None:
+    desk.publish("--notes", "the first", "--metric", "accuracy=0.9")
+    (made,) = desk.json("list")
+    assert "is this very release already" not in desk.output("show", "1")
+    said = desk.publish()
+    assert f"{CHANNEL}/1 is this very release already, made {moment(made['made'])} by ada" in said
+    assert f"{CHANNEL}/1: rollout {desk.record.id}" in said
+    assert desk.json(*desk.publishing("--notes", "the first"))["is_new"] is False
+    other = desk.publishing(model=desk.file("other.onnx", diagonal_onnx(3.0)))
+    assert desk.json(*other)["is_new"] is True
+    assert desk.json("show", "1")["notes"] == "the first"
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        pytest.param(("--notes", "another"), "notes", id="notes"),
+        pytest.param(("--metric", "accuracy=0.95"), "metrics", id="metric"),
+        pytest.param(("--parent", f"{TIER2}/9"), "parents", id="parent"),
+        pytest.param(("--version", "1", "--notes", "another"), "notes", id="by-its-name"),
+    ],
+)
+def test_other_words_of_a_release_that_is_there_are_refused_not_dropped(
+    desk: Desk, options: tuple[str, str], what: str
+) -> None:
+    desk.publish("--notes", "the first")
+    before = desk.record
+    error = desk.refused(*options)
+    assert f"{CHANNEL}/1 is this very release already, kept with other {what}, and" in error
+    assert f"Fix: `escalon release offer {CHANNEL}/1`" in error
+    assert desk.record == before
+    desk.publish(*options, "--version", "again")
+    assert {each["version"] for each in desk.json("list")} == {"1", "again"}
+
+
 def test_the_int8_file_of_a_model_is_recognised_beside_its_fp32_file(desk: Desk) -> None:
     inputs = np.random.default_rng(1).normal(size=(40, 3)).astype(np.float32)
-    fp32 = to_onnx(Mlp((np.eye(3, dtype=np.float32),), (np.zeros(3, np.float32),), 1.0), "eye")
+    eye = Dense(np.eye(3, dtype=np.float32), np.zeros(3, np.float32))
+    fp32 = to_onnx(Network((3,), (), 1.0, (), (eye,)), "eye")
     int8 = desk.file("int8.onnx", quantize_int8(fp32, inputs))
     desk.publish("--fp32", desk.file("fp32.onnx", fp32), model=int8)
     files = desk.json("show", "1")["files"]
@@ -111,8 +158,18 @@ def test_a_model_of_probabilities_is_published_where_nothing_is_trained_from_it(
     error = desk.refused("--scores", "probabilities")
     assert "leave `training:` out of the cloud's YAML" in error
     desk.write_config(training=None)
-    desk.publish("--scores", "probabilities")
+    golden = desk.npz("whole.npz", inputs=np.eye(3))
+    desk.publish("--scores", "probabilities", "--golden", golden)
     assert desk.json("show", "1")["scores"] == "probabilities"
+
+
+def test_scores_of_another_kind_than_was_said_are_refused(desk: Desk) -> None:
+    desk.write_config(training=None)
+    error = desk.refused("--scores", "probabilities")
+    assert "are no probabilities. Fix: `--scores logits`" in error
+    golden = desk.npz("whole.npz", inputs=np.eye(3))
+    error = desk.refused("--golden", golden)
+    assert "probabilities to every golden input, not logits. Fix: `--scores p" in error
 
 
 def test_tier2_needs_no_threshold(desk: Desk) -> None:
@@ -156,9 +213,9 @@ def test_a_model_that_no_node_should_run_is_refused(desk: Desk, data: bytes, pro
         pytest.param({"y": np.eye(3)}, "has no array `inputs`, only y", id="no-inputs"),
         pytest.param({"inputs": np.eye(4)}, "shape [4, 4], it must be [1 to 64, 3]", id="shape"),
         pytest.param({"inputs": np.eye(3), "scores": np.eye(2)}, "[3, 3]: a row", id="scores"),
-        pytest.param({"inputs": np.array(["a"])}, "no npz with arrays of numbers", id="text"),
+        pytest.param({"inputs": np.array(["a"])}, "an array holds no numbers", id="text"),
         pytest.param(
-            {"inputs": np.eye(3), "scores": 2 * np.eye(3)},
+            {"inputs": 4 * np.eye(3), "scores": 5 * np.eye(3)},
             "differs by 1 from `scores`",
             id="of-another-model",
         ),
@@ -171,8 +228,21 @@ def test_a_golden_file_that_does_not_fit_is_refused(
     assert problem in desk.refused("--golden", golden)
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"no zip", id="no-zip"),
+        pytest.param(b"PK\3\4 and no more", id="cut-off"),
+        pytest.param(b"", id="empty"),
+    ],
+)
+def test_a_damaged_golden_file_is_refused_in_words(desk: Desk, data: bytes) -> None:
+    error = desk.refused("--golden", desk.file("bad.npz", data))
+    assert "bad.npz: no npz with arrays of numbers" in error
+
+
 def test_golden_scores_that_the_model_gives_are_taken(desk: Desk) -> None:
-    desk.publish("--golden", desk.npz("g.npz", inputs=np.eye(3), scores=np.eye(3)))
+    desk.publish("--golden", desk.npz("g.npz", inputs=4 * np.eye(3), scores=4 * np.eye(3)))
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", "-x"])
@@ -209,6 +279,32 @@ def test_two_versions_are_compared(desk: Desk) -> None:
     assert "e+09" not in table  # an instant is said as people say it
     (line,) = [each for each in desk.output("show", "1").splitlines() if "threshold" in each]
     assert line.split() == ["files.fp32.calibration.threshold", "0.9"]
+
+
+def test_of_several_files_of_one_precision_each_is_shown_and_compared(desk: Desk) -> None:
+    second, third = (desk.file(f"{gain}.onnx", diagonal_onnx(gain)) for gain in (2.0, 3.0))
+    desk.publish("--fp32", second)
+    desk.publish("--fp32", third)
+    lines = dict(line.split(maxsplit=1) for line in desk.output("show", "1").splitlines())
+    assert lines["files.fp32.sha256"] == sha256(diagonal_onnx(1.0))[:12]
+    assert lines["files.fp32-2.sha256"] == sha256(diagonal_onnx(2.0))[:12]
+    found = desk.json("diff", "1", "2")
+    assert found["files.fp32-2.sha256"] == [sha256(diagonal_onnx(gain)) for gain in (2.0, 3.0)]
+    assert not any(name.startswith("files.fp32.") for name in found)
+
+
+def test_urls_and_what_a_version_must_answer_are_shown_and_compared(desk: Desk) -> None:
+    desk.publish()
+    golden = desk.npz("other.npz", inputs=2 * np.eye(3))
+    desk.publish("--url", "https://store.example", "--golden", golden)
+    digest = sha256(diagonal_onnx(1.0))
+    found = desk.json("diff", "1", "2")
+    assert found["files.fp32.url"] == ["", f"https://store.example/{digest}"]
+    eye = np.eye(3, dtype="<f4")
+    digests = [sha256((gain * eye).tobytes()) for gain in (4, 2)]
+    assert found["golden_inputs_sha256"] == digests
+    assert found["files.fp32.golden_scores_sha256"] == digests
+    assert f"https://store.example/{digest}" in desk.output("show", "2")
 
 
 def test_what_is_not_there_or_not_clear_is_a_wrong_command_line(
@@ -251,11 +347,53 @@ def test_a_rollout_is_paused_promoted_halted_resumed(desk: Desk) -> None:
     assert "resumed after a halt" in act(desk, "resume")
 
 
-def test_a_halted_rollout_is_not_replaced_and_the_files_are_not_kept(desk: Desk) -> None:
+@pytest.mark.parametrize(
+    ("command", "ways"), [("halt", "resume, roll back"), ("pause", "resume, halt, roll back")]
+)
+def test_a_rollout_that_a_person_stopped_is_not_replaced_and_the_files_are_not_kept(
+    desk: Desk, command: str, ways: str
+) -> None:
+    desk.fleet("press-1")
     desk.publish()
-    act(desk, "halt")
+    desk.complete()
+    desk.publish(model=desk.file("other.onnx", diagonal_onnx(3.0)))
+    act(desk, command)
+    error = desk.refused(model=desk.file("third.onnx", diagonal_onnx(5.0)))
+    assert f"not published: the rollout of version 2 is {desk.record.phase.value}" in error
+    assert f"possible: {ways}\n" in error
+
+
+def test_a_paused_first_version_is_halted_before_another_takes_its_place(desk: Desk) -> None:
+    desk.fleet("press-1")
+    desk.publish()
+    act(desk, "pause")
     other = desk.file("other.onnx", diagonal_onnx(3.0))
-    assert "not published: the rollout of version 1 is halted" in desk.refused(model=other)
+    assert "possible: resume, halt\n" in desk.refused(model=other)
+    error = desk.error("rollback", "--channel", CHANNEL)
+    assert "possible: halt, then publish or offer a version that you trust" in error
+    act(desk, "halt")
+    desk.publish(model=other)
+    assert (desk.record.version, desk.record.base) == ("2", "")
+
+
+def test_what_nobody_could_take_first_is_not_kept(desk: Desk) -> None:
+    desk.fleet("press-1", "press-2")
+    desk.asleep()
+    error = desk.refused()
+    assert "not published: none of the 2 nodes of" in error
+    assert not list(desk.state.rglob("blobs/*"))
+
+
+def test_a_wrong_command_line_is_json_for_a_program_as_well(desk: Desk) -> None:
+    assert "there is no version 9" in desk.json("show", "9", code=2)["error"]
+
+
+def test_a_threshold_that_no_certainty_reaches_is_a_wrong_command_line(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["release", "publish", "m.onnx", "--golden", "g.npz", "--threshold", "90"])
+    assert "90 is above 1" in capsys.readouterr().err
 
 
 def test_a_refusal_is_json_for_a_program(desk: Desk) -> None:
@@ -263,6 +401,7 @@ def test_a_refusal_is_json_for_a_program(desk: Desk) -> None:
 
 
 def test_a_first_version_is_not_rolled_back_and_one_after_it_is(desk: Desk) -> None:
+    desk.fleet("press-1")
     desk.publish()
     assert "no release from before version 1" in desk.error("rollback", "--channel", CHANNEL)
     desk.complete()
@@ -271,7 +410,23 @@ def test_a_first_version_is_not_rolled_back_and_one_after_it_is(desk: Desk) -> N
     assert desk.record.base == "1"
 
 
+def test_what_has_nothing_to_go_back_to_is_told_a_way_out_that_is_open(desk: Desk) -> None:
+    desk.publish()
+    act(desk, "halt")
+    error = desk.error("rollback", "--channel", CHANNEL)
+    assert "possible: publish or offer a version that you trust" in error
+    desk.output("offer", "1", "--channel", CHANNEL)
+
+
+def test_a_record_of_a_release_is_enough_to_know_that_there_was_one(desk: Desk) -> None:
+    desk.publish()
+    desk.complete()  # and its manifest is lost
+    other = desk.file("other.onnx", diagonal_onnx(3.0))
+    assert "not published: no node of meter-tier1 is known" in desk.refused(model=other)
+
+
 def test_an_older_version_is_offered_again(desk: Desk) -> None:
+    desk.fleet("press-1")
     desk.publish()
     desk.complete()
     desk.publish(model=desk.file("other.onnx", diagonal_onnx(3.0)))
@@ -311,6 +466,209 @@ def test_status_says_in_words_and_by_its_code_how_a_rollout_stands(desk: Desk) -
     assert "version 1 halted" in table[0]
     assert table[1].split() == ["NODE", "STATE", "SINCE", "VERSION", "WAVE", "REASON"]
     assert any(row.startswith(f"plant/{canary}") and "p95 latency rose" in row for row in table)
+
+
+def test_status_says_that_a_certificate_is_void_until_the_version_is_offered_anew(
+    desk: Desk,
+) -> None:
+    desk.fleet("press-1")
+    desk.publish()
+    desk.complete()
+    void = Void(reason="30% escalated where 19% were certified", since=1_700_000_000.0)
+    desk.rollout.write(voided(desk.record, "1", void))
+    assert "; the certificate of version 1 is void: 30% escalated" in desk.output("status")
+    assert desk.json("status", "--channel", CHANNEL)[0]["void"] == void.reason
+    act(desk, "retry")
+    assert desk.json("status", "--channel", CHANNEL, code=3)[0]["void"] == ""
+    assert "void" not in desk.output("status", code=3)
+
+
+@pytest.mark.parametrize(
+    ("age_s", "age", "said"),
+    [
+        pytest.param(0.0, 0, "", id="now"),
+        pytest.param(140.0, 120, "", id="a-cloud-node-that-watches"),
+        pytest.param(151.0, 120, "the fleet as it was 2 minutes ago", id="minutes"),
+        pytest.param(7300.0, 7260, "the fleet as it was 2 hours ago", id="hours"),
+        pytest.param(3 * 86_400.0, 259_200, "the fleet as it was 3 days ago", id="days"),
+        pytest.param(-500.0, 0, "", id="clock-set-back"),
+    ],
+)
+def test_status_says_how_old_what_it_shows_of_the_fleet_is(
+    age_s: float, age: int, said: str
+) -> None:
+    taken_s = 1_700_000_000.0
+    for known in ("", "1"):
+        found = status(
+            CHANNEL, None, RolloutPlan(), (), published=known, cloud=CloudSigns(True, taken_s),
+            now_s=taken_s + age_s,
+        )  # fmt: skip
+        assert (found.fleet_taken, found.fleet_age) == (taken_s, age)
+        assert (said in found.summary) if said else ("fleet" not in found.summary)
+
+
+def test_status_of_a_cloud_that_went_down_says_so_and_calls_nobody_silent(desk: Desk) -> None:
+    (found,) = desk.json("status", "--channel", CHANNEL)
+    assert found["fleet_age"] is None
+    desk.fleet("press-1", "press-2")
+    desk.publish()
+    went_s = time.time() - 86_400
+    course = NodeCourse(wave=0, offered_s=went_s)
+    down = published(desk.record, 1, went_s)
+    desk.rollout.write(
+        msgspec.structs.replace(down, seen_s=went_s, nodes={down.canaries[0]: course})
+    )
+    (found,) = desk.json("status", "--channel", CHANNEL, code=3)
+    assert "wave 1 of 4: 0 of 1 committed" in found["summary"]
+    assert "TIMED_OUT" not in found["summary"]
+    assert found["fleet_age"] > 86_400
+    assert "days ago" in found["summary"]
+    assert "no cloud node runs on this folder here" in found["summary"]
+    with NoticeFile(desk.state).running():
+        (found,) = desk.json("status", "--channel", CHANNEL, code=3)
+        assert "the cloud node runs, without an answer of its broker" in found["summary"]
+
+
+def test_status_says_what_holds_the_cloud_node_up(desk: Desk) -> None:
+    desk.publish()
+    notice = NoticeFile(desk.state)
+    notice.keep("", {CHANNEL: "version 2 waits: its blob is damaged"}, 1.0, 1.0)
+    found = desk.output("status", "--channel", CHANNEL, code=3)
+    assert "held up when the cloud node ran: version 2 waits: its blob is damaged" in found
+    with NoticeFile(desk.state).running():
+        (one, other) = sorted(desk.json("status", code=3), key=lambda each: each["channel"])
+    assert (one["trouble"], other["trouble"]) == ("version 2 waits: its blob is damaged", "")
+    assert "; held up: version 2 waits" in one["summary"]
+    assert "held up" not in other["summary"]
+    assert one["cloud_runs"] is True
+
+
+@pytest.mark.parametrize("command", ["pause", "halt"])
+def test_who_decides_is_told_when_it_takes_effect(desk: Desk, command: str) -> None:
+    desk.fleet("press-1")
+    assert desk.publish().endswith(
+        "\nno cloud node runs on this folder here: it takes effect when one does\n"
+    )
+    with NoticeFile(desk.state).running():
+        said = act(desk, command)
+        assert "the cloud node has had no answer of its broker for" in said
+        (desk.state / "fleet.json").write_bytes(b"{")  # what is decided is said all the same
+        assert len(act(desk, "resume").splitlines()) == 1
+        found = desk.json(command, "--channel", CHANNEL)
+        assert (found["cloud_runs"], found["takes_effect"]) == (True, "now")
+    found = desk.json("resume", "--channel", CHANNEL)
+    assert found["cloud_runs"] is False
+    assert found["takes_effect"].startswith("no cloud node runs")
+
+
+# Until nodes have gone back
+
+
+def rolled_back(desk: Desk) -> None:
+    """Has version 2 be rolled back to 1, and that be published, with two nodes online of three."""
+    desk.fleet("press-1", "press-2", "press-3")
+    desk.publish()
+    desk.complete()
+    desk.publish(model=desk.file("other.onnx", diagonal_onnx(3.0)))
+    desk.complete()
+    desk.runs("2", "press-1", "press-2", "press-3")
+    desk.observe((TOPICS.state("press-3"), b""))
+    act(desk, "rollback")
+
+
+def now(desk: Desk, code: int) -> Any:
+    (found,) = desk.json("status", "--channel", CHANNEL, code=code)
+    return found
+
+
+def test_a_rollback_is_under_way_until_all_nodes_that_are_online_run_the_version_before(
+    desk: Desk,
+) -> None:
+    rolled_back(desk)
+    assert now(desk, 3)["settled"] is False
+    desk.rollout.write(published(desk.record, 5, 1.0))
+    assert "0 of 2 online nodes run version 1" in now(desk, 3)["summary"]
+    desk.runs("1", "press-1")
+    assert "1 of 2 online nodes run version 1" in now(desk, 3)["summary"]
+    desk.runs("1", "press-2")
+    found = now(desk, 4)
+    assert found["settled"] is True
+    assert "2 of 2 online nodes run version 1" in found["summary"]
+
+
+def test_a_rollback_that_is_not_published_yet_is_under_way_though_nodes_run_the_version_before(
+    desk: Desk,
+) -> None:
+    rolled_back(desk)
+    desk.runs("1", "press-1", "press-2")
+    found = now(desk, 3)
+    assert found["settled"] is False
+    assert "the cloud node has not published that yet" in found["summary"]
+
+
+def test_who_tries_the_version_before_has_not_gone_back_yet(desk: Desk) -> None:
+    rolled_back(desk)
+    desk.rollout.write(published(desk.record, 5, 1.0))
+    desk.runs("1", "press-1", "press-2")
+    desk.observe(said_of_the_way_back(desk, "press-2", "PROBATION"))
+    assert now(desk, 3)["settled"] is False
+    desk.observe(said_of_the_way_back(desk, "press-2", "COMMITTED"))
+    assert now(desk, 4)["settled"] is True
+
+
+def test_who_could_not_go_back_is_named_and_not_waited_for(desk: Desk) -> None:
+    rolled_back(desk)
+    desk.rollout.write(published(desk.record, 5, 1.0))
+    desk.runs("1", "press-1")
+    desk.observe(said_of_the_way_back(desk, "press-2", "REJECTED"))
+    found = now(desk, 4)
+    assert found["settled"] is False
+    assert (
+        "1 of 2 online nodes run version 1; without it: plant/press-2 (REJECTED)"
+        in (found["summary"])
+    )
+
+
+def test_where_all_nodes_are_away_a_rollback_is_under_way(desk: Desk) -> None:
+    rolled_back(desk)
+    desk.rollout.write(published(desk.record, 5, 1.0))
+    desk.asleep()
+    assert now(desk, 3)["settled"] is False
+
+
+def test_a_rollback_is_watched_until_nodes_have_gone_back(desk: Desk) -> None:
+    rolled_back(desk)
+    desk.rollout.write(published(desk.record, 5, 1.0))
+    scope = Scope(ConfigFile(desk.config).parse(CloudConfig, {}), CHANNEL)
+    nodes = iter(["press-1", "press-2"])
+    output = io.StringIO()
+    code = watch(
+        lambda: statuses(scope), output, as_json=True, pause=lambda _: desk.runs("1", next(nodes))
+    )
+    assert code == 4
+    assert [json.loads(line)[0]["settled"] for line in output.getvalue().splitlines()] == [
+        False, False, True,
+    ]  # fmt: skip
+    assert next(nodes, None) is None
+
+
+def said_of_the_way_back(desk: Desk, node: str, state: str) -> tuple[str, bytes]:
+    """Returns a node's report on what the rollback offers: topic and payload."""
+    report = UpdateReport(
+        node=node, channel=CHANNEL, seq=5, version="1", state=state, reason="", since=1.0,
+        steps=[], rollout=f"{desk.record.id}{BACK}",
+    )  # fmt: skip
+    return TOPICS.updates(node, CHANNEL), to_json(report)
+
+
+def test_a_complete_rollout_is_settled_once_all_that_are_online_run_it(desk: Desk) -> None:
+    desk.fleet("press-1", "press-2")
+    desk.publish()
+    desk.complete()
+    desk.runs("1", "press-1")
+    assert now(desk, 0)["settled"] is False
+    desk.runs("1", "press-2")
+    assert now(desk, 0)["settled"] is True
 
 
 class Terminal(io.StringIO):

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from shared.errors import ManifestError
+from shared.messages import UpdateReport
 from shared.releases.clock import BUILT_S, not_before
 from shared.releases.machine import AFTER_THE_SWAP, BEFORE_THE_SWAP, Event, State
-from shared.releases.manifest import Manifest
+from shared.releases.manifest import Manifest, Void
 from shared.releases.record import ChannelRecord, Quarantine
 from shared.releases.release import Needs, Release
 from shared.releases.rollout import Rollout
@@ -261,3 +263,63 @@ def test_what_is_known_and_asks_nothing_of_this_node_is_not_noted_again(
     for state in (State.REJECTED, State.TIMED_OUT, State.COMMITTED):
         record = ChannelRecord(key_epoch=1, seq=6, state=state, retry=retry)
         assert ruling(of(6, **changes), record) == Ruling("ignore")
+
+
+# Void certificates
+
+VOID = Void(reason="drift", since=1.0)
+COMMITTED = ChannelRecord(
+    key_epoch=1,
+    seq=6,
+    state=State.COMMITTED,
+    report=UpdateReport(
+        node="edge-1",
+        channel=CHANNEL,
+        seq=5,
+        version="5",
+        state="COMMITTED",
+        reason="",
+        since=1.0,
+        steps=[],
+        rollout="rollout-1",
+    ),
+)
+
+
+def marking(described: Manifest, record: ChannelRecord, void: Void | None) -> Ruling:
+    asked: dict[str, Any] = {"serves": True, "now_s": NOW_S, "void": void}
+    return rule(described, record, None, ACTIVE, HOST, **asked)
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, VOID), (VOID, None)])
+def test_what_only_voids_or_restores_is_noted_and_not_reported(
+    before: Void | None, after: Void | None
+) -> None:
+    assert marking(of(5, seq=7, void=after), COMMITTED, before) == Ruling("note", marks=True)
+
+
+def test_the_next_wave_of_what_is_void_is_confirmed_as_ever() -> None:
+    assert marking(of(5, seq=7, void=VOID), COMMITTED, VOID) == Ruling("confirm")
+
+
+def test_where_the_rollout_waits_for_a_report_it_voids_and_reports() -> None:
+    for record in (in_state(State.COMMITTED), replace_state(COMMITTED, State.ROLLED_BACK)):
+        assert marking(of(5, seq=7, void=VOID), record, None) == Ruling("confirm", marks=True)
+
+
+def test_a_halt_voids_what_is_committed_too() -> None:
+    halted = of(5, seq=7, state="halted", void=VOID)
+    assert marking(halted, COMMITTED, None) == Ruling("note", marks=True)
+
+
+def test_a_void_release_that_another_node_has_says_nothing_of_the_one_here() -> None:
+    elsewhere = of(7, rollout=NOBODY, void=VOID)
+    assert marking(elsewhere, COMMITTED, None) == Ruling("note")
+
+
+def test_a_void_manifest_that_is_known_is_ignored() -> None:
+    assert marking(of(5, seq=6, void=VOID), COMMITTED, VOID) == Ruling("ignore")
+
+
+def replace_state(record: ChannelRecord, state: State) -> ChannelRecord:
+    return msgspec.structs.replace(record, state=state)

@@ -13,9 +13,9 @@ from shared.metrics import NodeMetrics
 from shared.releases.blob_server import BlobServer
 from shared.releases.blobs import BlobStore, describe
 from shared.releases.clearance import Clearance
+from shared.releases.shelf import Shelf
 from shared.topics import Topics
 from tests.fakes import FakeBroker, FakeLink
-from tier2.shelf import Shelf
 
 TOPICS = Topics("escalon", "site-a")
 DATA = random.Random(1).randbytes(3000)

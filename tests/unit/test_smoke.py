@@ -20,9 +20,10 @@ from shared.errors import SmokeError, StorageError
 from shared.inputs import InputSpec
 from shared.messages import Tensor
 from shared.releases.choice import ChoiceLimits, choose
+from shared.releases.confinement import NICE
 from shared.releases.smoke import SmokeReport, SmokeTest
 from shared.releases.trial import Trial, TrialResult
-from shared.releases.trial_process import NICE, SmokeLimits
+from shared.releases.trial_process import SmokeLimits
 from shared.scores import Floats
 from tests.builders import GOLDEN_INPUTS, SHAPE, diagonal_onnx, echo_onnx, nan_onnx, sha256, spec
 from tests.fakes import wait_until

@@ -24,6 +24,7 @@ from shared.model import Model
 from shared.mqtt.message import Message
 from shared.scores import Floats
 from tests.builders import LABELS, SHAPE, echo_onnx, load_echo, spec
+from tests.watch_rig import certified
 from tier1.answers import Answer, Late
 from tier1.config import Tier1PipelineConfig
 from tier1.deliveries import Taken
@@ -92,7 +93,7 @@ class Rig:
             metrics=self.metrics,
             wake=lambda: None,
         )
-        self.pipeline.slot.model = model
+        self.pipeline.slot.put(model)
         self.reachable = True
         self.now_s = 100.0
         self.admitted = 0
@@ -271,7 +272,10 @@ def test_past_the_deadline_neither_sample_nor_message_nor_pack_is_kept(
     (sample,) = rig.escalations[0].samples
     rig.pass_time(DEADLINE_S)
     late = rig.pipeline._escalator.asked(sample.correlation)
-    assert late == Late("id-0/1", "cam-01", 5.0, 100.0, False, "low_confidence", 0, echo.spec)
+    certainty = float(np.float32(UNSURE[0]))
+    assert late == Late(
+        "id-0/1", "cam-01", 5.0, 100.0, False, "low_confidence", 0, certainty, echo.spec
+    )
 
 
 def test_an_answer_that_comes_a_minute_too_late_corrects_nothing(rig: Rig) -> None:
@@ -757,3 +761,88 @@ def test_a_packs_probabilities_are_those_of_whoever_decided(
     rig.reply_all(rig.escalations[0], TIER2)
     shown = np.array(rig.pack.probabilities)
     np.testing.assert_allclose(shown, np.array([SURE, TIER2]), rtol=1e-6)
+
+
+# The audit tests the certificate
+
+
+def audit(rig: Rig, batches: int, sample: list[float], answer: list[float]) -> None:
+    """Has audited samples go through, eight a batch, and tier-2 answer them."""
+    for _ in range(batches):
+        rig.reply_all(rig.ask(*[sample] * 8), answer)
+
+
+def test_audited_answers_that_disagree_break_the_certificate_and_stop_the_gate(
+    model_config: ModelConfig, echo: Model
+) -> None:
+    rig = Rig(model_config, certified(echo, threshold=0.8), audit_share=1.0)
+    audit(rig, 5, SURE, TIER2)
+    assert rig.pipeline.slot.info is not None
+    assert rig.pipeline.slot.info.certificate == "broken"
+    asked = rig.ask(SURE)
+    assert [sample.reason for sample in asked.samples] == ["low_confidence"]
+    assert asked.certificate == "broken"
+
+
+def test_audited_answers_that_agree_leave_it_as_it_is(
+    model_config: ModelConfig, echo: Model
+) -> None:
+    rig = Rig(model_config, certified(echo, threshold=0.8), audit_share=1.0)
+    audit(rig, 50, SURE, SURE)
+    assert rig.ask(SURE).certificate == "holds"
+    assert rig.decided[-1] == ("tier1", "audit", "one")
+
+
+def test_a_late_answer_to_an_audited_sample_is_evidence_too(
+    model_config: ModelConfig, echo: Model
+) -> None:
+    rig = Rig(model_config, certified(echo, threshold=0.8), audit_share=1.0)
+    escalations = [rig.ask(*[SURE] * 8) for _ in range(5)]
+    rig.pass_time(DEADLINE_S)
+    for escalation in escalations:
+        rig.reply_all(escalation, TIER2)
+    assert rig.pipeline.watch.threshold(echo) == echo.spec.calibration.threshold
+    assert rig.ask(SURE).certificate == "broken"
+
+
+def test_hard_samples_are_no_evidence_whatever_tier2_says(
+    model_config: ModelConfig, echo: Model
+) -> None:
+    """Not even those that the audit drew: tier-1 has not answered them."""
+    rig = Rig(model_config, certified(echo, threshold=0.8), audit_share=1.0)
+    audit(rig, 50, UNSURE, TIER2)
+    (kept,) = rig.pipeline.watch.kept
+    assert kept.risk.total == 0
+    assert rig.ask(SURE).certificate == "holds"
+
+
+def test_what_is_answered_twice_is_evidence_once(model_config: ModelConfig, echo: Model) -> None:
+    rig = Rig(model_config, certified(echo, threshold=0.8), audit_share=1.0)
+    escalation = rig.ask(SURE)
+    for _ in range(20):
+        rig.reply_all(escalation, TIER2)
+    (kept,) = rig.pipeline.watch.kept
+    assert (kept.risk.bad, kept.risk.total) == (1, 1)
+
+
+def test_the_alarms_of_a_drift_go_up_with_the_counts_once(
+    model_config: ModelConfig, echo: Model
+) -> None:
+    rig = Rig(model_config, certified(echo, threshold=0.8), batch=50, max_inflight=10**6)
+    for _ in range(100):
+        rig.ask(*[SURE] * 45, *[UNSURE] * 5)
+    before = sum(each.drift_alarms for each in rig.escalations)
+    for _ in range(40):
+        rig.ask(*[UNSURE] * 50)
+    told = [each.drift_alarms for each in rig.escalations]
+    assert (before, sum(told)) == (0, 2)  # of the escalation rate, and of the confidence
+    assert rig.escalations[-1].certificate == "void"
+
+
+def test_alarms_that_were_not_sent_go_with_the_next_message(
+    model_config: ModelConfig, echo: Model
+) -> None:
+    rig = Rig(model_config, echo)
+    escalation = msgspec.structs.replace(rig.ask(UNSURE), drift_alarms=2)
+    rig.pipeline.withdraw(escalation, rig.now_s)
+    assert rig.ask(UNSURE).drift_alarms == 2

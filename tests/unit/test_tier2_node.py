@@ -18,7 +18,7 @@ from shared.metrics import NodeMetrics
 from shared.mqtt.message import Message
 from shared.presence import Presence
 from shared.spool import Spool
-from shared.workers.worker import Worker
+from shared.workers.worker import ALONE, Worker
 from tests.builders import LABELS, SHAPE, echo_onnx, escalated
 from tests.fakes import FakeBroker, FakeLink
 from tier2.config import Tier2Config
@@ -76,7 +76,7 @@ class Rig:
             Presence(config, "tier2", None),
             rng=random.Random(1),
             wake=lambda: None,
-            **({} if worker is None else {"worker": worker}),
+            worker=worker or ALONE,
         )
         self.node.start()
         self.node.on_connected(self.site)

@@ -2,60 +2,65 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import onnx
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from numpy.typing import NDArray
 
-from cloud import trainer
-from cloud.certify import Promise
+from cloud.certificate.calibration import calibrate
+from cloud.certificate.promise import Promise
 from cloud.course import judge
-from cloud.export import to_onnx
-from cloud.quantize import quantize_int8
-from cloud.trainer import Job, Report, read_report, train
-from cloud.training import Inputs, Mlp, augment, distill, noisy_copies, train_full
+from cloud.optimize.quantize import quantize_int8
+from cloud.releasing import compose
+from cloud.training import making
+from cloud.training.augmentation import Inputs, augment, noisy_copies, with_copies
+from cloud.training.candidate import Candidate
+from cloud.training.contract import Samples
+from cloud.training.export import to_onnx
+from cloud.training.network import Network
+from cloud.training.order import ORDER, Order, Report, read_report
+from cloud.training.run import FINGERPRINT, run
+from cloud.training.sklearn_trainer import train
 from shared.errors import StorageError
 from shared.inputs import Inputs as ModelInputs
 from shared.model import Model
 from shared.model_spec import Calibration
-from shared.scores import Floats, ScoreKind
+from shared.npz import read_npz
+from shared.scores import Floats, ScoreKind, probabilities
 from tests.builders import CERTIFICATE, spec
 from tests.fakes import wait_until
+from tests.training_data import (
+    KIND,
+    LABELS,
+    SILENT,
+    blobs_of,
+    job,
+    labelled,
+    logits_of,
+    network_of,
+    order_in,
+    quiet,
+    write_base,
+)
 
-KIND = Inputs(16.0, None)
-LABELS = ("a", "b", "c")
 SCORES: ScoreKind = "logits"
 
 
-def blobs_of(
-    count: int, rng: np.random.Generator, spread: float = 1.5
-) -> tuple[Floats, NDArray[np.int64]]:
-    """Returns three clouds of points in 6 dimensions, within 0 to 16."""
-    labels = np.arange(count, dtype=np.int64) % 3
-    centres = 4 + 6 * np.eye(3).repeat(2, axis=1)
-    points = centres[labels] + rng.normal(0, spread, (count, 6))
-    return np.clip(points, 0, 16).astype(np.float32), labels
-
-
 @pytest.fixture(scope="module")
-def mlp() -> Mlp:
+def mlp() -> Network:
     """A perceptron with random weights."""
-    rng = np.random.default_rng(1)
-    sizes = (6, 16, 8, 3)
-    weights = tuple(
-        rng.normal(0, 0.5, pair).astype(np.float32) for pair in itertools.pairwise(sizes)
-    )
-    return Mlp(weights, tuple(rng.normal(0, 0.5, n).astype(np.float32) for n in sizes[1:]), 1 / 16)
+    return network_of()
 
 
 @pytest.fixture(scope="module")
@@ -70,24 +75,17 @@ def load(folder: Path, data: bytes) -> Model:
     return Model.load(path, spec(labels=LABELS, scores=SCORES), ModelInputs.plain((6,)))
 
 
-def test_the_exported_graph_answers_like_the_perceptron(
-    mlp: Mlp, points: Floats, tmp_path: Path
-) -> None:
-    model = load(tmp_path, to_onnx(mlp, "tiny"))
-    assert_allclose(model.scores(points), mlp.logits(points), atol=1e-4)
-
-
 def test_the_int8_model_loads_and_stays_near_the_fp32_one(
-    mlp: Mlp, points: Floats, tmp_path: Path
+    mlp: Network, points: Floats, tmp_path: Path
 ) -> None:
     int8 = load(tmp_path, quantize_int8(to_onnx(mlp, "tiny"), points)).scores(points)
-    exact = mlp.logits(points)
+    exact = logits_of(mlp, points)
     assert np.abs(int8 - exact).max() < 0.1 * np.ptp(exact)
     assert (int8.argmax(axis=1) == exact.argmax(axis=1)).mean() > 0.9
 
 
 def test_the_int8_answer_to_a_sample_does_not_depend_on_its_neighbours(
-    mlp: Mlp, points: Floats, tmp_path: Path
+    mlp: Network, points: Floats, tmp_path: Path
 ) -> None:
     model = load(tmp_path, quantize_int8(to_onnx(mlp, "tiny"), points))
     together = model.scores(points)
@@ -95,7 +93,7 @@ def test_the_int8_answer_to_a_sample_does_not_depend_on_its_neighbours(
     assert_array_equal(together[:50], alone)
 
 
-def test_the_int8_model_is_one_file_of_standard_operators(mlp: Mlp, points: Floats) -> None:
+def test_the_int8_model_is_one_file_of_standard_operators(mlp: Network, points: Floats) -> None:
     model = onnx.load_model_from_string(quantize_int8(to_onnx(mlp, "tiny"), points))
     assert {opset.domain for opset in model.opset_import} <= {"", "ai.onnx"}
     assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
@@ -104,33 +102,88 @@ def test_the_int8_model_is_one_file_of_standard_operators(mlp: Mlp, points: Floa
     assert onnx.TensorProto.INT8 in dtypes
 
 
-def test_quantizing_the_same_model_twice_gives_the_same_bytes(mlp: Mlp, points: Floats) -> None:
+def test_quantizing_the_same_model_twice_gives_the_same_bytes(mlp: Network, points: Floats) -> None:
     source = to_onnx(mlp, "tiny")
     assert quantize_int8(source, points) == quantize_int8(source, points)
 
 
 def test_the_full_model_learns_and_the_small_one_mimics_it() -> None:
-    rng = np.random.default_rng(3)
-    inputs, labels = blobs_of(90, rng)
-    held_out, truth = blobs_of(300, rng)
-    full = train_full(inputs, labels, KIND, 1, copies=3, epochs=6)
-    assert (full.logits(held_out).argmax(axis=1) == truth).mean() > 0.9
-    small = distill(full.logits(inputs), inputs, KIND, 1, epochs=30)
-    agreement = small.logits(held_out).argmax(axis=1) == full.logits(held_out).argmax(axis=1)
+    taught, held_out = labelled(90, 3), labelled(300, 4)
+    tuning = labelled(60, 5)
+    full_job = job("tier2", epochs=12, augmented_copies=3, learning_rate=0.005)
+    full = train(full_job, taught, tuning, quiet)
+    answers = logits_of(full.network, held_out.inputs).argmax(axis=1)
+    assert (answers == held_out.labels).mean() > 0.9
+
+    def answered(samples: Samples) -> Samples:
+        return replace(
+            samples, teacher=probabilities(logits_of(full.network, samples.inputs), SCORES, 1.0)
+        )
+
+    small_job = job("tier1", hidden=(12,), epochs=300, learning_rate=0.01)
+    small = train(small_job, answered(taught), answered(tuning), quiet)
+    agreement = logits_of(small.network, held_out.inputs).argmax(axis=1) == answers
     assert agreement.mean() > 0.9
-    assert small.weights[0].size < full.weights[0].size
+    assert small.network.weights < full.network.weights
 
 
-def test_the_same_seed_trains_the_same_model() -> None:
-    inputs, labels = blobs_of(60, np.random.default_rng(4))
-    one, again = (train_full(inputs, labels, KIND, 7, copies=2, epochs=2) for _ in range(2))
-    other = train_full(inputs, labels, KIND, 8, copies=2, epochs=2)
-    assert all(np.array_equal(a, b) for a, b in zip(one.weights, again.weights, strict=True))
-    assert not np.array_equal(one.weights[0], other.weights[0])
+def test_of_two_labels_both_get_a_logit() -> None:
+    inputs, labels = blobs_of(90, np.random.default_rng(3))
+    samples = replace(labelled(90, 3), inputs=inputs, labels=np.minimum(labels, 1))
+    two = job("tier2", epochs=30, learning_rate=0.01).model_copy(update={"labels": ("a", "b")})
+    logits = logits_of(train(two, samples, samples.taken(slice(0, 0)), quiet).network, inputs)
+    assert logits.shape == (90, 2)
+    assert (logits.argmax(axis=1) == samples.labels).mean() > 0.9
 
 
-@pytest.mark.parametrize("kind", [KIND, Inputs(16.0, (2, 3))], ids=["numbers", "images"])
-def test_augmented_inputs_stay_in_range_and_differ(kind: Inputs, points: Floats) -> None:
+def test_the_same_seed_trains_the_same_bytes() -> None:
+    def trained(seed: int) -> bytes:
+        made = train(
+            job("tier2", seed, epochs=2, augmented_copies=2),
+            labelled(60, 4),
+            labelled(30, 5),
+            quiet,
+        )
+        return to_onnx(made.network, "m")
+
+    assert trained(7) == trained(7) != trained(8)
+
+
+def test_a_sample_of_no_weight_teaches_nothing() -> None:
+    """Half of the samples say the wrong thing, and weigh nothing."""
+    samples = labelled(180, 6)
+    wrong = np.arange(180) % 2 == 0
+    labels = np.where(wrong, (samples.labels + 1) % 3, samples.labels)
+    weights = np.where(wrong, 0.0, 2.0).astype(np.float32)
+    lied = replace(samples, labels=labels, weights=weights)
+    made = train(job("tier2", learning_rate=0.01), lied, labelled(60, 7), quiet)
+    answers = logits_of(made.network, samples.inputs).argmax(axis=1)
+    assert (answers == samples.labels).mean() > 0.9
+
+
+def test_the_training_stops_when_the_tuning_loss_falls_no_more_and_keeps_the_best() -> None:
+    losses: list[float] = []
+
+    def say(epoch: int, epochs: int, loss: float | None = None) -> None:
+        assert epochs == 500
+        losses.append(loss or 0.0)
+
+    eager = job("tier2", epochs=500, patience=4, learning_rate=0.02, hidden=(64,))
+    made = train(eager, labelled(30, 8), labelled(60, 9), say)
+    assert len(losses) < 500
+    assert made.epochs == len(losses) - 4
+    assert made.loss == min(losses)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [(KIND, (6,)), (Inputs(16.0, (2, 3)), (6,)), (Inputs(16.0, (1, 3)), (2, 1, 3))],
+    ids=["numbers", "images", "images-of-two-planes"],
+)
+def test_augmented_inputs_stay_in_range_and_differ(
+    kind: Inputs, shape: tuple[int, ...], points: Floats
+) -> None:
+    points = points.reshape(-1, *shape)
     result = augment(points, kind, np.random.default_rng(5))
     assert result.shape == points.shape
     assert result.dtype == np.float32
@@ -139,47 +192,46 @@ def test_augmented_inputs_stay_in_range_and_differ(kind: Inputs, points: Floats)
     assert not np.array_equal(result, points)
 
 
-def test_noisy_copies_begin_with_the_inputs_themselves(points: Floats) -> None:
+def test_the_planes_of_an_image_are_shifted_alike() -> None:
+    one = np.random.default_rng(1).uniform(4, 12, (20, 1, 8, 8)).astype(np.float32)
+    both = augment(
+        np.concatenate([one, one], axis=1), Inputs(16.0, (8, 8)), np.random.default_rng(2)
+    )
+    apart = np.abs(both[:, 0] - both[:, 1])
+    assert apart.mean() < 0.5  # the noise is of each pixel's own
+
+
+def test_noisy_copies_are_near_the_inputs(points: Floats) -> None:
     result = noisy_copies(points, 2, KIND, np.random.default_rng(6))
-    assert result.shape == (3 * len(points), 6)
-    assert_array_equal(result[: len(points)], points)
+    assert result.shape == (2 * len(points), 6)
+    assert 0 < np.abs(result - np.tile(points, (2, 1))).mean() < 1
 
 
-# The job
+def test_varied_copies_keep_label_and_weight_of_their_sample() -> None:
+    samples = replace(labelled(30, 1), weights=np.arange(30, dtype=np.float32))
+    result = with_copies(samples, 3, KIND, np.random.default_rng(1))
+    assert with_copies(samples, 0, KIND, np.random.default_rng(1)) is samples
+    copies = len(result.labels) // 30
+    assert copies > 3  # the clean ones count for several
+    assert_array_equal(result.labels, np.tile(samples.labels, copies))
+    assert_array_equal(result.weights, np.tile(samples.weights, copies))
+
+
+# The order
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a small data set."""
-    folder = tmp_path_factory.mktemp("base")
-    rng = np.random.default_rng(7)
-    for name, count in (("train", 90), ("calibration", 600)):
-        inputs, labels = blobs_of(count, rng)
-        np.savez(folder / f"{name}.npz", x=inputs, y=labels)
-    return folder
-
-
-def job_in(folder: Path, base: Path) -> Job:
-    job = Job(
-        pipeline="meter",
-        seed=1,
-        labels=LABELS,
-        input_maximum=16.0,
-        image_shape=None,
-        base=str(base),
-        promise=Promise(0.05, 0.05, 0.2),
-    )
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "job.json").write_bytes(msgspec.json.encode(job))
-    return job
+    return write_base(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Path:
-    """The folder of a job that was run."""
+    """The folder of an order that was run."""
     folder = tmp_path_factory.mktemp("job")
-    job_in(folder, base)
-    train(folder)
+    order_in(folder, base)
+    run(folder, SILENT)
     return folder
 
 
@@ -194,93 +246,176 @@ def test_a_candidate_is_certified_small_and_as_good_as_before_quantization(done:
     assert report.int8_agreement > report.fp32_agreement - 0.02
     assert report.int8_bytes == (done / "candidate" / "tier1.onnx").stat().st_size
     assert report.running_coverage is None
+    assert set(report.trained) == {"tier1", "tier2"}
+    assert report.trainer == "sklearn"
+    assert report.trained["tier1"].epochs
 
 
-def test_a_candidates_golden_scores_are_its_models_own(done: Path) -> None:
-    with np.load(done / "candidate" / "golden.npz") as golden:
-        model = load(done, (done / "candidate" / "tier1.onnx").read_bytes())
-        assert_allclose(model.scores(golden["inputs"]), golden["tier1"], atol=1e-5)
+def test_what_certifies_is_in_no_trainers_folder(done: Path, base: Path) -> None:
+    frozen = Samples.read(done / "candidate" / "held_out" / "frozen.npz")
+    assert len(frozen.labels) == 450  # three quarters of the calibration part
+    seen: set[bytes] = set()
+    for path in (done / "candidate" / "trainer").rglob("*.npz"):
+        seen |= {row.tobytes() for row in Samples.read(path).inputs}
+    assert {row.tobytes() for row in read_npz(base / "train.npz", "x")["x"]} <= seen
+    assert not seen & {row.tobytes() for row in frozen.inputs}
 
 
-def test_the_same_job_again_gives_the_same_report_and_trains_nothing(
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [("tier1.onnx", "tier1"), ("tier1.fp32.onnx", "tier1_fp32"), ("tier2.onnx", "tier2")],
+)
+def test_a_candidates_golden_scores_are_its_models_own(done: Path, file: str, name: str) -> None:
+    golden = read_npz(done / "candidate" / "golden.npz", "inputs", name)
+    model = load(done, (done / "candidate" / file).read_bytes())
+    assert_allclose(model.scores(golden["inputs"]), golden[name], atol=1e-5)
+
+
+def test_what_each_file_promises_was_measured_on_that_file(done: Path, base: Path) -> None:
+    candidate = done / "candidate"
+    report = read_report(candidate)
+    assert report is not None
+    inputs = read_npz(base / "calibration.npz", "x")["x"]
+    labels = load(done, (candidate / "tier2.onnx").read_bytes()).scores(inputs).argmax(axis=1)
+    found = {}
+    for file in ("tier1.onnx", "tier1.fp32.onnx"):
+        scores = load(done, (candidate / file).read_bytes()).scores(inputs)
+        found[file] = calibrate(scores, labels, len(inputs) // 4, Promise(0.05, 0.05, 0.2))
+    assert report.calibration == found["tier1.onnx"]
+    assert report.fp32_calibration == found["tier1.fp32.onnx"]
+    assert report.fp32_calibration.certificate is not None
+    assert report.calibration.temperature != report.fp32_calibration.temperature
+
+
+def test_both_files_of_a_candidate_make_one_release(done: Path) -> None:
+    report = read_report(done / "candidate")
+    assert report is not None
+    candidate = Candidate(done / "candidate", report, "meter", LABELS, ("int8", "fp32"))
+    release = compose(candidate.tier1("meter-tier1", ()), 4096)
+    assert release.problems() == []
+    assert [each.artefact.precision for each in release.variants] == ["int8", "fp32"]
+    assert [each.size for each in release.artefacts] == [report.int8_bytes, report.fp32_bytes]
+    assert [each.calibration for each in release.variants] == [
+        report.calibration,
+        report.fp32_calibration,
+    ]
+
+
+class TrainsError(Exception):
+    """Somebody trains."""
+
+
+def no_training(*arguments: object) -> None:
+    raise TrainsError
+
+
+def test_the_same_order_again_gives_the_same_report_and_trains_nothing(
     done: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_training(*arguments: object, **options: object) -> Mlp:
-        raise AssertionError("it trains again")
-
-    monkeypatch.setattr(trainer, "train_full", no_training)
-    monkeypatch.setattr(trainer, "distill", no_training)
-    assert train(done) == read_report(done / "candidate")
+    monkeypatch.setattr(making, "train", no_training)
+    assert run(done, SILENT) == read_report(done / "candidate")
 
 
-@pytest.mark.parametrize("change", ["seed", "data", "report"])
-def test_another_job_other_data_or_a_broken_report_trains_anew(
-    done: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+Change = Callable[[Path, Path], object]
+
+
+def rewritten(folder: Path, **changes: Any) -> None:
+    """Changes the training section of an order."""
+    order = msgspec.json.decode((folder / ORDER).read_bytes(), type=Order)
+    changed = msgspec.structs.replace(order, training=order.training | changes)
+    (folder / ORDER).write_bytes(msgspec.json.encode(changed))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda folder, base: rewritten(folder, seed=2), id="seed"),
+        pytest.param(lambda folder, base: write_base(base, seed=8), id="data"),
+        pytest.param(
+            lambda folder, base: (folder / "candidate" / "report.json").write_bytes(b'{"finge'),
+            id="report",
+        ),
+    ],
+)
+def test_another_order_other_data_or_a_broken_report_trains_anew(
+    done: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Change
 ) -> None:
-    class TrainsError(Exception):
-        pass
-
-    def training(*arguments: object, **options: object) -> Mlp:
-        raise TrainsError
-
     folder, data = tmp_path / "job", tmp_path / "base"
-    shutil.copytree(done, folder)
     shutil.copytree(base, data)
-    job = msgspec.json.decode((folder / "job.json").read_bytes(), type=Job)
-    if change == "seed":
-        (folder / "job.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(job, seed=2)))
-    elif change == "data":
-        inputs, labels = blobs_of(90, np.random.default_rng(8))
-        other = msgspec.structs.replace(job, base=str(data))
-        np.savez(data / "train.npz", x=inputs, y=labels)
-        (folder / "job.json").write_bytes(msgspec.json.encode(other))
-    else:
-        (folder / "candidate" / "report.json").write_bytes(b'{"fingerprint": ')
-    monkeypatch.setattr(trainer, "train_full", training)
+    shutil.copytree(done, folder)
+    order_in(folder, data)
+    change(folder, data)
+    monkeypatch.setattr(making, "train", no_training)
     with pytest.raises(TrainsError):
-        train(folder)
+        run(folder, SILENT)
 
 
-def test_a_killed_job_leaves_no_candidate_and_may_be_started_again(
+def test_other_limits_make_no_other_candidate(
+    done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(done, tmp_path / "job")
+    rewritten(tmp_path / "job", timeout_s=77.0, memory_bytes=2**31)
+    monkeypatch.setattr(making, "train", no_training)
+    assert run(tmp_path / "job", SILENT) == read_report(done / "candidate")
+
+
+def test_a_killed_order_leaves_no_candidate_and_may_be_run_again(
     base: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "job"
-    job_in(folder, base)
-    child = subprocess.Popen([sys.executable, "-m", "cloud.trainer", str(folder)])
+    order_in(folder, base)
+    arguments = map(str, (os.getpid(), 600, 2**32, folder))
+    child = subprocess.Popen([sys.executable, "-m", "cloud.training.child", *arguments])
     try:
-        wait_until((folder / "work").exists, "the training has begun")
+        wait_until((folder / "work" / FINGERPRINT).exists, "the training has begun")
     finally:
         os.kill(child.pid, signal.SIGKILL)
         child.wait()
     assert read_report(folder / "candidate") is None
     assert not (folder / "candidate").exists()
-    (folder / "work" / "left-over").write_bytes(b"")
-    report = train(folder)
+    report = run(folder, SILENT)
     assert read_report(folder / "candidate") == report
+    assert not (folder / "work").exists()
+
+
+def test_work_on_another_order_is_not_taken_over(done: Path, tmp_path: Path, base: Path) -> None:
+    folder = tmp_path / "job"
+    shutil.copytree(done / "candidate", folder / "work")
+    (folder / "work" / "report.json").unlink()
+    (folder / "work" / "left-over").touch()
+    order_in(folder, base, seed=5)
+    run(folder, SILENT)
     assert not (folder / "candidate" / "left-over").exists()
+    assert (folder / "candidate/tier2.onnx").read_bytes() != (
+        done / "candidate/tier2.onnx"
+    ).read_bytes()
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b'{"pipeline": "\xff"}'])
-def test_a_job_that_cannot_be_read_is_an_error_of_storage(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "job.json").write_bytes(content)
+def test_an_order_that_cannot_be_read_is_an_error_of_storage(
+    tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / ORDER).write_bytes(content)
     with pytest.raises(StorageError, match="cannot read the job"):
-        train(tmp_path)
+        run(tmp_path, SILENT)
 
 
-def test_a_job_without_its_data_is_an_error_of_storage(tmp_path: Path) -> None:
-    job_in(tmp_path / "job", tmp_path / "nowhere")
-    with pytest.raises(StorageError):
-        train(tmp_path / "job")
+def test_an_order_without_its_data_is_an_error_of_storage(tmp_path: Path) -> None:
+    order_in(tmp_path / "job", tmp_path / "nowhere")
+    with pytest.raises(StorageError, match="nowhere"):
+        run(tmp_path / "job", SILENT)
 
 
 # Judging
 
 
-def report_with(calibration: Calibration, running: float | None) -> Report:
+def report_with(
+    calibration: Calibration, running: float | None, fp32: Calibration | None = None
+) -> Report:
     return Report(
-        fingerprint="", calibration=calibration, tier2_calibration=None, int8_bytes=1,
-        fp32_bytes=1, int8_agreement=1.0, fp32_agreement=1.0, running_coverage=running,
-        samples=1, seconds=0.0,
+        fingerprint="", calibration=calibration, fp32_calibration=fp32 or CERTIFIED,
+        tier2_calibration=None, int8_bytes=1, fp32_bytes=1, int8_agreement=1.0,
+        fp32_agreement=1.0, running_coverage=running, samples=1, seconds=0.0,
     )  # fmt: skip
 
 
@@ -303,4 +438,29 @@ def test_a_candidate_is_released_if_certified_and_better(
 ) -> None:
     judgement = judge(report_with(calibration, running))
     assert judgement.accepted is accepted
-    assert judgement.reason
+    assert judgement.precisions == (("int8",) if accepted else ())
+    assert judgement.reason.startswith("int8 ")
+
+
+UNCERTIFIED = Calibration(1.0, 2.0)
+BETTER = Calibration(1.0, 0.7, replace(CERTIFICATE, coverage=0.9))
+
+
+@pytest.mark.parametrize(
+    ("int8", "fp32", "running", "released"),
+    [
+        pytest.param(CERTIFIED, BETTER, None, ("int8", "fp32"), id="both"),
+        pytest.param(CERTIFIED, UNCERTIFIED, None, ("int8",), id="int8-alone-is-certified"),
+        pytest.param(UNCERTIFIED, CERTIFIED, None, ("fp32",), id="fp32-alone-is-certified"),
+        pytest.param(UNCERTIFIED, UNCERTIFIED, None, (), id="neither"),
+        pytest.param(CERTIFIED, BETTER, 0.85, ("fp32",), id="int8-accepts-no-more-than-what-runs"),
+        pytest.param(BETTER, CERTIFIED, 0.85, ("int8",), id="fp32-accepts-no-more-than-what-runs"),
+    ],
+)
+def test_of_two_files_each_is_released_on_its_own_certificate(
+    int8: Calibration, fp32: Calibration, running: float | None, released: tuple[str, ...]
+) -> None:
+    judgement = judge(report_with(int8, running, fp32), offers_fp32=True)
+    assert judgement.precisions == released
+    assert "int8 " in judgement.reason
+    assert "; fp32 " in judgement.reason

@@ -322,3 +322,20 @@ def test_versions_that_the_link_to_the_site_had_no_room_for_go_down_as_soon_as_i
     went = hierarchy.handed_down()
     assert went.index(DOWN.trust(3)) < went.index(DOWN.releases(CHANNEL))
     hierarchy.node.commit(2)
+
+
+def test_a_document_that_is_refused_is_said_once_however_often_the_broker_delivers_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    hub = FakeBroker()
+    following = Following(tmp_path, hub)
+    hub.publish(UP.trust(2), b"no document", retain=True)
+    for now_s in (0.0, LOOK_AGAIN_S, 2 * LOOK_AGAIN_S):
+        following.follower.poll(now_s)
+        for message in following.link.receive():
+            following.follower.on_message(message.topic, message.payload)
+    assert caplog.text.count("trust: version 2 refused: it is not signed") == 1
+    hub.publish(UP.trust(2), sign_trust(open_first(TRUST[0]), [STRANGER]), retain=True)
+    for message in following.link.receive():
+        following.follower.on_message(message.topic, message.payload)
+    assert caplog.text.count("trust: version 2 refused") == 2

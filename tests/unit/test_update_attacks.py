@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from typing import Any
@@ -178,6 +179,59 @@ def test_a_key_that_was_rotated_out_signs_nothing_any_more_and_the_new_one_does(
     station.publish(release(3), model_of(3))
     station.commit(3)
     assert station.answers_rightly
+
+
+@pytest.mark.parametrize("restarts", [False, True], ids=["at-once", "after-a-restart"])
+@pytest.mark.parametrize("withdraw", [rotate, revoke])
+def test_the_manifest_of_before_the_change_of_keys_is_no_error_until_the_new_one_comes(
+    make_following: StationMaker,
+    caplog: pytest.LogCaptureFixture,
+    withdraw: Callable[[Station], None],
+    restarts: bool,
+) -> None:
+    station = make_following()
+    station.start()
+    station.publish(release(2), model_of(2))
+    station.commit(2)
+    if restarts:
+        station.updater.close()
+        station = make_following()
+        station.start()
+    caplog.clear()
+    withdraw(station)
+    for _ in range(3):
+        station.turn()
+        station.updater.reconcile(station.now_s)
+    (said,) = troubles(caplog)
+    assert said.levelname == "WARNING"
+    assert "the keys have changed since this manifest was accepted" in said.getMessage()
+    assert (station.version, station.drops("release_refused") > 0) == ("2", True)
+    caplog.clear()
+    forged = sign_manifest(release(9), [STRANGER])
+    station.hub.publish(TOPICS.releases("meter-tier1"), forged, retain=True)
+    station.turn()
+    (said,) = troubles(caplog)
+    assert said.levelname == "ERROR"
+
+
+def test_an_older_manifest_that_was_accepted_once_is_an_error_as_before(
+    following: Station, caplog: pytest.LogCaptureFixture
+) -> None:
+    station = following
+    station.publish(release(2), model_of(2))
+    station.commit(2)
+    old = station.active_envelope
+    assert old is not None
+    station.publish(release(3), model_of(3))
+    station.commit(3)
+    station.updater.on_manifest(old, station.now_s)
+    (said,) = troubles(caplog)
+    assert (said.levelname, "older than" in said.getMessage()) == ("ERROR", True)
+
+
+def troubles(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    return [each for each in caplog.records if each.levelno >= logging.WARNING
+            and "is in force" not in each.getMessage()]  # fmt: skip
 
 
 def test_a_manifest_that_came_before_its_key_is_taken_once_the_key_is_trusted(

@@ -19,7 +19,7 @@ from shared.releases.machine import AFTER_THE_SWAP, BEFORE_THE_SWAP, State
 from shared.releases.manifest import sign_manifest
 from shared.releases.reconciliation import RECONCILE_S
 from shared.releases.record import ChannelFile, ChannelRecord, Quarantine
-from shared.releases.standing import MAX_DEATHS
+from shared.releases.standing import DEADLY
 from shared.releases.under_way import MAX_STOPS
 from shared.serving import load_local
 from tests.builders import (
@@ -705,10 +705,10 @@ def test_a_node_that_dies_again_and_again_with_an_unproven_release_goes_back(
     make_on_1: StationMaker,
 ) -> None:
     committed_unwatched(make_on_1())
-    for _ in range(MAX_DEATHS):
+    for deaths in (1, 2):
         station = make_on_1()
         station.start()
-        assert station.version == "2"
+        assert (station.version, station.record.deaths) == ("2", deaths)
     last = make_on_1()
     last.start()
     assert last.version == "1"
@@ -728,7 +728,7 @@ def test_a_death_with_an_unproven_release_after_another_was_rejected_goes_back_a
     station.publish(release(3, expires=5.0), model_of(3))
     station.settle()
     assert station.state == (State.REJECTED, 3)
-    for _ in range(MAX_DEATHS + 1):
+    for _ in range(DEADLY):
         station = make_on_1()
         station.start()
     assert station.version == "1"
@@ -744,7 +744,7 @@ def test_samples_prove_a_release_and_no_death_speaks_against_it_any_more(
     station.health = Health(batches=20, samples=20)
     station.turn()
     assert station.record.proven
-    for _ in range(2 * MAX_DEATHS):
+    for _ in range(2 * DEADLY):
         again = make_on_1()
         again.start()
         assert again.version == "2"
@@ -765,11 +765,23 @@ def test_stops_on_purpose_do_not_speak_against_an_unproven_release(
     make_on_1: StationMaker,
 ) -> None:
     committed_unwatched(make_on_1())
-    for _ in range(2 * MAX_DEATHS):
+    for _ in range(2 * DEADLY):
         station = make_on_1()
         station.start()
         assert station.version == "2"
         station.updater.farewell()
+
+
+def test_after_a_stop_on_purpose_it_takes_three_deaths_as_before(make_on_1: StationMaker) -> None:
+    station = make_on_1()
+    committed_unwatched(station)
+    station.updater.farewell()
+    versions = []
+    for _ in range(DEADLY + 1):  # the first start follows no death
+        station = make_on_1()
+        station.start()
+        versions.append(station.version)
+    assert versions == ["2", "2", "2", "1"]
 
 
 def test_a_release_that_is_stopped_in_its_probation_again_and_again_is_rolled_back(

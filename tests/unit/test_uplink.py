@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -118,6 +119,17 @@ def test_counts_of_a_node_and_version_are_summed_and_sent_once(rig: Rig) -> None
     rig.add(1, now_s=2.0)
     rig.uplink.poll(3.0)
     assert rig.sent[1].counts == ()
+
+
+def test_alarms_are_summed_and_of_the_certificate_the_last_word_counts(rig: Rig) -> None:
+    for alarms, certificate in ((0, "holds"), (2, "void"), (1, "broken")):
+        counts = msgspec.structs.replace(
+            counts_of(10, 2), drift_alarms=alarms, certificate=certificate
+        )
+        rig.uplink.count(counts, 0.0)
+    rig.uplink.poll(1.0)
+    (telemetry,) = rig.sent
+    assert telemetry.counts == (GateCount("tier1-a", "meter", "1", 30, 6, "broken", 3),)
 
 
 def test_the_brokers_acknowledgement_is_not_the_clouds(rig: Rig) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 import pytest
 
@@ -11,6 +13,7 @@ from cloud.rollout.plan import RolloutPlan
 from cloud.rollout.record import Offer, published
 from cloud.rollout.step import step
 from shared.releases.machine import State
+from shared.releases.rollout import takes_part
 from tests.unit.rollout.fleets import AT_ONCE, fleet, out
 
 PLAN = RolloutPlan()
@@ -52,17 +55,52 @@ def test_promote_needs_a_manifest_with_the_next_share() -> None:
     assert decision.reason == "promoted from wave 1 to wave 2 of 4"
 
 
+def test_promote_begins_one_wave_though_all_of_its_nodes_are_away() -> None:
+    nodes = fleet(200)
+    record = step(RUNNING, PLAN, nodes.nodes, 1.0).record
+    nodes.goes(*range(200), online=False)
+    shares = []
+    for seq in (2, 3, 4):
+        record = published(commands.promote(record, PLAN, nodes.nodes).record, seq, 2.0)
+        shares.append(record.share)
+    assert shares == [0.05, 0.25, 1.0]
+
+
+def test_promote_passes_over_waves_that_have_no_node_at_all() -> None:
+    nodes = fleet(2)
+    record = out(PLAN, nodes)
+    promoted = commands.promote(record, PLAN, nodes.nodes).record
+    other = next(each for each in nodes.nodes if each.name not in record.canaries)
+    assert takes_part(promoted.rollout, other.site, other.node)
+    before = PLAN.waves[PLAN.number(promoted.share) - 1].share
+    earlier = msgspec.structs.replace(promoted.rollout, share=before)
+    assert not takes_part(earlier, other.site, other.node)
+
+
+def test_where_no_node_is_known_nothing_is_promoted() -> None:
+    with pytest.raises(IllegalCommandError, match="no node of meter is known"):
+        commands.promote(RUNNING, PLAN, [])
+
+
 def test_the_last_wave_cannot_be_promoted() -> None:
     with pytest.raises(IllegalCommandError, match="wave 1 of 1 is the last; it completes by"):
         commands.promote(out(AT_ONCE, NODES), AT_ONCE, NODES.nodes)
 
 
-def test_a_paused_rollout_is_not_promoted() -> None:
-    paused = commands.pause(RUNNING).record
-    expected = "'promote' is not possible: the rollout is paused; possible: resume, halt, roll back"
-    with pytest.raises(IllegalCommandError) as told:
-        commands.promote(paused, PLAN, NODES.nodes)
-    assert str(told.value) == expected
+@pytest.mark.parametrize(("base", "also"), [("1", ", roll back"), ("", "")])
+def test_a_paused_rollout_is_not_promoted_and_what_is_possible_is_said(
+    base: str, also: str
+) -> None:
+    paused = commands.pause(msgspec.structs.replace(RUNNING, base=base)).record
+    expected = f"is not possible: the rollout is paused; possible: resume, halt{also}"
+    attempts: tuple[Callable[[], object], ...] = (
+        lambda: commands.promote(paused, PLAN, NODES.nodes),
+        lambda: commands.pause(paused),
+    )
+    for refused in attempts:
+        with pytest.raises(IllegalCommandError) as told:
+            refused()
+        assert str(told.value).endswith(expected)
 
 
 def test_a_rollout_that_was_rolled_back_takes_no_command() -> None:

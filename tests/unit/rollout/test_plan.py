@@ -81,6 +81,11 @@ def test_a_value_out_of_range_is_refused(fields: dict[str, Any]) -> None:
         plan(**fields)
 
 
-def test_beyond_a_plan_that_was_shortened_stands_its_last_wave() -> None:
-    short = RolloutPlan(waves=(Wave(share=0.5), Wave(share=1, soak_s=7)))
-    assert short.wave(5) == Wave(share=1, soak_s=7)
+@pytest.mark.parametrize(
+    ("share", "number"), [(0.0, 0), (0.05, 0), (0.1, 0), (0.25, 0), (0.5, 1), (0.9, 1), (1.0, 2)]
+)
+def test_a_share_is_in_the_wave_that_it_has_reached_whatever_plan_it_came_from(
+    share: float, number: int
+) -> None:
+    changed = RolloutPlan(waves=(Wave(share=0.1), Wave(share=0.5), Wave(share=1)))
+    assert changed.number(share) == number

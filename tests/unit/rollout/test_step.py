@@ -19,6 +19,7 @@ from shared.releases.rollout import takes_part
 from tests.unit.rollout.fleets import AT_ONCE, Fleet, begun, fleet, out
 
 PLAN = RolloutPlan()
+SHORTER = RolloutPlan(waves=(Wave(share=0.1), Wave(share=0.6), Wave(share=1)))
 SOAK_S, DEADLINE_S = 600.0, 3600.0
 FAILURES = (State.REJECTED, State.FAILED_NO_STATE_CHANGE, State.ROLLED_BACK, State.TIMED_OUT)
 
@@ -170,7 +171,7 @@ def test_a_skipped_wave_is_said() -> None:
         )
     )
     assert decision.record.wave == first > 1
-    assert f"; {first - 1} skipped: they add nobody who is online" in decision.reason
+    assert decision.reason.endswith(f"; {first - 1} skipped: they add nobody")
 
 
 def test_with_no_fleet_yet_the_first_release_is_for_all_who_come() -> None:
@@ -413,11 +414,46 @@ def test_who_failed_and_tries_again_may_commit() -> None:
 def test_a_plan_that_changed_goes_on_from_the_share_that_was_reached() -> None:
     nodes = fleet(200)
     nodes.says(State.COMMITTED, *range(200))
-    record = out(PLAN, nodes)
+    record = msgspec.structs.replace(out(PLAN, nodes), wave=2, share=0.25)
+    decision = steps(record, SHORTER, nodes, 0.0, SOAK_S)
+    assert decision.record.share == 0.6
+    assert decision.reason.startswith("wave 1 of 3: ")
+    promoted = commands.promote(record, SHORTER, nodes.nodes)
+    assert promoted.reason == "promoted from wave 1 to wave 2 of 3"
+
+
+def test_a_plan_that_was_shortened_numbers_no_wave_twice() -> None:
+    nodes, record, shares = fleet(400), out(PLAN, fleet(400)), []
+    for plan in (PLAN, PLAN, SHORTER, SHORTER, SHORTER):
+        joined = set(record.nodes)
+        record = steps(record, plan, nodes, 0.0).record
+        wave = {name for name, course in record.nodes.items() if course.wave == record.wave}
+        assert wave == set(record.nodes) - joined  # nobody of an earlier wave is judged with them
+        assert wave
+        shares.append((record.wave, record.share))
+        if record.share < 1:
+            record = published(commands.promote(record, plan, nodes.nodes).record, 2, 0.0)
+    assert shares == [(0, 0.0), (1, 0.05), (2, 0.25), (3, 0.6), (4, 1.0)]
+
+
+def test_a_plan_that_became_finer_skips_nothing_that_was_reached() -> None:
+    nodes, record = fleet(400), out(PLAN, fleet(400))
+    nodes.says(State.COMMITTED, *range(400))
+    record = msgspec.structs.replace(record, wave=1, share=0.25)
+    finer = RolloutPlan(waves=tuple(Wave(share=each) for each in (0, 0.05, 0.1, 0.25, 1)))
+    decision = steps(record, finer, nodes, 0.0, SOAK_S)
+    assert decision.event is Event.ADVANCE
+    assert decision.reason.startswith("wave 4 of 5: ")
+    assert "skipped" not in decision.reason
+
+
+def test_a_wave_of_a_plan_that_changed_soaks_as_the_share_does_that_it_has_reached() -> None:
+    nodes, record = fleet(400), out(PLAN, fleet(400))
+    nodes.says(State.COMMITTED, *range(400))
     record = msgspec.structs.replace(record, wave=2, share=0.25)
-    shorter = RolloutPlan(waves=(Wave(share=0.1), Wave(share=0.6), Wave(share=1)))
-    decision = steps(record, shorter, nodes, 0.0, SOAK_S)
-    assert (decision.record.wave, decision.record.share) == (1, 0.6)
+    patient = RolloutPlan(waves=(Wave(share=0.25, soak_s=5000), Wave(share=1, soak_s=0)))
+    assert steps(record, patient, nodes, 0.0, 4999.0).event is None
+    assert steps(record, patient, nodes, 0.0, 5000.0).event is Event.ADVANCE
 
 
 def test_after_its_end_it_decides_nothing_and_still_hears_stragglers() -> None:
@@ -495,16 +531,52 @@ def test_failures_of_all_waves_together_abort() -> None:
     assert "1 of 4 executed in all failed (25 %, 10 % abort)" in decision.reason
 
 
-def test_a_wave_that_adds_only_nodes_that_are_away_is_skipped() -> None:
+def test_while_the_others_are_away_a_release_goes_no_faster_than_its_waves() -> None:
     nodes = fleet(400)
     record = out(PLAN, nodes)
-    second = msgspec.structs.replace(record.rollout, share=0.05)
-    away = [i for i in range(400) if takes_part(second, "plant", f"node-{i}")]
-    nodes.says(State.COMMITTED, *range(400))
+    canary = int(record.canaries[0].rsplit("-", 1)[1])
+    nodes.says(State.COMMITTED, canary)
+    nodes.goes(*(i for i in range(400) if i != canary), online=False)
+    reached, now_s = [(0.0, 0.0)], 0.0
+    while record.phase is Phase.RUNNING:
+        decision = steps(record, PLAN, nodes, now_s)
+        record = decision.record
+        if decision.event is Event.ADVANCE:
+            reached.append((record.share, now_s))
+            record = published(record, len(reached), now_s)
+        now_s += 100.0
+    assert reached == [(0.0, 0.0), (0.05, SOAK_S), (0.25, SOAK_S + 3600), (1.0, SOAK_S + 7200)]
+    assert record.phase is Phase.COMPLETED
+
+
+def test_a_wave_that_is_away_is_waited_for_and_judged_when_it_is_back() -> None:
+    nodes = fleet(400)
+    record = out(PLAN, nodes)
+    second = msgspec.structs.replace(record.rollout, share=0.05, nodes=())
+    members = [i for i in range(400) if takes_part(second, "plant", f"node-{i}")]
+    away = [i for i in members if f"plant/node-{i}" not in record.canaries]
+    nodes.says(State.COMMITTED, *(i for i in range(400) if i not in away))
     record = steps(record, PLAN, nodes, 0.0).record
     nodes.goes(*away, online=False)
     decision = steps(record, PLAN, nodes, SOAK_S)
-    assert (decision.event, decision.record.wave) == (Event.ADVANCE, 2)
+    assert (decision.event, decision.record.wave) == (Event.ADVANCE, 1)
+    record = published(decision.record, 2, SOAK_S)
+    said = steps(record, PLAN, nodes, SOAK_S + 3000).reason
+    assert said == f"wave 2 of 4: no node has it yet ({len(away)} offline)"
+    nodes.goes(*away, online=True)
+    nodes.says(State.ROLLED_BACK, *away)
+    assert steps(record, PLAN, nodes, SOAK_S + 3000).event is Event.ABORT
+
+
+def test_a_broker_that_has_forgotten_the_fleet_lets_no_wave_begin() -> None:
+    nodes = fleet(100)
+    record = out(PLAN, nodes)
+    nodes.says(State.COMMITTED, *range(100))
+    record = steps(record, PLAN, nodes, 0.0).record
+    decision = steps(record, PLAN, fleet(0), SOAK_S, 100 * SOAK_S)
+    assert decision.event is None
+    assert decision.reason.endswith("; no node is known any more")
+    assert steps(decision.record, PLAN, nodes, 100 * SOAK_S).event is Event.ADVANCE
 
 
 def test_a_superseded_node_that_stays_silent_times_out_and_is_counted_once() -> None:

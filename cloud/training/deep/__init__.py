@@ -1,0 +1,1 @@
+"""The trainer that runs on PyTorch; nothing outside this folder imports it."""

@@ -1,0 +1,1 @@
+"""When to train again, and whether what a release promised still holds."""

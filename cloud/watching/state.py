@@ -1,0 +1,119 @@
+"""What the cloud must not forget of what it watches: one file a pipeline, replaced whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from cloud.watching.finding import Test
+from cloud.watching.reference import AuditReference, Moments
+from shared.durable import write_durably
+from shared.errors import StorageError
+from shared.messages import UNREADABLE
+
+MAX_VERSIONS = 16
+"""A rollback brings back the version before; of older ones nothing has to be known."""
+
+
+class Alarm(msgspec.Struct, frozen=True):
+    """A drift that was found.
+
+    Attributes:
+        test: which test found it.
+        words: what it found.
+        since_s: when, seconds since 1970.
+        number: of the store's row that it was found at: samples behind it came after the drift.
+    """
+
+    test: Test
+    words: str
+    since_s: float
+    number: int
+
+
+class VersionWatch(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a version, beside what the store holds.
+
+    Attributes:
+        version: of tier-1's model.
+        began_s: since when it is watched, seconds since 1970.
+        began_number: newest row of the store then.
+        counts_after: its gate counts behind this row are watched.
+        audits_after: its audited samples behind this row are watched.
+        rate: its escalation rate in the beginning; None while that is not known.
+        audits: its audited samples in the beginning; None while there are too few.
+        alarm: the drift that was found; None for none.
+        voided: whether its manifest was made to say so. If it no longer does, a person has
+            ended the alarm.
+    """
+
+    version: str
+    began_s: float
+    began_number: int
+    counts_after: int
+    audits_after: int
+    rate: Moments | None = None
+    audits: AuditReference | None = None
+    alarm: Alarm | None = None
+    voided: bool = False
+
+
+class WatchRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A pipeline's memory.
+
+    Attributes:
+        trained_s: when the last training began, seconds since 1970; None if there was none.
+        trained_number: newest row of the store then: samples behind it are new.
+        versions: what is known of them, the one that was watched last at the end.
+    """
+
+    trained_s: float | None = None
+    trained_number: int = 0
+    versions: tuple[VersionWatch, ...] = ()
+
+    def of(self, version: str) -> VersionWatch | None:
+        """Returns what is known of a version, None if it was never watched."""
+        return next((each for each in self.versions if each.version == version), None)
+
+    def keeping(self, watch: VersionWatch) -> WatchRecord:
+        """Returns the record with a version's watch as it is now."""
+        others = [each for each in self.versions if each.version != watch.version]
+        return msgspec.structs.replace(self, versions=(*others, watch)[-MAX_VERSIONS:])
+
+
+class WatchFile:
+    """The file of a pipeline's record.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self) -> WatchRecord:
+        """Returns the record, an empty one if there is none.
+
+        Raises:
+            StorageError: it cannot be read.
+        """
+        try:
+            return msgspec.json.decode(self._path.read_bytes(), type=WatchRecord)
+        except FileNotFoundError:
+            return WatchRecord()
+        except OSError as error:
+            raise StorageError(f"cannot read {self._path}: {error.strerror}") from error
+        except UNREADABLE as error:
+            raise StorageError(
+                f"{self._path} is no record of what is watched: {error}. Fix: move it away; drifts "
+                "that go on are found again"
+            ) from error
+
+    def write(self, record: WatchRecord) -> None:
+        """Replaces the record.
+
+        Raises:
+            StorageError: it cannot be written; the old one still stands.
+        """
+        write_durably(self._path, msgspec.json.encode(record))

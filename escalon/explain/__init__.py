@@ -1,0 +1,1 @@
+"""One sample's story, from the command line."""

@@ -1,0 +1,1 @@
+"""``escalon labels``: what people say that samples are, and which ones they are asked about."""

@@ -1,0 +1,175 @@
+"""``escalon labels``."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import TextIO
+
+import msgspec
+import numpy as np
+
+from cloud.config import CloudConfig
+from cloud.opening import make_store
+from cloud.store import LabelTally, Queued, TelemetryStore
+from escalon.labels.csv_file import LabelFile, write_labels, write_queue
+from escalon.release.arguments import CLOUD_VARIABLE
+from escalon.release.scope import UsageError
+from escalon.release.table import table
+from shared.config_file import ConfigFile
+from shared.durable import disk_trouble, write_durably
+
+AT_ONCE = 1000
+
+
+def run_labels(
+    arguments: argparse.Namespace, environment: Mapping[str, str], output: TextIO
+) -> int:
+    """Runs ``escalon labels``.
+
+    Args:
+        arguments: of the command line.
+        environment: the process's.
+        output: what is printed goes there.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        UsageError: the command line does not say enough.
+        EscalonError: it is refused, or fails.
+    """
+    config = _read(arguments.config, environment)
+    pipeline = _pipeline(arguments.pipeline, config)
+    with _opened(config) as store:
+        match arguments.labels_command:
+            case "queue":
+                text = _queue(arguments, store, config, pipeline)
+            case "import":
+                text = _import(arguments, store, pipeline)
+            case _:
+                text = _export(arguments, store, pipeline)
+    output.write(text)
+    return 0
+
+
+def _queue(
+    arguments: argparse.Namespace, store: TelemetryStore, config: CloudConfig, pipeline: str
+) -> str:
+    of = config.pipelines[pipeline]
+    queue = store.queue(pipeline, of.labelling.daily_limit, time.time())
+    if arguments.to is not None:
+        file = io.StringIO()
+        write_queue(queue, file)
+        write_durably(arguments.to, file.getvalue().encode())
+    if arguments.inputs is not None:
+        there = [each for each in queue if each.has_input]
+        _write_inputs(arguments.inputs, there, store, of.input.shape)
+    if arguments.json:
+        return _json([asdict(each) for each in queue])
+    return _shown(queue) + "\n" if queue else f"{pipeline}: nothing is to be labelled today\n"
+
+
+def _write_inputs(
+    path: Path, queue: Sequence[Queued], store: TelemetryStore, shape: tuple[int, ...]
+) -> None:
+    inputs = store.inputs([each.number for each in queue], shape)
+    sensors, ids = [each.sensor for each in queue], [each.id for each in queue]
+    try:
+        with path.open("wb") as file:
+            np.savez(file, inputs=inputs, sensor=np.array(sensors, str), id=np.array(ids, str))
+    except OSError as error:
+        raise disk_trouble("write", path, error) from error
+
+
+def _shown(queue: Sequence[Queued]) -> str:
+    heads = ("SITE", "SENSOR", "ID", "MARGIN", "TIER-2 SAYS", "TIER-1 SAID", "INPUT")
+    rows = [
+        (
+            each.site,
+            each.sensor,
+            each.id,
+            f"{each.margin:.3f}",
+            ", ".join(f"{label} {chance:.0%}" for label, chance in each.guesses),
+            each.tier1_guess,
+            "stored" if each.has_input else "on its site",
+        )
+        for each in queue
+    ]
+    return table(heads, rows)
+
+
+def _import(arguments: argparse.Namespace, store: TelemetryStore, pipeline: str) -> str:
+    now_s = time.time()
+    file = LabelFile(arguments.file, pipeline, arguments.site, arguments.by, now_s)
+    file.check(lambda label: store.check_label(pipeline, label))
+    joined = waiting = repeated = dropped = 0
+    labels = file.labels()
+    while part := list(islice(labels, AT_ONCE)):
+        tally = store.label(part, now_s)
+        joined += tally.joined
+        waiting += tally.waiting
+        repeated += tally.repeated
+        dropped += tally.dropped
+    if arguments.json:
+        return _json(asdict(LabelTally(joined, waiting, repeated, 0, dropped)))
+    return (
+        f"{pipeline}: {joined} samples labelled, {waiting} labels wait for their samples, "
+        f"{repeated} were there or are older than what is\n"
+    )
+
+
+def _export(arguments: argparse.Namespace, store: TelemetryStore, pipeline: str) -> str:
+    kept = store.labels(pipeline)
+    if arguments.json and arguments.to is None:
+        return _json([asdict(each) for each in kept])
+    if arguments.to is None:
+        file = io.StringIO()
+        write_labels(kept, file)
+        return file.getvalue()
+    try:
+        with arguments.to.open("w", newline="", encoding="utf-8") as opened:
+            write_labels(kept, opened)
+    except OSError as error:
+        raise disk_trouble("write", arguments.to, error) from error
+    return _json({"file": str(arguments.to)}) if arguments.json else f"{arguments.to}\n"
+
+
+@contextmanager
+def _opened(config: CloudConfig) -> Iterator[TelemetryStore]:
+    store = make_store(config)
+    store.open()
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def _read(path: Path | None, environment: Mapping[str, str]) -> CloudConfig:
+    if path is None:
+        raise UsageError(f"which cloud? Fix: --config cloud.yaml, or set {CLOUD_VARIABLE}")
+    file = ConfigFile(path)
+    if file.role != "cloud":
+        raise file.wrong_role(["cloud"])
+    return file.parse(CloudConfig, environment)
+
+
+def _pipeline(named: str | None, config: CloudConfig) -> str:
+    known = ", ".join(config.pipelines)
+    if named is None and len(config.pipelines) == 1:
+        return next(iter(config.pipelines))
+    if named is None:
+        raise UsageError(f"which pipeline? Fix: --pipeline with one of {known}")
+    if named not in config.pipelines:
+        raise UsageError(f"there is no pipeline {named}; known are {known}")
+    return named
+
+
+def _json(value: object) -> str:
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n"

@@ -1,0 +1,1 @@
+"""Anyone's model made smaller and faster, from the command line."""

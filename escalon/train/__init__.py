@@ -1,0 +1,1 @@
+"""``escalon train``: trains the first models of a pipeline, here and now."""
