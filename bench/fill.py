@@ -42,20 +42,22 @@ def main() -> int:
 def _fill(store: TelemetryStore, folder: Path, samples: int, every: int) -> None:
     feed = TelemetryFeed("hub")
     stored = said = turns = 0
-    spent_s = 0.0
-    _say("samples    k/s   MiB RSS   MiB rows   MiB files   select ms   read ms   queue ms")
+    spent_s = busy_s = 0.0
+    _say("samples    k/s  CPU µs   MiB RSS   MiB rows   MiB files   select ms   read ms   queue ms")
     while stored < samples:
         arrivals = [Arrived("plant", each) for each in feed.messages(MESSAGES)]
-        began_s = time.perf_counter()
+        began_s, began_busy_s = time.perf_counter(), time.process_time()
         stored += store.add(arrivals, time.time()).samples
         turns += 1
         if turns % UPKEEP_EVERY == 0:
             store.upkeep(time.time())
         spent_s += time.perf_counter() - began_s
-        if stored - said >= every:
+        busy_s += time.process_time() - began_busy_s
+        if stored - said >= every or stored >= samples:
             rate = (stored - said) / spent_s / 1000
-            said, spent_s = stored, 0.0
-            _say(f"{stored:9,}  {rate:5.1f}  {_sizes(folder)}  {_reads(store)}")
+            cpu_us = busy_s / (stored - said) * 1e6
+            said, spent_s, busy_s = stored, 0.0, 0.0
+            _say(f"{stored:9,}  {rate:5.1f}  {cpu_us:6.1f}  {_sizes(folder)}  {_reads(store)}")
 
 
 def _sizes(folder: Path) -> str:

@@ -13,7 +13,7 @@ from cloud.channel_lock import ChannelLock
 from cloud.registry import Registry
 from cloud.rollout.decision import Decision, move
 from cloud.rollout.fleet import Fleet
-from cloud.rollout.phases import ENDED, Event, IllegalCommandError, Phase, possible
+from cloud.rollout.phases import ENDED, TAKEN_BACK, Event, IllegalCommandError, Phase, possible
 from cloud.rollout.plan import RolloutPlan
 from cloud.rollout.proven import is_carried, proven
 from cloud.rollout.record import RolloutFile, RolloutRecord, published_seq
@@ -81,6 +81,19 @@ class Channel:
             StorageError: it cannot be written; the old one still stands.
         """
         self._file.write(record)
+
+    def parent(self) -> str:
+        """Returns the version that a new one is taken to be made from, unless somebody says else.
+
+        That is what the fleet is to run, and never what was aborted, rolled back or halted.
+
+        Raises:
+            StorageError: the disk does not give it.
+        """
+        record = self.read()
+        if record is not None and record.phase in (*TAKEN_BACK, Phase.HALTED):
+            return record.base
+        return standing(record, self._published())
 
     def standing(self) -> str:
         """Returns the version that the fleet is to run once all is done; empty if there is none.
@@ -242,6 +255,14 @@ class Channel:
         for path in kept[:-MAX_ARCHIVED]:
             path.unlink(missing_ok=True)
 
+    def history(self) -> Iterator[RolloutRecord]:
+        """Yields the rollouts so far, newest first: the present one and the latest of those before.
+
+        Raises:
+            StorageError: the present one cannot be read.
+        """
+        return self._history(self.read())
+
     def _history(self, before: RolloutRecord | None) -> Iterator[RolloutRecord]:
         """Yields the rollouts so far, newest first; the archive is read only if it is asked for."""
         if before is not None:
@@ -302,6 +323,6 @@ def standing(record: RolloutRecord | None, published: str) -> str:
     """
     if record is None:
         return published
-    if record.phase in (Phase.ABORTED, Phase.ROLLED_BACK):
+    if record.phase in TAKEN_BACK:
         return record.base or record.version
     return record.version

@@ -18,11 +18,11 @@ from cloud.watching.config import RetrainConfig
 from shared.config import (
     AnyPath,
     BrokerConfig,
-    ExistingFile,
     Name,
     NodeConfig,
     Section,
     ShapeConfig,
+    TrustFile,
 )
 from shared.errors import ConfigError
 
@@ -123,7 +123,7 @@ class CloudConfig(NodeConfig):
     signing_key: AnyPath | None = None
     """The release key: an Ed25519 private key, PEM. Another one is noticed while the node runs.
     Needed but for ``duty: ingest``."""
-    trust: ExistingFile | None = None
+    trust: TrustFile | None = None
     """The newest trust file, as ``escalon keys`` writes it; a newer one is noticed while the node
     runs. Every version that was ever here is handed down. Needed but for ``duty: ingest``."""
     chunk_bytes: int = Field(default=64 * 2**10, ge=1024, le=64 * 2**10)

@@ -279,7 +279,7 @@ class Course:
         data = self._store.traffic(
             self._name, since_s=since, limit=MAX_TRAINING_SAMPLES, newest=True
         )
-        has = data.has_input
+        has = self._store.fit(data.number, self._config.input.shape)
         telemetry = Telemetry(
             self._store.inputs(data.number[has], self._config.input.shape),
             data.tier2[has],

@@ -16,9 +16,9 @@ from shared.config_section import (
     NAME_PATTERN,
     AnyPath,
     EnvironmentText,
-    ExistingFile,
     Name,
     Section,
+    TrustFile,
 )
 from shared.input_config import InputConfig, ShapeConfig, layout_of
 from shared.inputs import Inputs
@@ -32,7 +32,6 @@ __all__ = [
     "BatchingConfig",
     "BrokerConfig",
     "EnvironmentText",
-    "ExistingFile",
     "InferenceMode",
     "InputConfig",
     "MetricsConfig",
@@ -44,6 +43,7 @@ __all__ = [
     "ReleasesConfig",
     "Section",
     "ShapeConfig",
+    "TrustFile",
 ]
 
 
@@ -126,7 +126,7 @@ class ReleasesConfig(Section):
 
     channel: Name
     """The channel whose manifests this node follows."""
-    trust: ExistingFile
+    trust: TrustFile
     """The trust file, as ``escalon keys`` writes it: whose signatures count."""
     probation_s: float = Field(default=10.0, gt=0, le=86_400)
     """How long a new model is watched before it is committed."""

@@ -53,18 +53,26 @@ def _from_folder(path: Path, info: ValidationInfo) -> Path:
     return Path(os.path.normpath(folder / path.expanduser()))
 
 
-def _existing_file(path: Path) -> Path:
+def _existing_file(path: Path, fix: str = "") -> Path:
     if not path.is_file():
         raise PydanticCustomError(
             "missing_file",
             "there is no file {path}",
             {
                 "path": str(path),
-                "fix": "give the path of an existing file, absolute or from "
-                "the folder of this YAML",
+                "fix": fix
+                or "give the path of an existing file, absolute or from the folder of this YAML",
             },
         )
     return path
+
+
+def _trust_file(path: Path) -> Path:
+    return _existing_file(
+        path,
+        "`escalon keys init FOLDER` makes a fleet's keys and its trust file, once; every other "
+        "node has a copy of that file",
+    )
 
 
 def existing_file(text: str, info: ValidationInfo) -> Path:
@@ -86,6 +94,7 @@ Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 EnvironmentText = Annotated[str, BeforeValidator(_expand)]
 AnyPath = Annotated[Path, BeforeValidator(_expand), AfterValidator(_from_folder)]
 ExistingFile = Annotated[AnyPath, AfterValidator(_existing_file)]
+TrustFile = Annotated[AnyPath, AfterValidator(_trust_file)]
 
 
 class Section(BaseModel):

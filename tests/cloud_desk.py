@@ -13,6 +13,7 @@ import yaml
 
 from cloud.fleet_file import FleetFile
 from cloud.fleet_view import FleetView
+from cloud.registry import Registry
 from cloud.rollout.phases import Phase
 from cloud.rollout.record import RolloutFile, RolloutRecord, published
 from escalon.cli import main
@@ -170,6 +171,13 @@ class Desk:
         )  # fmt: skip
         view.take(TOPICS.updates(node, CHANNEL), to_json(said))
         FleetFile.of(self.state).keep(view, 1_700_000_000.0, 0.0)
+
+    def registry_only(self, name: str) -> None:
+        """Has a version be there that was never rolled out."""
+        registry = Registry(self.state / "registry")
+        (version,) = [each for each in registry.versions(CHANNEL) if each.name == "1"]
+        release = msgspec.structs.replace(version.release, version=name)
+        registry.add_version(msgspec.structs.replace(version, release=release))
 
     def complete(self) -> None:
         """Has the rollout have come to its end."""

@@ -87,7 +87,7 @@ def running_cluster(programs: Path) -> Iterator[Cluster]:
             wait_until(cluster.accepts, "PostgreSQL accepts connections")
             yield cluster
         finally:
-            process.send_signal(signal.SIGINT)  # its fast shutdown
+            process.send_signal(signal.SIGQUIT)  # at once: nobody needs what is in it
             process.wait(30)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from shared.cascade.config import EscalationConfig
-from shared.config import BrokerConfig, ExistingFile, Name, PipelineConfig, Section
+from shared.config import BrokerConfig, Name, PipelineConfig, Section, TrustFile
 from shared.topics import MAX_NAME
 from shared.workers.config import TierConfig
 from shared.workers.worker import ALONE, Worker
@@ -68,7 +68,7 @@ class RelayConfig(Section):
 
     channels: tuple[Name, ...] = Field(min_length=1)
     """The channels."""
-    trust: ExistingFile
+    trust: TrustFile
     """The trust file, as ``escalon keys`` writes it. Nothing unsigned is handed down."""
 
 

@@ -16,7 +16,7 @@ def pause(record: RolloutRecord) -> Decision:
     Raises:
         IllegalCommandError: the rollout is not running.
     """
-    return move(record, Event.PAUSE, "paused")
+    return move(record, Event.PAUSE, "no other wave begins")
 
 
 def resume(record: RolloutRecord) -> Decision:
@@ -39,7 +39,7 @@ def halt(record: RolloutRecord) -> Decision:
     Raises:
         IllegalCommandError: the rollout is stopped already.
     """
-    return move(record, Event.HALT, "halted")
+    return move(record, Event.HALT, "who has not swapped yet stops")
 
 
 def roll_back(record: RolloutRecord) -> Decision:
@@ -48,7 +48,7 @@ def roll_back(record: RolloutRecord) -> Decision:
     Raises:
         IllegalCommandError: it is rolled back already.
     """
-    return move(record, Event.ROLL_BACK, "rolled back to the release before")
+    return move(record, Event.ROLL_BACK, f"version {record.base} is for every node again")
 
 
 def promote(record: RolloutRecord, plan: RolloutPlan, fleet: Fleet) -> Decision:

@@ -41,6 +41,9 @@ COMMANDS = (Event.PROMOTE, Event.PAUSE, Event.RESUME, Event.HALT, Event.ROLL_BAC
 WATCHED = (Phase.RUNNING, Phase.PAUSED)
 """Here the release is on offer and its failures are counted against it."""
 
+TAKEN_BACK = (Phase.ABORTED, Phase.ROLLED_BACK)
+"""Here the release did harm, or somebody thought so."""
+
 ENDED = (Phase.COMPLETED, Phase.ABORTED, Phase.ROLLED_BACK, Phase.SUPERSEDED)
 """After these a rollout of another version may begin, without a word to this one."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from cloud.rollout.fleet import Fleet, FleetNode
-from cloud.rollout.phases import Phase
+from cloud.rollout.phases import TAKEN_BACK, Phase
 from cloud.rollout.plan import RolloutPlan
 from cloud.rollout.record import RolloutRecord
 from shared.releases.machine import ENDS, State
@@ -30,7 +30,7 @@ def proven(history: Iterable[RolloutRecord], version: str) -> str:
     for record in history:
         if record.phase is Phase.COMPLETED and record.version not in unfit:
             return record.version
-        if record.phase in (Phase.ABORTED, Phase.ROLLED_BACK):
+        if record.phase in TAKEN_BACK:
             unfit.add(record.version)
         if record.base and record.base not in unfit:
             return record.base

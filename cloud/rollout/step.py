@@ -60,7 +60,7 @@ def _judge(
     standing = stand(record, plan, fleet, age_s)
     said = f"{_where(record, plan)}: {standing.in_words()}"
     if record.phase is Phase.PAUSED:
-        return Decision(None, record, f"paused in {said}")
+        return Decision(None, record, said)
     match standing.verdict(plan.min_success):
         case Verdict.FAIL:
             needed = "every canary" if standing.failed else percent(plan.min_success)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,8 +17,10 @@ from fsspec.implementations.local import LocalFileSystem
 from shared.durable import write_durably
 from shared.errors import StorageError
 
-DAY_S = 86_400
+DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 ENDING = ".packs"
+OWN_NAME = re.compile(rf"\.?(\d{{1,15}})-[0-9a-f]{{32}}{re.escape(ENDING)}(?:\.\d+\.tmp)?")
+"""Of a file, or of one that a killed process has begun."""
 
 log = logging.getLogger(__name__)
 
@@ -131,16 +134,18 @@ class InputFiles:
         Raises:
             StorageError: they cannot be listed.
         """
-        return [each for each in self._list("") if not each.endswith(ENDING)]
+        return [each for each in self._list("") if DAY.fullmatch(each)]
 
     def of_day(self, day: str) -> dict[str, float]:
-        """Returns the files of a day, by name, and when each was written, seconds since 1970.
+        """Returns the files of a day, by name, and when each was begun, seconds since 1970.
+
+        What a killed process has begun and not finished is one of them.
 
         Raises:
             StorageError: they cannot be listed.
         """
-        names = [f"{day}/{each}" for each in self._list(day) if each.endswith(ENDING)]
-        return {name: written for name in names if (written := _written_s(name)) is not None}
+        found = [(each, OWN_NAME.fullmatch(each)) for each in self._list(day)]
+        return {f"{day}/{each}": float(match[1]) for each, match in found if match is not None}
 
     def remove_day(self, day: str) -> None:
         """Deletes the folder of a day, if it is empty; an object store has none."""
@@ -171,8 +176,3 @@ def _translated(act: str, path: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise StorageError(f"cannot {act} {path}: {error}") from error
-
-
-def _written_s(name: str) -> float | None:
-    head = name.rpartition("/")[2].partition("-")[0]
-    return float(head) if head.isdecimal() else None

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cloud.store.database import AnyRow, Database, in_parts
 from cloud.store.files import InputFiles, Span
-from cloud.store.packs import kind_of, unpress
+from cloud.store.packs import kind_of, shape_text, unpress
 from cloud.store.schema import PACKS, SAMPLES
 from shared.errors import StorageError
 from shared.scores import Floats
@@ -70,6 +70,19 @@ class Inputs:
                     )
                 found[where.wanted] = row
         return found
+
+    def fit(self, numbers: Sequence[int], shape: tuple[int, ...]) -> list[bool]:
+        """Returns which of the samples have an input of a shape in the store."""
+        fitting: set[int] = set()
+        for part in in_parts(numbers):
+            query = (
+                sa.select(SAMPLES.c.number)
+                .join(PACKS, PACKS.c.number == SAMPLES.c.pack)
+                .where(SAMPLES.c.number.in_(part), SAMPLES.c.place.is_not(None))
+                .where(PACKS.c.shape == shape_text(shape))
+            )
+            fitting.update(row[0] for row in self._database.rows(query))
+        return [number in fitting for number in numbers]
 
     def parts(self, numbers: Sequence[int]) -> Iterator[list[tuple[Where, NDArray[np.generic]]]]:
         """Yields the inputs of samples as they were sent, some packs at a time."""

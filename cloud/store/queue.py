@@ -13,7 +13,8 @@ from cloud.store.database import AnyRow, Database, Query, in_parts
 from cloud.store.schema import REQUESTS, SAMPLES, UNSURE
 
 DAY_S = 86_400
-KEPT_DAYS = 30
+KEPT_DAYS = 3650
+"""Longer than any sample: what was asked for is no random sample, as long as it is there."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class LabellingQueue:
             return self._open(connection, pipeline, asked)
 
     def asked_for(self, pipeline: str) -> NDArray[np.int64]:
-        """Returns the numbers of what people were asked to label lately, labelled or not.
+        """Returns the numbers of what people were asked to label, labelled or not.
 
         Raises:
             StorageError: the database does not answer.

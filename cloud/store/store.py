@@ -183,6 +183,21 @@ class TelemetryStore:
         """
         return self._inputs.read([int(number) for number in numbers], shape)
 
+    def fit(self, numbers: Numbers, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+        """Returns which samples have an input of a shape, as ``inputs`` needs them.
+
+        Args:
+            numbers: of N samples.
+            shape: of one input.
+
+        Returns:
+            bool [N].
+
+        Raises:
+            StorageError: the database does not answer.
+        """
+        return np.array(self._inputs.fit([int(number) for number in numbers], shape), np.bool_)
+
     def counts_after(self, pipeline: str, number: int, limit: int) -> list[CountRow]:
         """Returns gate counts behind a number, oldest first.
 
@@ -279,7 +294,7 @@ class TelemetryStore:
         return self._queue.today(pipeline, daily_limit, now_s)
 
     def asked_for(self, pipeline: str) -> NDArray[np.int64]:
-        """Returns the numbers of what people were asked to label in the last 30 days.
+        """Returns the numbers of what people were asked to label, labelled or not.
 
         It was asked for because it is hard, and is no sample of the traffic.
 

@@ -80,7 +80,7 @@ class TrainingJob:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 env=_environment(),
-                start_new_session=True,
+                process_group=0,  # and no session: see ``confined_process.py``
             )
         except OSError as error:
             raise disk_trouble("start the trainer in", self.folder, error) from error

@@ -5,13 +5,14 @@ It stands here without numpy, so that the limits hold before anything is importe
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
 import sys
 from dataclasses import dataclass
 
-from shared.releases.confinement import call_linux, limit, step_back
+from shared.releases.confinement import call_linux, go_first_if_memory_runs_out, limit
 
 NICE = 5  # whoever answers samples on the same machine goes first
 ORPHANED = 3
@@ -40,7 +41,9 @@ def confine(parent: int, limits: Limits) -> None:
     """
     signal.setitimer(signal.ITIMER_REAL, limits.timeout_s)
     follow(parent)
-    step_back(NICE)
+    with contextlib.suppress(OSError):
+        os.nice(NICE)
+    go_first_if_memory_runs_out()
     limit(resource.RLIMIT_CORE, 0)
     # Linux counts there what a process can write to. The whole address space, which is limited
     # elsewhere, has little to do with memory: some runtimes reserve a hundred times what they use.

@@ -106,7 +106,7 @@ def _add_publish(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fp32", type=Path, metavar="FILE", help="the same model as fp32")
     parser.add_argument(
         "--golden", type=Path, required=True, metavar="FILE.npz",
-        help="`inputs` that every node tries it with; `scores` of the model, if it has them",
+        help="`inputs` (or `x`) that every node tries it with; the model's `scores`, if any",
     )  # fmt: skip
     parser.add_argument(
         "--labels", type=Path, metavar="FILE", help="one a line, or a JSON list (default: YAML)"
@@ -128,7 +128,7 @@ def _add_publish(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--notes", default="", metavar="TEXT", help="kept with the version")
     parser.add_argument(
         "--parent", action="append", default=[], metavar="CHANNEL/VERSION",
-        help="what it was made from (default: what the fleet is to run)",
+        help="what it was made from (default: what the fleet is to run and was not taken back)",
     )  # fmt: skip
     parser.add_argument(
         "--metric", type=_metric, action="append", default=[], metavar="NAME=NUMBER",

@@ -110,14 +110,14 @@ def _list(scope: Scope, as_json: bool) -> str:
 
 
 def _remarks(scope: Scope) -> dict[str, str]:
-    """Returns what versions are in their channels' rollouts."""
-    remarks = {}
+    """Returns how the latest rollout of each version stands or ended, and which one stands."""
+    remarks: dict[str, str] = {}
     for name, channel in scope.channels.items():
-        record, standing = channel.read(), channel.standing()
-        if standing:
+        history = list(channel.history())
+        remarks |= {f"{name}/{each.version}": each.phase.value for each in reversed(history)}
+        standing = channel.standing()
+        if standing and not (history and history[0].version == standing):
             remarks[f"{name}/{standing}"] = "stands"
-        if record is not None:
-            remarks[f"{name}/{record.version}"] = record.phase.value
     return remarks
 
 

@@ -99,8 +99,8 @@ def _handmade(arguments: argparse.Namespace, tier: int, channel: Channel) -> Han
             "64"
         )
     models = [*arguments.models, *([arguments.fp32] if arguments.fp32 else [])]
-    standing = channel.standing()
-    parents = arguments.parent or ([f"{channel.name}/{standing}"] if standing else [])
+    parent = channel.parent()
+    parents = arguments.parent or ([f"{channel.name}/{parent}"] if parent else [])
     return Handmade(
         models=models,
         golden=arguments.golden,

@@ -14,11 +14,11 @@ from pathlib import Path
 import shared
 from shared.durable import disk_trouble
 from shared.errors import SmokeError, StorageError
-from shared.releases.confinement import stand_behind
 
 MAX_SAID_BYTES = 500
 MAX_RESULT_BYTES = 16 * 2**10
 KILL_S = 5.0
+NICE = 10  # leaves the node most of a busy core; at 19 a lone busy core would not let it finish
 KEPT_VARIABLES = ("HOME", "LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONUSERBASE")
 """By which Python and the libraries under it are found; no other variable reaches the child."""
 
@@ -103,10 +103,10 @@ class ConfinedProcess:
                 cwd=self._folder,
                 env=_environment(),
                 # No session of its own: Linux shares a core out among sessions first (sched(7), on
-                # autogroups), and to stand behind the node would count for nothing.
+                # autogroups), and a nice value would count for nothing beside the node.
                 process_group=0,
             )
-        stand_behind(os.getpid(), child.pid)  # at once: the child itself has to start for that
+        _let_the_node_go_first(child.pid)
         return child
 
     def poll(self, now_s: float) -> str | None:
@@ -175,6 +175,12 @@ class ConfinedProcess:
             case signal.SIGKILL:
                 return "the process that tried the model was killed (signal 9): for want of memory?"
         return f"the model crashed the process that tried it (signal {number})"
+
+
+def _let_the_node_go_first(pid: int) -> None:
+    """Steps a child back from its first moment on: by itself it could only once it has started."""
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, pid, os.getpriority(os.PRIO_PROCESS, 0) + NICE)
 
 
 def has_ended(child: subprocess.Popen[bytes]) -> bool:

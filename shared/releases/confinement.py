@@ -18,7 +18,6 @@ from pathlib import Path
 
 from shared.releases.memory import available_bytes, virtual_bytes
 
-NICE = 10  # leaves the node most of a busy core; at 19 a lone busy core would not let it finish
 MAX_OPEN_FILES = 64
 MAX_WRITTEN_BYTES = 2**20
 GRACE_S = 10.0  # the parent is to notice first
@@ -48,7 +47,7 @@ def confine(
     isolated = _leave_network()
     _die_with(parent)
     _leave_terminal()
-    step_back()
+    go_first_if_memory_runs_out()
     limit(resource.RLIMIT_CPU, cpu_s, cpu_s + 1)
     limit(resource.RLIMIT_CORE, 0)
     limit(resource.RLIMIT_NOFILE, MAX_OPEN_FILES)
@@ -93,28 +92,10 @@ def _leave_terminal() -> None:
             os.close(terminal)
 
 
-def step_back(nice: int = NICE) -> None:
-    """Lets the node go first, and lets the kernel choose this process if memory runs out.
-
-    Args:
-        nice: how far behind its parent it stands, 0 to 19; a parent may have seen to it before.
-    """
-    stand_behind(os.getppid(), os.getpid(), nice)
+def go_first_if_memory_runs_out() -> None:
+    """Lets the kernel choose this process if memory runs out."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
-
-
-def stand_behind(first: int, second: int, nice: int = NICE) -> None:
-    """Lets a process have the processor before another one, if both are of one session.
-
-    Args:
-        first: process that goes first.
-        second: process that stands back.
-        nice: how far, 0 to 19.
-    """
-    with contextlib.suppress(OSError):
-        behind = os.getpriority(os.PRIO_PROCESS, first) + nice
-        os.setpriority(os.PRIO_PROCESS, second, behind)
 
 
 def limit(kind: int, soft: int, hard: int | None = None) -> None:

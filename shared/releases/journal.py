@@ -13,7 +13,7 @@ import msgspec
 from shared.errors import StorageError
 from shared.messages import Step, UpdateReport
 from shared.metrics import NodeMetrics
-from shared.releases.machine import UNDER_WAY, Event, advance
+from shared.releases.machine import UNDER_WAY, Event, State, advance
 from shared.releases.manifest import Manifest
 from shared.releases.record import ChannelFile, ChannelRecord
 
@@ -171,12 +171,22 @@ class Journal:
             rollout=manifest.rollout.id,
             state=state.value,
             reason=reason,
-            since=time.time(),
+            since=self._began(event, manifest),
             steps=steps,
             sha256=subject.sha256,
             bytes_fetched=subject.bytes_fetched,
         )
         return msgspec.structs.replace(self.record, state=state, report=report, **changes)
+
+    def _began(self, event: Event, manifest: Manifest) -> float:
+        """Returns when the state of a report began: what is confirmed goes on, under a new seq."""
+        said = self.record.report
+        goes_on = (
+            event is Event.CONFIRM
+            and said is not None
+            and (said.state, said.version) == (State.COMMITTED, manifest.release.version)
+        )
+        return said.since if said is not None and goes_on else time.time()
 
     def _enter(self, record: ChannelRecord, now_s: float) -> None:
         self.record = record

@@ -56,17 +56,24 @@ def test_inputs_go_to_a_bucket_and_come_back_and_leave(s3: object, tmp_path: Pat
     assert desk.inputs() == [0.0, 1.0, 2.0, 3.0, 4.0]
     # What a process wrote and did not live to name goes; what is somebody else's stays.
     put = s3.put_object  # type: ignore[attr-defined]
-    put(Bucket=BUCKET, Key=f"cloud-1/2025-11-25/{int(NOON_S)}-0123.packs", Body=b"left over")
-    put(Bucket=BUCKET, Key="cloud-2/2025-11-25/1764072000-4567.packs", Body=b"another cloud's")
+    put(Bucket=BUCKET, Key=f"cloud-1/2025-11-25/{int(NOON_S)}-{'0' * 32}.packs", Body=b"left over")
+    put(
+        Bucket=BUCKET,
+        Key="cloud-2/2025-11-25/1764072000-11111111111111111111111111111111.packs",
+        Body=b"another cloud's",
+    )
     desk.close()
     desk = StoreDesk(f"sqlite:///{tmp_path}/t.sqlite", f"s3://{BUCKET}/cloud-1", limits)
     while desk.store.upkeep(NOON_S + DAY_S):
         pass
-    assert sorted(objects(s3)) == [key, "cloud-2/2025-11-25/1764072000-4567.packs"]
+    assert sorted(objects(s3)) == [
+        key,
+        "cloud-2/2025-11-25/1764072000-11111111111111111111111111111111.packs",
+    ]
     assert len(desk.inputs()) == 5
     while desk.store.upkeep(NOON_S + 11 * DAY_S):
         pass
-    assert objects(s3) == ["cloud-2/2025-11-25/1764072000-4567.packs"]
+    assert objects(s3) == ["cloud-2/2025-11-25/1764072000-11111111111111111111111111111111.packs"]
     desk.close()
 
 

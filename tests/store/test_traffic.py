@@ -121,6 +121,9 @@ def test_an_input_that_is_not_there_or_of_another_shape_is_said(desk: StoreDesk)
     wide = msgspec.structs.replace(record(2), input=Tensor.of(np.zeros(5, np.float32)))
     desk.send(record(1, with_input=False), wide)
     without, other = desk.traffic().number.tolist()
+    assert desk.store.fit([without, other, 999], (5,)).tolist() == [False, True, False]
+    assert desk.store.fit([other], SHAPE).tolist() == [False]
+    assert desk.store.fit([], SHAPE).tolist() == []
     with pytest.raises(StorageError, match=f"no input of sample {without}"):
         desk.store.inputs([without], SHAPE)
     with pytest.raises(StorageError, match=rf"sample {other} has shape \(5,\), not \(3,\)"):

@@ -32,7 +32,7 @@ from cloud.upkeep import Upkeep
 from cloud.vigil import Vigil
 from escalon.keys.ceremony import revoked, signed
 from shared.config_file import ConfigFile, ConfigFileError
-from shared.messages import GateCount, NodeState, Telemetry, UpdateReport, to_json
+from shared.messages import GateCount, NodeState, Telemetry, UpdateReport, pack, to_json
 from shared.metrics import CloudMetrics
 from shared.model_spec import Calibration
 from shared.presence import Presence
@@ -40,7 +40,7 @@ from shared.releases.keys import public_hex
 from shared.releases.manifest import open_manifest, read_manifest
 from shared.releases.trust import found_trust, open_first
 from shared.topics import Topics
-from tests.builders import CERTIFICATE, CHANNEL, CHUNK_BYTES, EPOCH_S, diagonal_onnx
+from tests.builders import CERTIFICATE, CHANNEL, CHUNK_BYTES, EPOCH_S, diagonal_onnx, record
 from tests.cloud_desk import TIER2, TOPICS, Desk, Said
 from tests.cloud_rig import draft
 from tests.fakes import FakeBroker, FakeLink
@@ -439,6 +439,38 @@ def test_what_any_file_of_a_version_may_escalate_is_no_drift(rig: Rig) -> None:
     rig.counts(version.name, WINDOW)
     rig.turn()
     assert "100% of 50 samples escalated where 50% were certified" in rig.course.activity
+
+
+def send_telemetry(rig: Rig, telemetry: Telemetry) -> None:
+    rig.hub.publish(TOPICS.telemetry(telemetry.sender), pack(telemetry))
+
+
+def test_counts_come_from_the_store_whoever_stored_them(rig: Rig) -> None:
+    rig.connect()
+    rig.turn(8)
+    counts = (GateCount("press-1", "meter", "1", WINDOW, WINDOW),)
+    send_telemetry(rig, Telemetry(1, "hub", "a", (), counts))
+    rig.turn(2)
+    assert "drift" in rig.course.activity
+
+
+def test_counts_that_another_process_stored_are_seen_too(rig: Rig) -> None:
+    rig.connect()
+    rig.turn(8)
+    counts = (GateCount("press-1", "meter", "1", WINDOW, WINDOW),)
+    rig.store.add([Arrived("plant", Telemetry(1, "hub", "a", (), counts))], EPOCH_S)
+    rig.turn()
+    assert "drift" in rig.course.activity
+
+
+def test_where_inputs_stay_on_their_sites_the_node_says_what_it_can_still_do(rig: Rig) -> None:
+    rig.connect()
+    rig.turn()
+    records = (record(1, with_input=False), record(2, with_input=False))
+    send_telemetry(rig, Telemetry(1, "hub", "a", records, ()))
+    rig.turn(40)
+    assert "nothing can be retrained" in rig.node._activity()
+    assert rig.value("edge_inputs_withheld_total", pipeline="meter") == 2
 
 
 def test_where_people_make_all_models_drift_is_said_and_nothing_trained(

@@ -143,6 +143,13 @@ def test_a_missing_model_file_names_its_whole_path(folder: Path) -> None:
     assert "existing file" in issue.fix
 
 
+def test_a_missing_trust_file_names_the_command_that_makes_one(folder: Path) -> None:
+    releases = NODE[: NODE.index("    model:")] + "    releases: {channel: c, trust: keys/t}\n"
+    issue = only_issue(folder, releases)
+    assert issue.problem == f"there is no file {folder / 'keys' / 't'}"
+    assert "`escalon keys init FOLDER`" in issue.fix
+
+
 def test_a_pipeline_without_a_model_is_told_how_to_get_one(folder: Path) -> None:
     issue = only_issue(folder, NODE[: NODE.index("    model:")])
     assert (issue.key, issue.line) == ("pipelines.meter", 8)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from river import drift
 
 from shared.cascade.page_hinkley import DriftLimits, PageHinkley, threshold_for
-
-river = pytest.importorskip("river.drift")
 
 LIMITS = DriftLimits(0.02, threshold_for(0.02, 1e5), 500)
 BATCH = 32
@@ -36,7 +35,7 @@ STREAMS = streams()
 
 def rivers(values: NDArray[np.floating]) -> list[int]:
     """Returns after how many samples river's alarms."""
-    detector = river.PageHinkley(
+    detector = drift.PageHinkley(
         min_instances=LIMITS.min_samples,
         delta=LIMITS.tolerance,
         threshold=LIMITS.threshold,

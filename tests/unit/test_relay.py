@@ -26,7 +26,15 @@ from shared.releases.record import ChannelFile
 from shared.releases.shelf import Shelf
 from shared.releases.window import ASK_AGAIN_S, MAX_ASK_AGAIN_S
 from shared.topics import Topics
-from tests.builders import CHANNEL, CHUNK_BYTES, Trusted, diagonal_onnx, file_of, manifest
+from tests.builders import (
+    CHANNEL,
+    CHUNK_BYTES,
+    Trusted,
+    diagonal_onnx,
+    file_of,
+    manifest,
+    trust_in,
+)
 from tests.fakes import FakeBroker, FakeLink
 from tests.web_server import WebServer
 from tier2.relay import MAX_PAUSE_S, PAUSE_S, ChannelRelay
@@ -73,6 +81,7 @@ class Rig:
 
     def __init__(self, folder: Path, key: Ed25519PrivateKey) -> None:
         self.key = key
+        self.trusted = Trusted(key)
         self.cloud, self.site = FakeBroker(), FakeBroker()
         self.up, self.down = FakeLink(self.cloud), FakeLink(self.site)
         self.metrics = NodeMetrics(CollectorRegistry())
@@ -83,7 +92,7 @@ class Rig:
             channel=CHANNEL,
             node="site-a.gateway",
             folder=folder,
-            trusts=Trusted(key),
+            trusts=self.trusted,
             up=(self.up, UP),
             down=(self.down, DOWN),
             metrics=self.metrics,
@@ -179,6 +188,22 @@ def test_what_is_not_rightly_signed_for_this_channel_goes_no_further(rig: Rig, k
     rig.run()
     assert len(rig.handed_down) == 1
     assert rig.refused == 1
+
+
+def test_what_was_handed_down_before_the_keys_changed_is_no_error_until_the_new_one_comes(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.publish(release(1))
+    rig.run()
+    rig.trusted.current = trust_in(Ed25519PrivateKey.generate(), key_epoch=2)
+    rig.relay.reconcile(0.0)
+    rig.run()
+    (said,) = [each for each in caplog.records if "not handed down" in each.getMessage()]
+    assert said.levelname == "WARNING"
+    forged = sign_manifest(release(2), [Ed25519PrivateKey.generate()])
+    rig.cloud.publish(UP.releases(CHANNEL), forged, retain=True)
+    rig.run()
+    assert caplog.records[-1].levelname == "ERROR"
 
 
 def test_wrong_chunks_never_reach_the_site(rig: Rig) -> None:

@@ -17,6 +17,7 @@ from cloud.director import BACK
 from cloud.notice import NoticeFile
 from cloud.optimize.quantize import quantize_int8
 from cloud.registry import Registry
+from cloud.rollout.phases import Phase
 from cloud.rollout.plan import RolloutPlan
 from cloud.rollout.record import NodeCourse, published
 from cloud.rollout.voids import voided
@@ -241,6 +242,10 @@ def test_a_damaged_golden_file_is_refused_in_words(desk: Desk, data: bytes) -> N
     assert "bad.npz: no npz with arrays of numbers" in error
 
 
+def test_golden_inputs_may_be_called_x(desk: Desk) -> None:
+    desk.publish("--golden", desk.npz("g.npz", x=4 * np.eye(3)))
+
+
 def test_golden_scores_that_the_model_gives_are_taken(desk: Desk) -> None:
     desk.publish("--golden", desk.npz("g.npz", inputs=4 * np.eye(3), scores=4 * np.eye(3)))
 
@@ -263,7 +268,41 @@ def test_versions_are_listed_with_what_they_are_in_the_rollout(desk: Desk) -> No
     desk.publish("--version", "b", model=desk.file("other.onnx", diagonal_onnx(3.0)))
     rows = [line.split() for line in desk.output("list").splitlines()[1:]]
     assert [row[0] for row in rows] == [f"{CHANNEL}/1", f"{CHANNEL}/b"]
-    assert [each["rollout"] for each in desk.json("list")] == ["", "running"]
+    assert [each["rollout"] for each in desk.json("list")] == ["superseded", "running"]
+
+
+def test_the_list_says_of_each_version_how_its_latest_rollout_ended(desk: Desk) -> None:
+    desk.fleet("press-1")
+    desk.publish()
+    desk.complete()
+    for gain, name in ((3.0, "2"), (5.0, "3")):
+        desk.publish(model=desk.file(f"{name}.onnx", diagonal_onnx(gain)))
+        desk.rollout.write(msgspec.structs.replace(desk.record, phase=Phase.ABORTED))
+    desk.registry_only("4")
+    found = {each["version"]: each["rollout"] for each in desk.json("list")}
+    assert found == {"1": "stands", "2": "aborted", "3": "aborted", "4": ""}
+    desk.output("offer", "2")
+    found = {each["version"]: each["rollout"] for each in desk.json("list")}
+    assert found == {"1": "completed", "2": "running", "3": "aborted", "4": ""}
+
+
+@pytest.mark.parametrize("phase", [Phase.ABORTED, Phase.ROLLED_BACK, Phase.HALTED])
+def test_what_was_taken_back_is_no_parent_unless_it_is_named(desk: Desk, phase: Phase) -> None:
+    desk.fleet("press-1")
+    desk.publish()
+    desk.rollout.write(msgspec.structs.replace(desk.record, phase=phase))
+    desk.publish(model=desk.file("2.onnx", diagonal_onnx(3.0)))
+    assert desk.json("show", "2")["parents"] == []
+    desk.complete()
+    desk.publish(model=desk.file("3.onnx", diagonal_onnx(5.0)))
+    assert desk.json("show", "3")["parents"] == [f"{CHANNEL}/2"]
+    desk.rollout.write(msgspec.structs.replace(desk.record, phase=Phase.ABORTED))
+    desk.publish(model=desk.file("4.onnx", diagonal_onnx(7.0)))
+    assert desk.json("show", "4")["parents"] == [f"{CHANNEL}/2"]
+    desk.rollout.write(msgspec.structs.replace(desk.record, phase=Phase.ABORTED))
+    fifth = desk.file("5.onnx", diagonal_onnx(9.0))
+    desk.publish("--parent", f"{CHANNEL}/4", model=fifth)
+    assert desk.json("show", "5")["parents"] == [f"{CHANNEL}/4"]
 
 
 def test_two_versions_are_compared(desk: Desk) -> None:
@@ -335,7 +374,8 @@ def act(desk: Desk, command: str, code: int = 0) -> str:
 def test_a_rollout_is_paused_promoted_halted_resumed(desk: Desk) -> None:
     desk.fleet("press-1", "press-2", "press-3")
     desk.publish()
-    assert "version 1 is paused" in act(desk, "pause")
+    assert "version 1 is paused: no other wave begins\n" in act(desk, "pause")
+    assert "version 1 paused: wave 1 of" in desk.output("status", "--channel", CHANNEL, code=3)
     assert "'promote' is not possible: the rollout is paused" in desk.error(
         "promote", "--channel", CHANNEL
     )
@@ -406,7 +446,8 @@ def test_a_first_version_is_not_rolled_back_and_one_after_it_is(desk: Desk) -> N
     assert "no release from before version 1" in desk.error("rollback", "--channel", CHANNEL)
     desk.complete()
     desk.publish(model=desk.file("other.onnx", diagonal_onnx(3.0)))
-    assert "version 2 is rolled back" in act(desk, "rollback")
+    said = act(desk, "rollback")
+    assert "version 2 is rolled back: version 1 is for every node again" in said
     assert desk.record.base == "1"
 
 

@@ -20,7 +20,7 @@ from shared.errors import SmokeError, StorageError
 from shared.inputs import InputSpec
 from shared.messages import Tensor
 from shared.releases.choice import ChoiceLimits, choose
-from shared.releases.confinement import NICE
+from shared.releases.confined_process import NICE
 from shared.releases.smoke import SmokeReport, SmokeTest
 from shared.releases.trial import Trial, TrialResult
 from shared.releases.trial_process import SmokeLimits

@@ -222,8 +222,10 @@ def test_an_older_manifest_that_was_accepted_once_is_an_error_as_before(
     station.commit(2)
     old = station.active_envelope
     assert old is not None
-    station.publish(release(3), model_of(3))
-    station.commit(3)
+    # what serves is still of the old one, and its number is not
+    station.publish(release(2, seq=3, state="halted"), model_of(2))
+    station.turn()
+    assert station.record.seq == 3
     station.updater.on_manifest(old, station.now_s)
     (said,) = troubles(caplog)
     assert (said.levelname, "older than" in said.getMessage()) == ("ERROR", True)

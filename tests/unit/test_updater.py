@@ -122,6 +122,22 @@ def test_a_rollback_is_a_new_release_of_old_bytes_and_fetches_nothing(on_1: Stat
     assert not any("/blobs/" in topic for topic in on_1.link.subscribed)
 
 
+def test_what_goes_on_under_a_new_seq_has_been_committed_since_it_was(on_1: Station) -> None:
+    station = on_1
+    committed = station.reports[-1]
+    station.publish(release(1, seq=7), model_of(1))
+    station.turn()
+    confirmed = station.reports[-1]
+    assert (confirmed.state, confirmed.seq) == ("COMMITTED", 7)
+    assert confirmed.since == committed.since
+    station.publish(release(2, seq=8), model_of(2))
+    station.commit(8)
+    assert station.reports[-1].since > committed.since
+    station.publish(release(1, seq=9), model_of(1))
+    station.commit(9)
+    assert station.reports[-1].since > committed.since
+
+
 def test_a_reconnect_publishes_the_last_report_again(on_1: Station) -> None:
     before = len(on_1.reports)
     on_1.hub.forget()

@@ -116,7 +116,7 @@ def test_while_paused_a_wave_that_has_soaked_does_not_end() -> None:
     for now_s in (2.0, 5000.0):
         decision = step(record, PLAN, nodes.nodes, now_s)
         assert decision.event is None
-        assert decision.reason.startswith("paused in wave 1 of 4: 1 of 1 committed")
+        assert decision.reason.startswith("wave 1 of 4: 1 of 1 committed")
         record = decision.record
 
 
