@@ -144,6 +144,11 @@ def _insertion(dialect: sa.Dialect, table: sa.Table) -> tuple[str, tuple[str, ..
     return str(compiled), tuple(getattr(compiled, "positiontup", None) or ())
 
 
+def grow(connection: sa.Connection, by_bytes: int) -> None:
+    """Notes how much more the store holds, as a part of a transaction; less, if negative."""
+    connection.execute(sa.update(STATE).values(stored_bytes=STATE.c.stored_bytes + by_bytes))
+
+
 def in_parts(values: Sequence[Any], size: int = LOOKUP) -> Iterator[Sequence[Any]]:
     """Cuts values into parts that a query may name."""
     for start in range(0, len(values), size):
@@ -178,6 +183,9 @@ def _prepare_sqlite(connection: Any, record: object) -> None:
         connection.execute(f"PRAGMA {setting}")
 
 
+_EMPTY = {"layout": LAYOUT, "last_number": 0, "stored_bytes": 0}
+
+
 def _make_tables(engine: sa.Engine) -> None:
     """Makes what is missing. Another process may do so at the same time."""
     for attempt in range(1, MAKE_TRIES + 1):
@@ -191,7 +199,7 @@ def _make_tables(engine: sa.Engine) -> None:
                     )
                 METADATA.create_all(connection)
                 if connection.execute(sa.select(STATE.c.layout)).first() is None:
-                    connection.execute(STATE.insert(), {"layout": LAYOUT, "last_number": 0})
+                    connection.execute(STATE.insert(), _EMPTY)
         except SQLAlchemyError:
             if attempt == MAKE_TRIES:
                 raise

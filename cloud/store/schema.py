@@ -16,7 +16,7 @@ from shared.cascade.sizes import (
 from shared.messages import MAX_LABEL_CHARACTERS
 from shared.topics import MAX_NAME
 
-LAYOUT = 2
+LAYOUT = 3
 """Of the tables. 1 was the single table of samples with their inputs."""
 
 EPOCH_BITS = 17
@@ -41,6 +41,8 @@ STATE = sa.Table(
     METADATA,
     sa.Column("layout", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("last_number", sa.BigInteger, nullable=False),
+    # Of rows and inputs, about.
+    sa.Column("stored_bytes", sa.BigInteger, nullable=False),
 )
 
 BATCHES = sa.Table(

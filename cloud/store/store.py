@@ -22,6 +22,7 @@ from cloud.store.schema import SAMPLES
 from cloud.store.sealing import Orphans, Sealing
 from cloud.store.telemetry import Stored, TelemetryIn
 from cloud.store.traffic import InputShares, Traffic, TrafficReader
+from shared.errors import StorageError
 from shared.scores import Floats
 
 Numbers = Sequence[int] | NDArray[np.int64]
@@ -325,12 +326,24 @@ class TelemetryStore:
             Whether there may be more to do at once.
 
         Raises:
-            StorageError: files or database do not answer.
+            StorageError: files or database do not answer, for a part of it; the rest is done.
         """
-        sealed = self._sealing.turn(now_s)
-        removed = self._retention.turn(now_s)
-        looked = self._orphans.turn(now_s)
-        return sealed or removed or looked
+        more, trouble = False, None
+        # Each has its turn, whatever befell the others: a full disk stops the sealing, and is what
+        # the retention is for.
+        for turn in (self._sealing.turn, self._retention.turn, self._orphans.turn):
+            try:
+                more |= turn(now_s)
+            except StorageError as error:
+                trouble = trouble or error
+        if trouble is not None:
+            raise trouble
+        return more
+
+    @property
+    def lost_inputs(self) -> int:
+        """How many held samples this life's upkeep found without their input: lost or damaged."""
+        return self._retention.lost_inputs
 
     def stored_bytes(self) -> int:
         """Returns what rows and inputs take, about.

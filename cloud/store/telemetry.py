@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 
 from cloud.store.arrivals import Arrived, Content, read_arrivals
-from cloud.store.database import Database, RowsRefusedError, in_parts, insert_new
+from cloud.store.database import Database, RowsRefusedError, grow, in_parts, insert_new
 from cloud.store.labels import Labels, LabelTally
 from cloud.store.packs import Pack, packed, shape_text
 from cloud.store.records import Row, Sample, margins, row_bytes
@@ -138,6 +138,7 @@ class TelemetryIn:
             if rows:
                 new = insert_new(connection, SAMPLES, rows)
                 insert_new(connection, PACKS, heads)
+                grow(connection, sum(head["row_bytes"] + head["input_bytes"] for head in heads))
             counts = [
                 {**row, "number": number, "received": now_s}
                 for number, row in enumerate(content.counts, first + len(rows) + len(heads))
