@@ -102,6 +102,27 @@ def test_where_a_sensor_counts_from_1_again_the_newest_sample_is_meant(desk: Sto
     assert labels(desk) == [-1, 1]
 
 
+@pytest.mark.parametrize(
+    "claimed_s",
+    [
+        pytest.param(1000 * NOON_S, id="milliseconds"),
+        pytest.param(NOON_S + 1e9, id="a-wrong-clock"),
+        pytest.param(float("inf"), id="infinite"),
+        pytest.param(float("nan"), id="nan"),
+    ],
+)
+def test_a_label_that_claims_to_be_of_the_future_was_said_when_it_came(
+    desk: StoreDesk, claimed_s: float
+) -> None:
+    first = said("id-1", "one", labelled_s=claimed_s)
+    assert desk.send(record(1), labels=[first]).labels.joined == 1
+    (kept,) = desk.store.labels("meter")
+    assert kept.labelled_s == NOON_S
+    corrected = told("id-1", "two", labelled_s=NOON_S + 60)
+    assert desk.store.label([corrected], NOON_S + 60) == LabelTally(joined=1)
+    assert labels(desk) == [2]
+
+
 def test_a_label_finds_its_sample_among_older_epochs(
     desk: StoreDesk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
