@@ -53,7 +53,11 @@ class Database:
         """
         try:
             engine = _engine(self._url)
-            _make_tables(engine)
+            try:
+                _make_tables(engine)
+            except BaseException:
+                engine.dispose()
+                raise
         except (SQLAlchemyError, ImportError) as error:
             remedy = _missing_extra(error)
             raise StorageError(f"cannot open the store: {_brief(error)}{remedy}") from error
@@ -191,12 +195,7 @@ def _make_tables(engine: sa.Engine) -> None:
     for attempt in range(1, MAKE_TRIES + 1):
         try:
             with engine.begin() as connection:
-                tables = sa.inspect(connection).get_table_names()
-                if SAMPLES.name in tables and STATE.name not in tables:
-                    raise StorageError(
-                        "the store is of an earlier layout, which this version does not read. "
-                        "Fix: move it away (or name another `store`); the cloud begins a new one"
-                    )
+                _check_layout(connection)
                 METADATA.create_all(connection)
                 if connection.execute(sa.select(STATE.c.layout)).first() is None:
                     connection.execute(STATE.insert(), _EMPTY)
@@ -205,6 +204,21 @@ def _make_tables(engine: sa.Engine) -> None:
                 raise
         else:
             return
+
+
+def _check_layout(connection: sa.Connection) -> None:
+    """Refuses a store of another layout, before anything of it is touched."""
+    tables = sa.inspect(connection).get_table_names()
+    if STATE.name in tables:
+        found = connection.execute(sa.select(sa.func.max(STATE.c.layout))).scalar()
+    else:
+        found = 1 if SAMPLES.name in tables else None
+    if found in (None, LAYOUT):
+        return
+    raise StorageError(
+        f"the store is of layout {found}; this version reads layout {LAYOUT} alone. Fix: run the "
+        "version that made it, or move it away (or name another `store`): the cloud begins anew"
+    )
 
 
 def _missing_extra(error: Exception) -> str:

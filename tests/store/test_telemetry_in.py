@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from cloud.store import Arrived, RowsRefusedError, Stored, TelemetryStore
+from cloud.store.schema import LAYOUT
 from shared.errors import StorageError
 from shared.messages import GateCount, Tensor
 from tests.builders import EPOCH_S, LABELS, record
@@ -281,11 +283,29 @@ def test_a_store_that_is_not_open_says_so(tmp_path: Path) -> None:
         TelemetryStore(f"sqlite:///{tmp_path}/t.sqlite", str(tmp_path)).traffic("meter", limit=1)
 
 
-def test_a_store_of_an_earlier_layout_is_not_touched(tmp_path: Path) -> None:
+def test_a_store_of_before_there_was_a_layout_is_not_touched(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'telemetry.sqlite'}"
     engine = sa.create_engine(url)
     with engine.begin() as connection:
         connection.execute(sa.text("CREATE TABLE samples (number INTEGER PRIMARY KEY)"))
-    engine.dispose()
-    with pytest.raises(StorageError, match="earlier layout"):
+    with pytest.raises(StorageError, match="of layout 1; this version reads layout 3 alone"):
         TelemetryStore(url, str(tmp_path), classes={"meter": LABELS}).open()
+    assert sa.inspect(engine).get_table_names() == ["samples"]
+    engine.dispose()
+
+
+@pytest.mark.parametrize("layout", [2, LAYOUT + 1], ids=["earlier", "later"])
+def test_a_store_of_another_layout_is_refused_and_not_touched(desk: StoreDesk, layout: int) -> None:
+    desk.send(record(1))
+    engine = sa.create_engine(desk.url.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.begin() as connection:
+        connection.execute(sa.text(f"UPDATE store_state SET layout = {layout}"))
+        connection.execute(sa.text("DROP TABLE label_requests"))
+    problem = (
+        f"the store is of layout {layout}; this version reads layout {LAYOUT} alone. Fix: run the "
+        "version that made it, or move it away (or name another `store`): the cloud begins anew"
+    )
+    with pytest.raises(StorageError, match=re.escape(problem)):
+        desk.open()
+    assert "label_requests" not in sa.inspect(engine).get_table_names()
+    engine.dispose()
