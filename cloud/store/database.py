@@ -16,9 +16,23 @@ from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 from cloud.store.schema import LAYOUT, METADATA, SAMPLES, STATE
 from shared.errors import StorageError
 
-BUSY_S = 30
+LOCK_S = 5.0
+"""So long a loop waits for another writer. Past it a batch is left to its site, which sends it
+again: well before a broker misses the loop's keepalive."""
+STATEMENT_S = 60.0
+IDLE_S = 30.0
+"""So long a process may do nothing within a transaction: a frozen one holds the only right to
+write. PostgreSQL ends its session then."""
 CACHE_KIB = 8192
 CONNECT_S = 5
+LINK = {
+    "connect_timeout": CONNECT_S,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+"""A server that is gone without a word is noticed after some 30 s."""
 MAKE_TRIES = 3
 LOOKUP = 500
 """At most so many values an IN list."""
@@ -164,17 +178,27 @@ def _engine(url: str) -> sa.Engine:
     if parsed.drivername in ("postgresql", "postgres"):
         parsed = parsed.set(drivername="postgresql+psycopg")
     if parsed.get_backend_name() == "postgresql":
-        return sa.create_engine(
-            parsed, pool_pre_ping=True, connect_args={"connect_timeout": CONNECT_S}
-        )
+        engine = sa.create_engine(parsed, pool_pre_ping=True, connect_args=LINK)
+        sa.event.listen(engine, "connect", _prepare_postgresql)
+        return engine
     if parsed.get_backend_name() != "sqlite":
         raise StorageError(
             f"the store speaks SQLite and PostgreSQL, not {parsed.get_backend_name()}. Fix: write "
             "`store: sqlite` or `store: {url: postgresql://user:${PASSWORD}@host/name}`"
         )
-    engine = sa.create_engine(parsed, connect_args={"timeout": BUSY_S})
+    engine = sa.create_engine(parsed, connect_args={"timeout": LOCK_S})
     sa.event.listen(engine, "connect", _prepare_sqlite)
     return engine
+
+
+def _prepare_postgresql(connection: Any, record: object) -> None:
+    for setting, limit_s in (
+        ("lock_timeout", LOCK_S),
+        ("statement_timeout", STATEMENT_S),
+        ("idle_in_transaction_session_timeout", IDLE_S),
+    ):
+        connection.execute(f"SET {setting} = {int(1000 * limit_s)}")
+    connection.commit()
 
 
 def _prepare_sqlite(connection: Any, record: object) -> None:

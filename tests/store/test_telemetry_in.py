@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -16,6 +17,7 @@ from cloud.store.schema import LAYOUT
 from shared.errors import StorageError
 from shared.messages import GateCount, Tensor
 from tests.builders import EPOCH_S, LABELS, record
+from tests.fakes import wait_until
 from tests.store.desk import NOON_S, SITE, StoreDesk, of_sample, scored
 
 
@@ -219,6 +221,48 @@ def test_processes_that_store_the_same_messages_at_once_store_each_once(desk: St
     assert sum(each.samples for each in outcomes) == 100
     assert sum(each.repeated for each in outcomes) == 2 * len(arrivals)
     assert len(desk.traffic()) == len(set(desk.inputs())) == 100
+
+
+def test_whoever_waits_too_long_for_another_writer_leaves_the_batch_and_can_store_it_later(
+    desk: StoreDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud.store.database.LOCK_S", 0.05)
+    other = desk.open()
+    with desk.store._database.writing(), pytest.raises(StorageError, match="cannot be written"):
+        desk.send(record(1), batch="a", store=other)
+    assert desk.send(record(1), batch="a", store=other) == Stored(samples=1)
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_a_process_that_freezes_while_it_writes_loses_its_right_to_write(
+    desk: StoreDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud.store.database.IDLE_S", 0.05)
+    frozen = desk.open()
+    stored: list[Stored] = []
+
+    def is_stored() -> bool:
+        with suppress(StorageError):
+            stored.append(desk.send(record(1), batch="a"))
+        return bool(stored)
+
+    with (
+        pytest.raises(StorageError, match="cannot be written"),
+        frozen._database.writing(5) as (connection, _),
+    ):
+        wait_until(is_stored, "another process to be let in")
+        connection.execute(sa.select(sa.literal(1)))
+    assert stored == [Stored(samples=1)]
+    assert desk.send(record(2), batch="b", store=frozen) == Stored(samples=1)
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_a_statement_that_does_not_end_is_given_up(
+    desk: StoreDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud.store.database.STATEMENT_S", 0.05)
+    with pytest.raises(StorageError, match="statement timeout"):
+        desk.open()._database.rows(sa.select(sa.func.pg_sleep(600)))
 
 
 def test_numbers_become_visible_in_their_order(desk: StoreDesk) -> None:
