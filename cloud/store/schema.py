@@ -85,7 +85,7 @@ SAMPLES = sa.Table(
 )
 
 EPOCH: sa.ColumnElement[int] = SAMPLES.c.number.op(">>")(sa.literal_column(str(EPOCH_BITS)))
-UNSURE = sa.text(f"margin < {UNSURE_MARGIN} AND label IS NULL")
+UNSURE = sa.text(f"margin < {UNSURE_MARGIN} AND label IS NULL AND place IS NOT NULL")
 AUDITED = sa.text("audit")
 
 sa.Index("samples_by_pipeline", SAMPLES.c.pipeline, SAMPLES.c.number)

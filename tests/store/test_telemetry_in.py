@@ -149,9 +149,14 @@ def test_a_record_of_a_broken_sample_is_left_out_too(
     assert desk.send(of_sample(record(2), **broken), record(3)) == Stored(samples=1, broken=1)
 
 
-def test_scores_that_are_no_numbers_are_stored_as_unsure(desk: StoreDesk) -> None:
-    assert desk.send(scored(1, [np.nan, np.nan, np.nan])).samples == 1
-    assert desk.rows("SELECT margin FROM samples") == [(0.0,)]
+@pytest.mark.parametrize(
+    "scores", [[np.nan] * 3, [np.inf, np.inf, 0.0], [np.inf, -np.inf, 1.0], [0.0] * 3]
+)
+def test_scores_that_are_malformed_are_stored_and_nobody_is_asked_about_them(
+    desk: StoreDesk, scores: list[float]
+) -> None:
+    assert desk.send(scored(1, scores), scored(2, [0.5, 0.5, 0.0])).samples == 2
+    assert [each.id for each in desk.store.queue("meter", 10, NOON_S)] == ["id-2"]
 
 
 def test_a_batch_without_a_usable_name_is_refused_and_the_others_can_be_stored(
