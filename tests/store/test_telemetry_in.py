@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from cloud.store import Arrived, RowsRefusedError, Stored, TelemetryStore
+from cloud.store.records import Sample
 from cloud.store.schema import LAYOUT
 from shared.errors import StorageError
 from shared.messages import GateCount, Tensor
@@ -226,6 +228,24 @@ def test_processes_that_store_the_same_messages_at_once_store_each_once(desk: St
     assert sum(each.samples for each in outcomes) == 100
     assert sum(each.repeated for each in outcomes) == 2 * len(arrivals)
     assert len(desk.traffic()) == len(set(desk.inputs())) == 100
+
+
+def test_a_sample_that_another_process_stores_meanwhile_as_another_question_is_stored_once(
+    desk: StoreDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = desk.open()
+    telemetry_in = desk.store._telemetry
+    unknown = telemetry_in._unknown
+
+    def overtaken(samples: Sequence[Sample]) -> tuple[list[Sample], int]:
+        found = unknown(samples)
+        monkeypatch.undo()
+        desk.send(of_sample(record(1), correlation=77), batch="b", store=other)
+        return found
+
+    monkeypatch.setattr(telemetry_in, "_unknown", overtaken)
+    assert desk.send(record(1), record(2), batch="a") == Stored(samples=1, known=1)
+    assert desk.inputs() == [1.0, 2.0]
 
 
 def test_whoever_waits_too_long_for_another_writer_leaves_the_batch_and_can_store_it_later(
