@@ -46,12 +46,6 @@ class Counts:
             CountRow(*row) for row in self._database.rows(select_counts(pipeline, number, limit))
         ]
 
-    def newest(self, pipeline: str) -> int:
-        """Returns the number of the newest counts; 0 if there are none."""
-        columns = COUNTS.c
-        query = sa.select(sa.func.max(columns.number)).where(columns.pipeline == pipeline)
-        return self._database.rows(query)[0][0] or 0
-
 
 def select_counts(pipeline: str, number: int, limit: int) -> Query:
     """Returns the query of ``Counts.after``."""

@@ -32,7 +32,7 @@ class RetentionLimits:
 
     Attributes:
         max_age_s: of a sample.
-        held_age_s: of one that a person has labelled, or that a certificate rests on.
+        held_age_s: of one that a person has labelled.
         waiting_age_s: of a label whose sample is not stored.
         max_bytes: of rows and inputs together, about. Past it the oldest go; what is held goes when
             nothing else is left.

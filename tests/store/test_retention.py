@@ -70,17 +70,16 @@ def test_what_is_too_old_leaves_with_its_inputs(make: Make, sealed: bool) -> Non
 
 
 @pytest.mark.parametrize("sealed", [True, False], ids=["in-files", "in-the-database"])
-def test_what_is_labelled_or_held_stays_longest_with_its_input(make: Make, sealed: bool) -> None:
+def test_what_is_labelled_stays_longest_with_its_input(make: Make, sealed: bool) -> None:
     desk = make()
     desk.send(*map(record, range(20)), record(20, with_input=False), now_s=NOON_S)
-    desk.store.label([told("id-7", "one"), told("id-20", "two")], NOON_S)
+    names = ("id-3", "id-7", "id-12", "id-20")
+    desk.store.label([told(name, "one") for name in names], NOON_S)
     numbers = desk.traffic().number
-    desk.store.hold(numbers[[3, 12]])
     if sealed:
         seal(desk, NOON_S)
     keep_up(desk.store, NOON_S + 11 * DAY_S)
     assert desk.traffic().number.tolist() == numbers[[3, 7, 12, 20]].tolist()
-    assert desk.traffic().label.tolist() == [-1, 1, -1, 2]
     assert desk.traffic().has_input.tolist() == [True, True, True, False]
     assert desk.inputs() == [3.0, 7.0, 12.0]
     seal(desk, NOON_S + 11 * DAY_S)

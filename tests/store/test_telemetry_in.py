@@ -51,8 +51,6 @@ def test_counts_are_stored_once_too_and_read_on_by_number(desk: StoreDesk) -> No
     assert second[1:] == (NOON_S + 1, "press-1", "4", 10, 1)
     assert desk.store.counts_after("meter", first.number, 10) == [second]
     assert desk.store.counts_after("meter", 0, 1) == [first]
-    assert desk.store.newest_counts("meter") == second.number
-    assert desk.store.newest_counts("unknown") == 0
 
 
 @pytest.mark.parametrize(
