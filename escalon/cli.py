@@ -7,9 +7,8 @@ import importlib.util
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TextIO
 
 import shared
 from escalon.demo.arguments import add_arguments
@@ -26,6 +25,7 @@ from escalon.release.arguments import add_arguments as add_release_arguments
 from escalon.roles import check
 from escalon.train.arguments import EXAMPLES as TRAIN_EXAMPLES
 from escalon.train.arguments import add_arguments as add_train_arguments
+from escalon.usage import UsageError
 from escalon.what_if.arguments import EXAMPLES as WHAT_IF_EXAMPLES
 from escalon.what_if.arguments import add_arguments as add_what_if_arguments
 from shared.config_file import ConfigFileError
@@ -48,7 +48,8 @@ examples:
 exit codes: 0 all is well, 1 something is wrong and was said, 2 the command line is wrong
 """
 
-Command = Callable[[argparse.Namespace, Mapping[str, str], TextIO], int]
+STORE = ("scipy", "sqlalchemy")
+"""What the telemetry store imports."""
 
 DEMO_EXAMPLES = """\
 examples:
@@ -117,85 +118,67 @@ def _keys(arguments: argparse.Namespace) -> int:
 def _release(arguments: argparse.Namespace) -> int:
     from escalon.release.command import run_release
 
-    return _act("release", run_release, arguments)
+    return _act("release", arguments, lambda: run_release(arguments, os.environ, sys.stdout))
 
 
 def _labels(arguments: argparse.Namespace) -> int:
-    _need_store()
+    _need("the store needs the cloud's extra", "cloud", *STORE)
     from escalon.labels.command import run_labels
 
-    return _act("labels", run_labels, arguments)
+    return _act("labels", arguments, lambda: run_labels(arguments, os.environ, sys.stdout))
 
 
 def _what_if(arguments: argparse.Namespace) -> int:
-    _need_store()
+    _need("the store needs the cloud's extra", "cloud", *STORE)
     from escalon.what_if.command import run_what_if
 
-    return _act("what-if", run_what_if, arguments)
+    return _act("what-if", arguments, lambda: run_what_if(arguments, os.environ, sys.stdout))
 
 
 def _explain(arguments: argparse.Namespace) -> int:
-    _need_store()
+    _need("the store needs the cloud's extra", "cloud", *STORE)
     from escalon.explain.command import run_explain
 
-    return _act("explain", run_explain, arguments)
+    return _act("explain", arguments, lambda: run_explain(arguments, os.environ, sys.stdout))
 
 
-def _need_store() -> None:
-    missing = [name for name in ("scipy", "sqlalchemy") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise EscalonError("the store needs the cloud's extra: pip install 'escalon[cloud]'")
+def _optimize(arguments: argparse.Namespace) -> int:
+    _need("to optimize needs the extra", "cloud", "onnx")
+    from escalon.optimize.command import run_optimize
 
-
-def _act(name: str, run: Command, arguments: argparse.Namespace) -> int:
-    """Runs a command that has exit codes of its own, and says what was wrong as it was asked to."""
-    from escalon.release.scope import UsageError
-
-    try:
-        return run(arguments, os.environ, sys.stdout)
-    except UsageError as error:
-        if arguments.json:
-            print(json.dumps({"error": str(error)}))
-        print(f"escalon {name}: {error}", file=sys.stderr)
-        return 2
-    except EscalonError as error:
-        if arguments.json:
-            print(json.dumps({"error": str(error)}))
-        raise
+    return _act("optimize", arguments, lambda: run_optimize(arguments, sys.stdout, sys.stderr))
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    missing = [name for name in ("onnx", "sklearn") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise EscalonError("to train needs the extra: pip install 'escalon[cloud]'")
+    _need("to train needs the extra", "cloud", "onnx", "sklearn")
     from escalon.train.command import run_train
 
     return run_train(arguments, os.environ, sys.stdout, sys.stderr)
 
 
-def _optimize(arguments: argparse.Namespace) -> int:
-    if importlib.util.find_spec("onnx") is None:
-        raise EscalonError("to optimize needs the extra: pip install 'escalon[cloud]'")
-    from escalon.optimize.command import UsageError, run_optimize
-
-    try:
-        return run_optimize(arguments, sys.stdout, sys.stderr)
-    except UsageError as error:
-        print(f"escalon optimize: {error}", file=sys.stderr)
-        return 2
-    except EscalonError as error:
-        if arguments.json:
-            print(json.dumps({"error": str(error)}))
-        raise
-
-
 def _demo(arguments: argparse.Namespace) -> int:
-    missing = [name for name in ("rich", "sklearn") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise EscalonError("the demo needs its extra: pip install 'escalon[demo]'")
+    _need("the demo needs its extra", "demo", "rich", "sklearn")
     from escalon.demo.command import run_demo
 
     return run_demo(arguments)
+
+
+def _need(words: str, extra: str, *packages: str) -> None:
+    if any(importlib.util.find_spec(name) is None for name in packages):
+        raise EscalonError(f"{words}: pip install 'escalon[{extra}]'")
+
+
+def _act(name: str, arguments: argparse.Namespace, run: Callable[[], int]) -> int:
+    """Runs a command that has exit codes of its own, and says what was wrong as it was asked to."""
+    try:
+        return run()
+    except EscalonError as error:
+        if arguments.json:
+            print(json.dumps({"error": str(error)}))
+        if not isinstance(error, UsageError):
+            raise
+        print(f"escalon {name}: {error}", file=sys.stderr)
+        return 2
 
 
 def _parser() -> argparse.ArgumentParser:
