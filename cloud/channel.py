@@ -10,6 +10,7 @@ import msgspec
 
 from cloud.channel_lock import ChannelLock
 from cloud.registry import Registry
+from cloud.rollout.archive import RolloutArchive
 from cloud.rollout.decision import Decision
 from cloud.rollout.fleet import Fleet
 from cloud.rollout.phases import ENDED, TAKEN_BACK, IllegalCommandError, Phase
@@ -19,7 +20,6 @@ from cloud.rollout.record import RolloutFile, RolloutRecord, published_seq
 from cloud.rollout.succession import check_first, refusal, standing, superseded, way_out
 from cloud.rollout.voids import inherited
 from cloud.rollout.waves import begin
-from cloud.rollout_archive import RolloutArchive
 from shared.errors import StorageError
 
 

@@ -19,7 +19,7 @@ from escalon.cloud_file import one_pipeline, read_cloud
 from escalon.labels.csv_file import LabelFile, write_labels, write_queue
 from escalon.output import as_json
 from escalon.recorded import opened_store
-from escalon.release.table import table
+from escalon.table import table
 from shared.durable import disk_trouble, write_durably
 
 AT_ONCE = 1000

@@ -16,8 +16,8 @@ from cloud.rollout.step import step
 from cloud.rollout.succession import standing
 from escalon.release.arrival import arrival
 from escalon.release.cloud_signs import CloudSigns
-from escalon.release.table import table
 from escalon.release.versions import MISSING, moment
+from escalon.table import table
 from shared.messages import Public
 from shared.releases.rollout import qualified
 
