@@ -45,10 +45,11 @@ def test_counts_are_stored_once_too_and_read_on_by_number(desk: StoreDesk) -> No
     counts = [GateCount("press-1", "meter", "3", 100, 7), GateCount("press-2", "gauge", "1", 5, 5)]
     assert desk.send(counts=counts, batch="a", now_s=NOON_S) == Stored()
     assert desk.send(counts=counts, batch="a", now_s=NOON_S) == Stored(repeated=1)
-    desk.send(counts=[GateCount("press-1", "meter", "4", 10, 1)], now_s=NOON_S + 1)
+    alarmed = GateCount("press-1", "meter", "4", 10, 1, certificate="broken", drift_alarms=2)
+    desk.send(counts=[alarmed], now_s=NOON_S + 1)
     first, second = desk.store.counts_after("meter", 0, 10)
-    assert first[1:] == (NOON_S, "press-1", "3", 100, 7)
-    assert second[1:] == (NOON_S + 1, "press-1", "4", 10, 1)
+    assert first[1:] == (NOON_S, "press-1", "3", 100, 7, "none", 0)
+    assert second[1:] == (NOON_S + 1, "press-1", "4", 10, 1, "broken", 2)
     assert desk.store.counts_after("meter", first.number, 10) == [second]
     assert desk.store.counts_after("meter", 0, 1) == [first]
 
@@ -60,6 +61,7 @@ def test_counts_are_stored_once_too_and_read_on_by_number(desk: StoreDesk) -> No
         pytest.param(GateCount("press-1", "meter", "3", 2**60, 0), id="too-many"),
         pytest.param(GateCount("a/b", "meter", "3", 1, 0), id="no-name"),
         pytest.param(GateCount("press-1", "meter", "3\0", 1, 0), id="nul"),
+        pytest.param(GateCount("press-1", "meter", "3", 1, 0, "none", -1), id="less-than-no-alarm"),
     ],
 )
 def test_counts_that_cannot_be_are_left_out(desk: StoreDesk, count: GateCount) -> None:
