@@ -127,13 +127,12 @@ class TrafficReader:
             rows = rows[::-1]
         return _columns(rows, width, self._classes.get(pipeline, ()))
 
-    def count_audits(self, pipeline: str, since_s: float, *, withheld: bool, enough: int) -> int:
-        """Returns how many audited samples came since an instant, ``enough`` at most.
+    def count_withheld_audits(self, pipeline: str, since_s: float, enough: int) -> int:
+        """Returns how many audited samples came without input, ``enough`` at most.
 
         Args:
             pipeline: the pipeline.
-            since_s: seconds since 1970.
-            withheld: whether those without an input are counted, or those with one.
+            since_s: those that came since then, seconds since 1970.
             enough: no need to count further.
         """
         with self._database.reading() as connection:
@@ -145,7 +144,7 @@ class TrafficReader:
                 sa.select(columns.number)
                 .where(columns.pipeline == pipeline, columns.number >= lowest, *IS_AUDITED)
                 .where(columns.received >= since_s)
-                .where(columns.place.is_(None) if withheld else columns.place.is_not(None))
+                .where(columns.place.is_(None))
                 .limit(enough)
                 .subquery()
             )

@@ -66,28 +66,42 @@ def _queue(
         file = io.StringIO()
         write_queue(queue, file)
         write_durably(arguments.to, file.getvalue().encode())
+    remark = ""
     if arguments.inputs is not None:
-        there = [each for each in queue if each.has_input]
-        _write_inputs(arguments.inputs, there, store, of.input.shape)
+        remark = _write_inputs(arguments.inputs, queue, store, of.input.shape)
     if arguments.json:
         return as_json([asdict(each) for each in queue]) + "\n"
-    return _shown(queue) + "\n" if queue else f"{pipeline}: nothing is to be labelled today\n"
+    if not queue:
+        return f"{pipeline}: nothing is to be labelled today\n"
+    return f"{_shown(queue)}\n{remark}"
 
 
 def _write_inputs(
     path: Path, queue: Sequence[Queued], store: TelemetryStore, shape: tuple[int, ...]
-) -> None:
-    inputs = store.inputs([each.number for each in queue], shape)
-    sensors, ids = [each.sensor for each in queue], [each.id for each in queue]
+) -> str:
+    """Writes the inputs that have the pipeline's shape; returns what is to be said of the others.
+
+    What came before the shape was changed may be asked for, and a node may be older than the cloud.
+    """
+    fits = store.fit([each.number for each in queue], shape)
+    fitting = [each for each, fit in zip(queue, fits, strict=True) if fit]
+    inputs = store.inputs([each.number for each in fitting], shape)
+    sensors, ids = [each.sensor for each in fitting], [each.id for each in fitting]
     try:
         with path.open("wb") as file:
             np.savez(file, inputs=inputs, sensor=np.array(sensors, str), id=np.array(ids, str))
     except OSError as error:
         raise disk_trouble("write", path, error) from error
+    others = len(queue) - len(fitting)
+    return (
+        f"{others} of them have inputs of another shape, which are not in {path}\n"
+        if others
+        else ""
+    )
 
 
 def _shown(queue: Sequence[Queued]) -> str:
-    heads = ("SITE", "SENSOR", "ID", "MARGIN", "TIER-2 SAYS", "TIER-1 SAID", "INPUT")
+    heads = ("SITE", "SENSOR", "ID", "MARGIN", "TIER-2 SAYS", "TIER-1 SAID")
     rows = [
         (
             each.site,
@@ -96,7 +110,6 @@ def _shown(queue: Sequence[Queued]) -> str:
             f"{each.margin:.3f}",
             ", ".join(f"{label} {chance:.0%}" for label, chance in each.guesses),
             each.tier1_guess,
-            "stored" if each.has_input else "on its site",
         )
         for each in queue
     ]
