@@ -318,8 +318,10 @@ def test_a_model_that_fails_its_proof_never_serves(
     on_1.run_to(State.FAILED_NO_STATE_CHANGE, 2)
     assert reason in on_1.reports[-1].reason
     assert "ACTIVATING" not in {report.state for report in on_1.reports if report.seq == 2}
-    assert on_1.version == "1"
+    on_1.settle()
+    assert (on_1.version, on_1.answers_rightly) == ("1", True)
     assert on_1.active_envelope == sign_manifest(release(1), [on_1.key])
+    assert on_1.blobs == {file_of(release(1)).sha256}
     assert not on_1.updater.busy
 
 
