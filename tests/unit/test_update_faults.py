@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from shared.config import ModelConfig
 from shared.messages import to_json
+from shared.releases.artefact import chunks_in_common
 from shared.releases.blobs import chunked
 from shared.releases.health import Health
 from shared.releases.machine import AFTER_THE_SWAP, UNDER_WAY, State
@@ -52,23 +53,33 @@ def test_a_manifest_that_comes_before_its_files_waits_for_them(on_1: Station) ->
     assert station.version == "2"
 
 
-def test_chunks_of_another_version_are_refused_and_the_right_ones_taken(on_1: Station) -> None:
-    station = on_1
-    for topic, other in zip(
-        chunk_topics(release(2)), chunked(model_of(3), CHUNK_BYTES), strict=True
-    ):
-        station.hub.publish(topic, other, retain=True)
+def test_chunks_of_another_version_are_refused_and_the_right_ones_taken(
+    on_1: Station, caplog: pytest.LogCaptureFixture
+) -> None:
+    station, file = on_1, file_of(release(2))
+    right, other = (chunked(model_of(number), CHUNK_BYTES) for number in (2, 3))
+    for topic, data in zip(chunk_topics(release(2)), other, strict=True):
+        station.hub.publish(topic, data, retain=True)
+    here = chunks_in_common(file, [file_of(release(1))])  # copied, and never asked for
+    wrong = [index for index, data in enumerate(right) if data != other[index]]
+    refused = [index for index in wrong if index not in here]
+    assert refused
     station.publish(release(2), model_of(2), chunks=0)
     station.run_to(State.FETCHING, 2)
     station.settle()
     station.turn()
     assert station.state == (State.FETCHING, 2)
-    assert station.drops("bad_chunk") >= 1
+    assert station.drops("bad_chunk") == len(refused)
+    assert [each for each in caplog.messages if each.startswith("chunk ")] == [
+        f"chunk {index} of {file.sha256} has other bytes than were signed" for index in refused
+    ]
+    assert (station.version, station.answers_rightly) == ("1", True)
     assert station.blobs == {file_of(release(1)).sha256}
     station.publish(release(2), model_of(2))
     station.now_s += ASK_AGAIN_S
     station.commit(2)
-    assert station.answers_rightly
+    assert (station.version, station.answers_rightly) == ("2", True)
+    assert station.drops("bad_chunk") == len(refused)
 
 
 def test_chunks_that_nobody_asked_for_change_nothing(on_1: Station) -> None:
@@ -113,8 +124,20 @@ def test_a_release_that_expires_while_it_is_fetched_times_out(on_1: Station) -> 
     assert (station.version, station.answers_rightly) == ("1", True)
 
 
+def older(seq: int, than: int) -> str:
+    """Returns what is said of a manifest that has been overtaken."""
+    return (
+        f"{CHANNEL}: release refused: seq {seq} of epoch 1 is older than seq {than} of epoch 1, "
+        "which was accepted before"
+    )
+
+
+def refusals(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [each for each in caplog.messages if "release refused" in each]
+
+
 def test_a_broker_that_was_restored_from_an_old_backup_turns_nothing_back(
-    make_on_1: StationMaker,
+    make_on_1: StationMaker, caplog: pytest.LogCaptureFixture
 ) -> None:
     station = make_on_1()
     station.start()
@@ -133,7 +156,9 @@ def test_a_broker_that_was_restored_from_an_old_backup_turns_nothing_back(
     station.settle()
     assert station.record == record
     assert (station.version, station.answers_rightly) == ("3", True)
-    assert station.drops("release_refused") >= 1
+    # The link subscribes again, and the node asks what is retained.
+    assert station.drops("release_refused") == 2
+    assert refusals(caplog) == [older(2, than=3)]
     assert station.hub.retained[UPDATES] == to_json(station.reports[-1])
     assert station.state == (State.COMMITTED, 3)
 
@@ -297,7 +322,7 @@ def test_where_every_target_is_gone_the_node_starts_and_fetches_what_it_had(
 
 
 def test_fetching_a_damaged_file_anew_opens_no_way_for_older_manifests(
-    make_on_1: StationMaker,
+    make_on_1: StationMaker, caplog: pytest.LogCaptureFixture
 ) -> None:
     station = make_on_1()
     station.start()
@@ -315,7 +340,9 @@ def test_fetching_a_damaged_file_anew_opens_no_way_for_older_manifests(
     again.publish(release(4), model_of(4))
     again.settle()
     assert again.version == "1"
-    assert again.drops("release_refused") >= 1
+    # That of the damaged file comes once more when it has been fetched.
+    assert again.drops("release_refused") == 4
+    assert refusals(caplog) == [older(seq, than=5) for seq in (3, 1, 4)]
 
 
 # Real disks
