@@ -60,6 +60,11 @@ class Vigil:
         return self._watcher.alarm
 
     @property
+    def is_void(self) -> bool:
+        """Whether the certificate of what stands is void, or will be said to be."""
+        return self.alarm is not None or self._director.is_void(self._director.standing)
+
+    @property
     def since_s(self) -> float:
         """Since when samples are of the traffic as it is now, seconds since 1970."""
         return self._watcher.since_s

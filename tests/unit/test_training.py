@@ -427,19 +427,31 @@ CERTIFIED = Calibration(1.0, 0.8, CERTIFICATE)
     [
         pytest.param(CERTIFIED, None, True, id="the-first"),
         pytest.param(CERTIFIED, 0.79, True, id="accepts-more"),
-        pytest.param(CERTIFIED, 0.8, False, id="accepts-no-more"),
+        pytest.param(CERTIFIED, 0.8, True, id="accepts-as-much"),
         pytest.param(CERTIFIED, 0.9, False, id="accepts-less"),
         pytest.param(Calibration(1.0, 2.0), None, False, id="uncertified-first"),
         pytest.param(Calibration(1.0, 0.1), 0.1, False, id="uncertified"),
     ],
 )
-def test_a_candidate_is_released_if_certified_and_better(
+def test_a_candidate_is_released_if_certified_and_no_worse(
     calibration: Calibration, running: float | None, accepted: bool
 ) -> None:
     judgement = judge(report_with(calibration, running))
     assert judgement.accepted is accepted
     assert judgement.precisions == (("int8",) if accepted else ())
     assert judgement.reason.startswith("int8 ")
+
+
+def test_where_the_certificate_is_void_the_coverage_of_what_runs_is_no_yardstick() -> None:
+    """Under concept drift the old model stays as confident as it was, and is wrong."""
+    report = report_with(CERTIFIED, 0.95)
+    assert not judge(report).accepted
+    judgement = judge(report, is_void=True)
+    assert judgement.accepted
+    assert "what runs accepts 95%, which counts for nothing: its certificate is void" in (
+        judgement.reason
+    )
+    assert not judge(report_with(UNCERTIFIED, 0.95), is_void=True).accepted
 
 
 UNCERTIFIED = Calibration(1.0, 2.0)
@@ -453,8 +465,8 @@ BETTER = Calibration(1.0, 0.7, replace(CERTIFICATE, coverage=0.9))
         pytest.param(CERTIFIED, UNCERTIFIED, None, ("int8",), id="int8-alone-is-certified"),
         pytest.param(UNCERTIFIED, CERTIFIED, None, ("fp32",), id="fp32-alone-is-certified"),
         pytest.param(UNCERTIFIED, UNCERTIFIED, None, (), id="neither"),
-        pytest.param(CERTIFIED, BETTER, 0.85, ("fp32",), id="int8-accepts-no-more-than-what-runs"),
-        pytest.param(BETTER, CERTIFIED, 0.85, ("int8",), id="fp32-accepts-no-more-than-what-runs"),
+        pytest.param(CERTIFIED, BETTER, 0.85, ("fp32",), id="int8-accepts-less-than-what-runs"),
+        pytest.param(BETTER, CERTIFIED, 0.85, ("int8",), id="fp32-accepts-less-than-what-runs"),
     ],
 )
 def test_of_two_files_each_is_released_on_its_own_certificate(

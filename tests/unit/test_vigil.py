@@ -112,7 +112,9 @@ def test_what_stands_as_certified_is_watched_in_silence(watched: Watched) -> Non
 def test_a_drift_voids_the_certificate_in_the_manifest_of_the_same_release(
     watched: Watched,
 ) -> None:
+    assert not watched.vigil.is_void
     watched.drift()
+    assert watched.vigil.is_void
     alarm, now = watched.vigil.alarm, watched.at_broker()
     assert alarm is not None
     assert now.void is not None
