@@ -20,7 +20,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from cloud.certificate.calibration import calibrate
 from cloud.certificate.promise import Promise
-from cloud.course import judge
+from cloud.judgement import judge
 from cloud.optimize.quantize import quantize_int8
 from cloud.releasing import compose
 from cloud.training import making
@@ -32,7 +32,7 @@ from cloud.training.network import Network
 from cloud.training.order import ORDER, Order, Report, read_report
 from cloud.training.run import FINGERPRINT, run
 from cloud.training.sklearn_trainer import train
-from shared.errors import StorageError
+from shared.errors import ArtefactError, StorageError
 from shared.inputs import Inputs as ModelInputs
 from shared.model import Model
 from shared.model_spec import Calibration
@@ -241,6 +241,8 @@ def test_a_candidate_is_certified_small_and_as_good_as_before_quantization(done:
     certificate = report.calibration.certificate
     assert certificate is not None
     assert certificate.bound <= certificate.alpha == 0.05
+    assert certificate.labelled == certificate.n  # people have labelled all of the base set
+    assert certificate.label_bound is not None
     assert report.tier2_calibration is not None
     assert report.int8_agreement > 0.9
     assert report.int8_agreement > report.fp32_agreement - 0.02
@@ -275,12 +277,14 @@ def test_what_each_file_promises_was_measured_on_that_file(done: Path, base: Pat
     candidate = done / "candidate"
     report = read_report(candidate)
     assert report is not None
-    inputs = read_npz(base / "calibration.npz", "x")["x"]
+    held_out = read_npz(base / "calibration.npz", "x", "y")
+    inputs, people = held_out["x"], held_out["y"]
     labels = load(done, (candidate / "tier2.onnx").read_bytes()).scores(inputs).argmax(axis=1)
     found = {}
     for file in ("tier1.onnx", "tier1.fp32.onnx"):
         scores = load(done, (candidate / file).read_bytes()).scores(inputs)
-        found[file] = calibrate(scores, labels, len(inputs) // 4, Promise(0.05, 0.05, 0.2))
+        promise = Promise(0.05, 0.05, 0.2)
+        found[file] = calibrate(scores, labels, len(inputs) // 4, promise, people)
     assert report.calibration == found["tier1.onnx"]
     assert report.fp32_calibration == found["tier1.fp32.onnx"]
     assert report.fp32_calibration.certificate is not None
@@ -403,6 +407,15 @@ def test_an_order_that_cannot_be_read_is_an_error_of_storage(
 def test_an_order_without_its_data_is_an_error_of_storage(tmp_path: Path) -> None:
     order_in(tmp_path / "job", tmp_path / "nowhere")
     with pytest.raises(StorageError, match="nowhere"):
+        run(tmp_path / "job", SILENT)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_too_little_to_test_a_model_on_is_refused_in_words(tmp_path: Path, count: int) -> None:
+    """Of three samples none would tune, and no temperature would be a number."""
+    base = write_base(tmp_path / "base", calibration=count)
+    order_in(tmp_path / "job", base)
+    with pytest.raises(ArtefactError, match=r"0 samples tune and .* Fix: .*calibration\.npz"):
         run(tmp_path / "job", SILENT)
 
 
