@@ -15,12 +15,14 @@ from typing import Any
 import msgspec
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from cloud.certificate.calibration import calibrate
 from cloud.certificate.promise import Promise
 from cloud.judgement import judge
+from cloud.optimize.calibration import STRIDE_ROWS
 from cloud.optimize.quantize import quantize_int8
 from cloud.releasing import compose
 from cloud.training import making
@@ -105,6 +107,24 @@ def test_the_int8_model_is_one_file_of_standard_operators(mlp: Network, points: 
 def test_quantizing_the_same_model_twice_gives_the_same_bytes(mlp: Network, points: Floats) -> None:
     source = to_onnx(mlp, "tiny")
     assert quantize_int8(source, points) == quantize_int8(source, points)
+
+
+def test_the_library_is_given_few_inputs_at_once_for_it_keeps_all_values_of_them(
+    mlp: Network, points: Floats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fed: list[int] = []
+    run_session = ort.InferenceSession.run
+
+    def noting(session: Any, names: Any, feed: dict[str, Floats], *others: Any) -> Any:
+        fed.extend(map(len, feed.values()))
+        return run_session(session, names, feed, *others)
+
+    source = to_onnx(mlp, "tiny")
+    monkeypatch.setattr(ort.InferenceSession, "run", noting)
+    quantized = quantize_int8(source, points)
+    assert max(fed) == STRIDE_ROWS
+    assert sum(fed) == len(points)
+    assert quantize_int8(source, points[::-1]) == quantized
 
 
 def test_the_full_model_learns_and_the_small_one_mimics_it() -> None:
