@@ -6,83 +6,36 @@ import logging
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from cloud.config import CloudPipelineConfig
 from cloud.director import Director
+from cloud.gathering import Gathering, Wanted
+from cloud.judgement import Judgement, judge
 from cloud.orders import first_order, later_order
 from cloud.registration import Registration
 from cloud.registry import Registry
+from cloud.retraining import Retraining, forget_order
 from cloud.store import TelemetryStore
 from cloud.training.candidate import Candidate
 from cloud.training.config import TrainingConfig
-from cloud.training.dataset import Telemetry
 from cloud.training.job import TrainingJob
 from cloud.training.jobs_folder import job_folder
-from cloud.training.order import Report
 from cloud.training.progress import Progress
-from cloud.training.telemetry import NAME as TELEMETRY
-from cloud.training.telemetry import write_telemetry
 from cloud.training.trainers import require
 from cloud.version import Version
 from cloud.vigil import Vigil
+from cloud.watching.state import UnderWay
 from cloud.watching.triggers import in_words
 from cloud.withheld import abilities
 from shared.errors import ArtefactError, EscalonError, StorageError
-from shared.model_spec import Calibration
-from shared.releases.artefact import Precision
 
 FIRST_RETRY_S = 60.0
 SHARES_EVERY_S = 60.0
-MAX_TRAINING_SAMPLES = 50_000
+TELEMETRY_SHARE = 1 / 8
+"""Of a training's memory: what it learns from is there several times."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """Whether a candidate becomes a release, and why.
-
-    Attributes:
-        precisions: of the files that it is released with, the main one first; none if it is not.
-        reason: in words.
-    """
-
-    precisions: tuple[Precision, ...]
-    reason: str
-
-    @property
-    def accepted(self) -> bool:
-        """Whether it becomes a release."""
-        return bool(self.precisions)
-
-
-def judge(report: Report, *, offers_fp32: bool = False) -> Judgement:
-    """Decides on a candidate: a file must be certified, and accept more than what runs now.
-
-    Args:
-        report: on the candidate.
-        offers_fp32: whether it may be released before quantization as well. Each file is judged by
-            its own certificate: a node may serve any of them.
-    """
-    fitted: dict[Precision, Calibration] = {"int8": report.calibration}
-    if offers_fp32:
-        fitted["fp32"] = report.fp32_calibration
-    found = {name: _verdict(each, report.running_coverage) for name, each in fitted.items()}
-    precisions = tuple(name for name, (is_good, _) in found.items() if is_good)
-    return Judgement(precisions, "; ".join(f"{name} {why}" for name, (_, why) in found.items()))
-
-
-def _verdict(calibration: Calibration, running: float | None) -> tuple[bool, str]:
-    """Returns whether a file may be released, and why."""
-    certificate = calibration.certificate
-    if certificate is None:
-        return False, calibration.reason or "cannot be certified with any threshold"
-    accepts = f"accepts {certificate.coverage:.0%}"
-    if running is not None and certificate.coverage <= running:
-        return False, f"{accepts}, what runs accepts {running:.0%}"
-    return True, f"{accepts}, risk at most {certificate.alpha}"
 
 
 class Course:
@@ -120,9 +73,10 @@ class Course:
         self._tier1 = directors[config.tier1_channel]
         self._tier2 = directors[config.tier2_channel]
         self._vigil = vigil
-        self._job: TrainingJob | None = None
+        self._job: TrainingJob | Retraining | None = None
         self._registration: Registration | None = None
         self._first_due_s: float | None = None
+        self._again_s = -math.inf
         self._shares_s = -math.inf
         self._abilities = ""
 
@@ -151,9 +105,19 @@ class Course:
             self._advance(now_s)
         except EscalonError as error:
             log.error("%s: %s", self._name, error)
-            self._job = self._registration = None
-            if not self._tier1.standing:
-                self._first_due_s = now_s + FIRST_RETRY_S
+            self._give_up(now_s)
+
+    def _give_up(self, now_s: float) -> None:
+        """Ends what has failed. It is tried again: first models soon, later ones when they may."""
+        self._job = self._registration = None
+        # While the end of it cannot be written down, it is still under way.
+        self._again_s = now_s + FIRST_RETRY_S
+        if not self._tier1.standing:
+            self._first_due_s = now_s + FIRST_RETRY_S
+        try:
+            self._vigil.end_training(decided=False)
+        except EscalonError as error:
+            log.error("%s: %s", self._name, error)
 
     def _advance(self, now_s: float) -> None:
         if self._job is not None:
@@ -162,6 +126,7 @@ class Course:
         if self._registration is not None:
             if self._registration.poll(now_s, time.time()):
                 self._registration = None
+                self._vigil.end_training(decided=True)
             return
         training = self._config.training
         if training is None:
@@ -207,33 +172,43 @@ class Course:
         return None if self._job is None else self._job.progress
 
     def close(self) -> None:
-        """Ends a training that runs; it begins anew at the next start."""
+        """Ends a training that runs; it goes on at the next start."""
         if self._job is not None:
             self._job.stop()
 
     def _retrain_when_due(self, training: TrainingConfig, now_s: float) -> None:
-        if self._tier1.refusal:
+        if self._tier1.refusal or now_s < self._again_s:
             return
-        decision, since_s = self._vigil.decide(now_s), self._vigil.since_s
-        if decision.act != "train":
-            return
-        # First, so that what fails below is not tried again at once.
-        self._vigil.note_training()
+        if self._vigil.under_way is None:
+            decision = self._vigil.decide(now_s, self._tier2.standing)
+            if decision.act != "train":
+                return
+            number = self._registry.next_name(self._tier1.channel.name)
+            forget_order(job_folder(self._folder, self._name, number))
+            self._vigil.begin_training(number)
+            causes = in_words(decision.causes)
+            log.info("%s: training version %s: %s", self._name, number, causes)
+        under_way = self._vigil.under_way
+        if under_way is not None:
+            self._begin(self._retraining(training, under_way), now_s)
+
+    def _retraining(self, training: TrainingConfig, under_way: UnderWay) -> Retraining:
+        """Returns the training that is under way, to begin or to go on with."""
         tier1, tier2 = self._version(self._tier1), self._version(self._tier2)
-        number = self._registry.next_name(tier1.channel)
-        folder = job_folder(self._folder, self._name, number)
-        audits = self._config.retrain.audits
-        withheld = self._store.withheld_audits_since(self._name, since_s, audits)
-        if withheld:
-            raise StorageError(
-                f"{withheld} audited samples came without their input (uplink.inputs of a tier-2 "
-                "node): on the others alone no threshold can be certified"
-            )
-        self._export(folder, since_s)
-        log.info("%s: training version %s: %s", self._name, number, in_words(decision.causes))
-        order = first_order(self._name, self._config, training)
-        order = later_order(order, tier1, tier2, self._registry.blobs)
-        self._begin(TrainingJob(folder, order), now_s)
+        order = later_order(
+            first_order(self._name, self._config, training), tier1, tier2, self._registry.blobs
+        )
+        wanted = Wanted(
+            pipeline=self._name,
+            since_s=under_way.since_s,
+            tier2_version=tier2.name,
+            shape=self._config.input.shape,
+            labels=len(self._config.labels),
+            most_bytes=int(training.memory_bytes * TELEMETRY_SHARE),
+            seed=training.seed,
+        )
+        folder = job_folder(self._folder, self._name, under_way.version)
+        return Retraining(folder, order, lambda path: Gathering(self._store, wanted, path))
 
     def _begin_first(self, training: TrainingConfig, now_s: float) -> None:
         log.info("%s: training the first models", self._name)
@@ -241,28 +216,41 @@ class Course:
         order = first_order(self._name, self._config, training)
         self._begin(TrainingJob(training.first_job, order), now_s)
 
-    def _begin(self, job: TrainingJob, now_s: float) -> None:
+    def _begin(self, job: TrainingJob | Retraining, now_s: float) -> None:
         job.start(now_s)
         self._job = job
 
-    def _judge(self, job: TrainingJob, now_s: float) -> None:
+    def _judge(self, job: TrainingJob | Retraining, now_s: float) -> None:
         report = job.poll(now_s)
         if report is None:
             return
         self._job = None
         training = self._config.training
-        judgement = judge(report, offers_fp32=training is not None and training.offer_fp32)
+        judgement = judge(
+            report,
+            offers_fp32=training is not None and training.offer_fp32,
+            is_void=self._vigil.is_void,
+        )
+        if self._has_changed:
+            judgement = Judgement((), "another drift, or another version, came after its samples")
         verdict = "taken" if judgement.accepted else "rejected"
         log.info("%s: candidate %s: %s", self._name, verdict, judgement.reason)
         if not judgement.accepted:
             if not self._tier1.standing:
                 raise ArtefactError("there is no first release to serve; look at the data")
+            self._vigil.end_training(decided=True)
             return
         candidate = Candidate(
             job.candidate, report, self._name, self._config.labels, judgement.precisions
         )
         directors = self._tier1, self._tier2
         self._registration = Registration(candidate, directors, self._registry, self._chunk_bytes)
+
+    @property
+    def _has_changed(self) -> bool:
+        """Whether the candidate's samples are of the traffic as it was before a change."""
+        under_way = self._vigil.under_way
+        return under_way is not None and self._vigil.since_s > under_way.since_s
 
     def _version(self, director: Director) -> Version:
         """Returns the version that stands in a channel."""
@@ -273,18 +261,3 @@ class Course:
                 "Fix: offer another one"
             )
         return version
-
-    def _export(self, folder: Path, since: float) -> None:
-        """Writes the telemetry since an instant for the training."""
-        data = self._store.traffic(
-            self._name, since_s=since, limit=MAX_TRAINING_SAMPLES, newest=True
-        )
-        has = self._store.fit(data.number, self._config.input.shape)
-        telemetry = Telemetry(
-            self._store.inputs(data.number[has], self._config.input.shape),
-            data.tier2[has],
-            data.audit[has],
-            data.inclusion_probability[has],
-            data.label[has],
-        )
-        write_telemetry(folder / TELEMETRY, telemetry)

@@ -10,7 +10,7 @@ from cloud.director import Director
 from cloud.watching.agreement import Agreement
 from cloud.watching.config import RetrainConfig
 from cloud.watching.port import Store
-from cloud.watching.state import Alarm
+from cloud.watching.state import Alarm, UnderWay
 from cloud.watching.triggers import Decision, in_words
 from cloud.watching.watch import Promised
 from cloud.watching.watcher import Watcher
@@ -60,6 +60,11 @@ class Vigil:
         return self._watcher.alarm
 
     @property
+    def is_void(self) -> bool:
+        """Whether the certificate of what stands is void, or will be said to be."""
+        return self.alarm is not None or self._director.is_void(self._director.standing)
+
+    @property
     def since_s(self) -> float:
         """Since when samples are of the traffic as it is now, seconds since 1970."""
         return self._watcher.since_s
@@ -97,29 +102,53 @@ class Vigil:
             self._metrics.drift_alarms.labels(self._pipeline, alarm.test).inc()
         self._void(standing)
 
-    def decide(self, monotonic_s: float) -> Decision:
+    def decide(self, monotonic_s: float, tier2_version: str | None = None) -> Decision:
         """Returns whether to train now; the store is asked once a second at most.
 
         Args:
             monotonic_s: the clock.
+            tier2_version: the one that teaches.
 
         Raises:
             StorageError: store or file cannot be used; for a while it is not tried again.
         """
         if monotonic_s >= self._look_s:
             self._look_s = monotonic_s + RETRY_S
-            self._decision = self._watcher.decide(time.time())
+            self._decision = self._watcher.decide(time.time(), tier2_version)
             self._look_s = monotonic_s + LOOK_EVERY_S
         return self._decision
 
-    def note_training(self) -> None:
+    @property
+    def under_way(self) -> UnderWay | None:
+        """The training that has begun and whose candidate is not decided on; None for none.
+
+        Raises:
+            StorageError: the file cannot be read.
+        """
+        return self._watcher.under_way
+
+    def begin_training(self, version: str) -> None:
         """Remembers that a training begins.
+
+        Args:
+            version: that its candidate is to become.
 
         Raises:
             StorageError: store or file cannot be used.
         """
-        self._watcher.note_training(time.time())
+        self._watcher.begin_training(version, time.time())
         self._decision = Decision("rest", ())
+
+    def end_training(self, *, decided: bool) -> None:
+        """Remembers that a training has ended.
+
+        Args:
+            decided: whether its candidate was taken or rejected. If it failed, it is tried again.
+
+        Raises:
+            StorageError: the file cannot be written.
+        """
+        self._watcher.end_training(decided=decided)
 
     def in_words(self, *, trains: bool) -> str:
         """Returns what is seen and awaited.

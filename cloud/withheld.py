@@ -22,7 +22,7 @@ def abilities(shares: InputShares) -> str:
             "inputs stay on their sites (uplink.inputs: none): what runs is certified, estimated "
             "and watched by its scores and people's labels; nothing can be retrained"
         )
-    if not shares.hard_withheld:
+    if shares.audits_withheld and not shares.audits:
         return (
             "audited inputs stay on their sites (uplink.inputs: hard): what runs is certified by "
             "its scores; of a retrained model no threshold can be certified"
@@ -30,5 +30,5 @@ def abilities(shares: InputShares) -> str:
     share = withheld / (withheld + shares.hard + shares.audits)
     return (
         f"{share:.0%} of the newest inputs stay on their sites (uplink.inputs): what is retrained "
-        "is trained and certified on the others alone"
+        "is trained on the others alone, and certified on the nodes whose inputs all come"
     )

@@ -23,7 +23,7 @@ from cloud.training.config import (
     TrainingConfig,
 )
 from cloud.training.contract import ORIGINS, Job, TrainerReport
-from cloud.training.dataset import AUDITS_TAUGHT_SHARE, TUNING_SHARE
+from cloud.training.dataset import TUNING_SHARE, UNIFORM_TAUGHT_SHARE
 from cloud.training.job import MAX_LOG_BYTES
 from cloud.training.jobs_folder import KEPT
 from cloud.training.limits import NICE
@@ -153,7 +153,7 @@ def test_its_folder_is_the_contracts() -> None:
 
 
 def test_its_figures_are_the_codes() -> None:
-    assert (AUDITS_TAUGHT_SHARE, TUNING_SHARE) == (1 / 3, 1 / 4)
+    assert (UNIFORM_TAUGHT_SHARE, TUNING_SHARE) == (1 / 3, 1 / 4)
     assert f"the last {MAX_LOG_BYTES // 1024} KiB are kept" in DOCUMENT
     assert f"has {GRACE_S:g} s to hand that on" in DOCUMENT
     assert f"(nice {NICE})" in DOCUMENT

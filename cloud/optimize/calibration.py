@@ -59,13 +59,18 @@ def find_ranges(path: Path, method: Ranges, feed: Feed, rows: NDArray[Any]) -> A
         calibrator = kind(path, augmented_model_path=str(augmented), **options)
         calibrator.augment_graph()
         calibrator.infer_session = open_session(augmented, NONE)
-        for stride in _strides(rows, feed.batch_size):
+        for stride in strides(rows, feed.batch_size):
             calibrator.collect_data(_Stride(feed(stride)))
         return calibrator.compute_data()
 
 
-def _strides(rows: NDArray[Any], batch_size: int | None) -> Iterator[NDArray[Any]]:
-    """Yields rows in strides; where a model takes batches of one size, the last begins anew."""
+def strides(rows: NDArray[Any], batch_size: int | None) -> Iterator[NDArray[Any]]:
+    """Yields rows in strides; where a model takes batches of one size, the last begins anew.
+
+    Args:
+        rows: the calibration inputs, [N, *shape].
+        batch_size: the only one that the model takes; None where any does.
+    """
     size = batch_size or STRIDE_ROWS
     for start in range(0, len(rows), size):
         stride = rows[start : start + size]

@@ -18,6 +18,7 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
+from cloud.optimize.calibration import strides
 from cloud.optimize.compaction import compact
 from cloud.optimize.graph import head, layers, tail
 from cloud.optimize.preparation import MARK, opsets
@@ -134,15 +135,24 @@ def _restore_metadata(model: onnx.ModelProto, prepared: onnx.ModelProto) -> None
     model.metadata_props.extend(each for each in prepared.metadata_props if each.key != MARK[0])
 
 
-class _Batches(CalibrationDataReader):  # type: ignore[misc]  # the library has no types
-    """Feeds the calibration inputs once, as one batch."""
+class _Strides(CalibrationDataReader):  # type: ignore[misc]  # the library has no types
+    """Feeds the calibration inputs a stride at a time: it keeps all values of what it is given."""
 
     def __init__(self, name: str, inputs: Floats) -> None:
-        self._feeds = iter([{name: inputs}])
+        self._feeds = [{name: stride} for stride in strides(inputs, None)]
+        self._places = iter(range(0))
+
+    def __len__(self) -> int:
+        return len(self._feeds)
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        """Has the library sum up behind these strides."""
+        self._places = iter(range(start_index, end_index))
 
     def get_next(self) -> dict[str, Any] | None:
         """Returns the next feed, as the library's interface wants it."""
-        return next(self._feeds, None)
+        place = next(self._places, None)
+        return None if place is None else self._feeds[place]
 
 
 def quantize_int8(model: bytes, calibration: Floats) -> bytes:
@@ -162,10 +172,11 @@ def quantize_int8(model: bytes, calibration: Floats) -> bytes:
         quantize_static(
             source,
             target,
-            _Batches(proto.graph.input[0].name, calibration),
+            _Strides(proto.graph.input[0].name, calibration),
             quant_format=QuantFormat.QDQ,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
+            extra_options={"CalibStridedMinMax": 1},
         )
         return _without_metadata(target.read_bytes())
 

@@ -5,6 +5,7 @@ from cloud.store.counts import CountRow
 from cloud.store.database import RowsRefusedError
 from cloud.store.found import FoundSample
 from cloud.store.labels import KeptLabel, LabelTally
+from cloud.store.outline import Outline
 from cloud.store.queue import Queued
 from cloud.store.retention import RetentionLimits
 from cloud.store.store import TelemetryStore
@@ -18,6 +19,7 @@ __all__ = [
     "InputShares",
     "KeptLabel",
     "LabelTally",
+    "Outline",
     "Queued",
     "RetentionLimits",
     "RowsRefusedError",

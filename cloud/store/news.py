@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from cloud.store.database import Database, Query
-from cloud.store.schema import AUDITED, LABELS, SAMPLES, STATE
+from cloud.store.schema import SAMPLES, STATE
+from cloud.store.traffic import IS_AUDITED
 
 
 class News:
@@ -26,18 +27,19 @@ class News:
         """Returns how many samples came behind a number, ``enough`` at most."""
         return self._count(_behind(pipeline, number), enough)
 
-    def labels(self, pipeline: str, number: int, enough: int) -> int:
-        """Returns how many samples behind a number can teach and have a label, ``enough`` at most.
+    def audits(self, pipeline: str, number: int, enough: int, tier2_version: str | None) -> int:
+        """Returns how many samples behind a number can certify, ``enough`` at most.
 
-        That is those with an input that the audit drew, and those that a person has labelled.
+        Args:
+            pipeline: the pipeline.
+            number: of a row.
+            enough: no need to count further.
+            tier2_version: those that one version of tier-2 answered alone; None for all.
         """
-        behind = _behind(pipeline, number).where(SAMPLES.c.place.is_not(None))
-        audits = self._count(behind.where(AUDITED), enough)
-        if audits == enough:
-            return enough
-        by_people = behind.join(LABELS, LABELS.c.number == SAMPLES.c.number)
-        by_people = by_people.where(LABELS.c.number > number, ~SAMPLES.c.audit)
-        return audits + self._count(by_people, enough - audits)
+        query = _behind(pipeline, number).where(SAMPLES.c.place.is_not(None), *IS_AUDITED)
+        if tier2_version is not None:
+            query = query.where(SAMPLES.c.tier2_version == tier2_version)
+        return self._count(query, enough)
 
     def _count(self, query: Query, enough: int) -> int:
         counted = sa.select(sa.func.count()).select_from(query.limit(enough).subquery())

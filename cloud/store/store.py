@@ -15,6 +15,7 @@ from cloud.store.found import Finder, FoundSample
 from cloud.store.inputs import Inputs
 from cloud.store.labels import KeptLabel, Labels, LabelTally
 from cloud.store.news import News
+from cloud.store.outline import Outline, OutlineReader
 from cloud.store.queue import LabellingQueue, Queued
 from cloud.store.retention import Retention, RetentionLimits
 from cloud.store.sealing import Orphans, Sealing
@@ -59,6 +60,7 @@ class TelemetryStore:
         self._inputs = Inputs(database, files)
         self._counts = Counts(database)
         self._news = News(database)
+        self._outlines = OutlineReader(database)
         self._queue = LabellingQueue(database, known)
         self._finder = Finder(database)
         self._sealing = Sealing(database, files)
@@ -207,23 +209,60 @@ class TelemetryStore:
         """
         return self._news.samples(pipeline, number, enough)
 
-    def labels_after(self, pipeline: str, number: int, enough: int) -> int:
-        """Returns how many samples behind a number can teach and have a label, ``enough`` at most.
+    def audits_after(
+        self, pipeline: str, number: int, enough: int, tier2_version: str | None = None
+    ) -> int:
+        """Returns how many samples behind a number can certify, ``enough`` at most.
 
-        That is those with an input that the audit drew, and those that a person has labelled.
+        That is those with an input that the audit drew.
+
+        Args:
+            pipeline: the pipeline.
+            number: of a row.
+            enough: no need to count further.
+            tier2_version: those that one version of tier-2 answered alone; None for all.
 
         Raises:
             StorageError: the database does not answer.
         """
-        return self._news.labels(pipeline, number, enough)
+        return self._news.audits(pipeline, number, enough, tier2_version)
 
-    def withheld_audits_since(self, pipeline: str, since_s: float, enough: int) -> int:
-        """Returns how many audited samples came without input, ``enough`` at most.
+    def outline(
+        self,
+        pipeline: str,
+        *,
+        since_s: float,
+        before: int | None,
+        limit: int,
+        tier2_version: str,
+    ) -> Outline:
+        """Returns what is to be known of samples before one reads them whole, newest first.
+
+        Args:
+            pipeline: the pipeline.
+            since_s: those that came since then, seconds since 1970.
+            before: those before this number: read on with the last one of the page before.
+            limit: at most so many.
+            tier2_version: those that one version of tier-2 answered alone.
 
         Raises:
             StorageError: the database does not answer.
         """
-        return self._traffic.count_withheld_audits(pipeline, since_s, enough)
+        return self._outlines.read(
+            pipeline, since_s=since_s, before=before, limit=limit, tier2_version=tier2_version
+        )
+
+    def samples(self, pipeline: str, numbers: Numbers) -> Traffic:
+        """Returns samples by their numbers, in columns, oldest first; those that are still there.
+
+        Args:
+            pipeline: the pipeline.
+            numbers: of the samples.
+
+        Raises:
+            StorageError: the database does not answer.
+        """
+        return self._traffic.by_number(pipeline, [int(number) for number in numbers])
 
     def input_shares(self, pipeline: str, limit: int = 1000) -> InputShares:
         """Returns how many of the newest samples came with their input, and without.

@@ -10,7 +10,7 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from cloud.store.database import AnyRow, Database, Query
+from cloud.store.database import AnyRow, Database, Query, in_parts
 from cloud.store.schema import AUDITED, PACKS, SAMPLES
 from shared.scores import Floats
 
@@ -109,7 +109,7 @@ class TrafficReader:
         """Returns samples; the arguments are those of ``TelemetryStore.traffic``."""
         with self._database.reading() as connection:
             width = self._width(connection, pipeline)
-            lowest = _lowest(connection, pipeline, since_s, after)
+            lowest = lowest_since(connection, pipeline, since_s, after)
             if width == 0 or lowest is None:
                 return _columns([], max(width, 2), ())
             query = select_traffic(
@@ -127,28 +127,18 @@ class TrafficReader:
             rows = rows[::-1]
         return _columns(rows, width, self._classes.get(pipeline, ()))
 
-    def count_withheld_audits(self, pipeline: str, since_s: float, enough: int) -> int:
-        """Returns how many audited samples came without input, ``enough`` at most.
-
-        Args:
-            pipeline: the pipeline.
-            since_s: those that came since then, seconds since 1970.
-            enough: no need to count further.
-        """
+    def by_number(self, pipeline: str, numbers: Sequence[int]) -> Traffic:
+        """Returns samples by their numbers, oldest first."""
+        columns = SAMPLES.c
+        rows: list[AnyRow] = []
         with self._database.reading() as connection:
-            lowest = _lowest(connection, pipeline, since_s, 0)
-            if lowest is None:
-                return 0
-            columns = SAMPLES.c
-            counted = (
-                sa.select(columns.number)
-                .where(columns.pipeline == pipeline, columns.number >= lowest, *IS_AUDITED)
-                .where(columns.received >= since_s)
-                .where(columns.place.is_(None))
-                .limit(enough)
-                .subquery()
-            )
-            return connection.execute(sa.select(sa.func.count()).select_from(counted)).scalar_one()
+            width = self._width(connection, pipeline)
+            for part in in_parts(sorted(numbers)):
+                query = sa.select(*COLUMNS).where(
+                    columns.number.in_(part), columns.pipeline == pipeline, columns.width == width
+                )
+                rows += connection.execute(query.order_by(columns.number)).all()
+        return _columns(rows, max(width, 2), self._classes.get(pipeline, ()))
 
     def input_shares(self, pipeline: str, limit: int) -> InputShares:
         """Returns how many of the newest samples came with their input, and without."""
@@ -217,7 +207,9 @@ def select_traffic(
     return query.order_by(order).limit(limit)
 
 
-def _lowest(connection: sa.Connection, pipeline: str, since_s: float, after: int) -> int | None:
+def lowest_since(
+    connection: sa.Connection, pipeline: str, since_s: float, after: int
+) -> int | None:
     """Returns a number below which no sample is wanted; None if none came since.
 
     Packs are few, and know when they came: by them an instant becomes a number.

@@ -33,7 +33,8 @@ def run_command(command: Sequence[str], folder: Path, environment: Mapping[str, 
     """Runs a program on a trainer's folder, and waits for it.
 
     It inherits this process's limits, output and process group. If this process is told to end, it
-    passes that on, gives the program a moment, and ends by the same signal.
+    passes that on, gives the program a moment, and ends by the same signal. Whoever started this
+    process then kills what is left of the group; if nobody is left who could, it does so itself.
 
     Args:
         command: program and arguments; ``{folder}`` in them stands for the folder.
@@ -75,7 +76,7 @@ def variables(
 
 
 def _run(arguments: Sequence[str], folder: Path, environment: Mapping[str, str]) -> int:
-    parent = os.getpid()
+    parent, launcher = os.getpid(), os.getppid()
     with _awaited():
         process = subprocess.Popen(
             arguments,
@@ -87,7 +88,7 @@ def _run(arguments: Sequence[str], folder: Path, environment: Mapping[str, str])
         while (code := process.poll()) is None:
             number = signal.sigwait(AWAITED)
             if number in ENDING:
-                _end(process)
+                _end(process, launcher)
                 raise _Ended(number)
     return code
 
@@ -98,17 +99,21 @@ def _begin(parent: int) -> None:
     follow(parent)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes], launcher: int) -> None:
     """Ends the program and what it has started: asks, waits a moment, and then kills."""
     for number in ENDING:
         signal.signal(number, signal.SIG_IGN)
-    if os.getpgrp() == os.getpid():
+    owns_group = os.getpgrp() == os.getpid()
+    if owns_group:
         os.killpg(0, signal.SIGTERM)
     else:  # the group is not ours to end
         process.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(GRACE_S)
     process.kill()
+    if owns_group and os.getppid() != launcher:
+        # Whatever the program has started and is deaf; and this process, which is at its end.
+        os.killpg(0, signal.SIGKILL)
 
 
 @contextlib.contextmanager

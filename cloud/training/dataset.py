@@ -1,6 +1,7 @@
 """Which samples teach, which tell when to stop, and which only test. Pure.
 
 What tests is a uniform sample of the traffic that no model, temperature or threshold was fitted to.
+Of the field's samples it is drawn, for they come with unequal chances (``uniform_rows``).
 """
 
 from __future__ import annotations
@@ -11,13 +12,22 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from cloud.certificate.sampling import drawn_labels, uniform_rows
 from cloud.training.augmentation import Inputs, noisy_copies
-from cloud.training.contract import AUDIT, ESCALATED, NOISY, Labels, Samples, joined
-from shared.scores import Floats
+from cloud.training.contract import (
+    AUDIT,
+    ESCALATED,
+    NOISY,
+    NOT_LABELLED,
+    Labels,
+    Samples,
+    joined,
+)
+from shared.scores import Flags, Floats
 
 NOISY_COPIES = 2
 TUNING_SHARE = 0.25
-AUDITS_TAUGHT_SHARE = 1 / 3
+UNIFORM_TAUGHT_SHARE = 1 / 3
 
 Teacher = Callable[[Floats], Floats]
 """Tier-2: inputs [N, ...] → its probabilities [N, labels]."""
@@ -44,15 +54,21 @@ class Telemetry:
         inputs: float32 [N, ...].
         tier2: its probabilities, float32 [N, labels].
         audit: bool [N]: drawn from all samples alike.
-        inclusion_probability: float [N]: the chance that such a sample was sent, in (0, 1].
+        inclusion_probability: float [N]: the chance that such a sample was sent, and is among
+            these, in (0, 1].
         labels: a person's, int64 [N]; -1 for none.
+        asked: bool [N], what people were asked to label because it is hard.
+        certifies: bool [N]: of a node that audits, and of which every input comes. Where a node
+            keeps some to itself, the others are no sample of its traffic.
     """
 
     inputs: Floats
     tier2: Floats
-    audit: NDArray[np.bool_]
+    audit: Flags
     inclusion_probability: NDArray[np.float64]
     labels: Labels
+    asked: Flags
+    certifies: Flags
 
 
 @dataclass(frozen=True)
@@ -65,11 +81,13 @@ class Lesson:
             Guo et al. do, arXiv 1706.04599, section 5.
         tested: the tuning samples and, behind them, those that certify, which no trainer sees;
             with tier-2's own answers, whatever people say of them.
+        people: their labels of what is tested, as far as they may certify; -1 for none.
     """
 
     train: Samples
     tuning: Samples
     tested: Samples
+    people: Labels
 
     @property
     def certifying(self) -> Samples:
@@ -85,7 +103,9 @@ def full_lesson(train: Samples, calibration: Samples, weighing: Weighing) -> Les
         calibration: its other part, that nothing learns from.
         weighing: what samples weigh.
     """
-    return Lesson(weighed(train, weighing), tuning_part(calibration), calibration)
+    return Lesson(
+        weighed(train, weighing), tuning_part(calibration), calibration, calibration.labels
+    )
 
 
 def first_lesson(
@@ -114,34 +134,44 @@ def first_lesson(
     )
     taught = outranked(answered(joined(train, copies), teacher))
     tested = answered(calibration, teacher)
-    return Lesson(weighed(taught, weighing), tuning_part(tested), tested)
+    return Lesson(weighed(taught, weighing), tuning_part(tested), tested, calibration.labels)
 
 
 def later_lesson(
-    telemetry: Telemetry, replayed: Samples, teacher: Teacher, weighing: Weighing
+    telemetry: Telemetry,
+    replayed: Samples,
+    teacher: Teacher,
+    weighing: Weighing,
+    *,
+    rng: np.random.Generator,
 ) -> Lesson:
-    """Returns what tier-1 learns from the field: escalations, a part of the audit, and the base.
+    """Returns what tier-1 learns from the field: all that does not test, and the base set.
 
-    Escalations alone never show what the old model gets wrong with confidence; the audit does. The
-    base set is replayed, so that what was easy is not forgotten.
+    Of a uniform sample of the traffic the first third teaches, and the rest tests. Escalations
+    alone would never show what the old model gets wrong with confidence. The base set is replayed,
+    so that what was easy is not forgotten.
 
     Args:
         telemetry: from the field.
         replayed: of the base set.
         teacher: answers the base set.
         weighing: what samples weigh.
+        rng: draws the uniform sample, and the labels that certify. One seed for good.
     """
-    audits = np.flatnonzero(telemetry.audit)
-    taught, tested = np.split(audits, [int(len(audits) * AUDITS_TAUGHT_SHARE)])
-    chance = _taught_chance(telemetry.inclusion_probability, tested)
+    certifies = np.flatnonzero(telemetry.certifies)
+    uniform = certifies[uniform_rows(telemetry.inclusion_probability[certifies], rng)]
+    tested = uniform[int(len(uniform) * UNIFORM_TAUGHT_SHARE) :]
+    teaches = np.ones(len(telemetry.labels), bool)
+    teaches[tested] = False
+    chance = _taught_chance(telemetry.inclusion_probability, teaches)
     train = joined(
-        _from_field(telemetry, np.flatnonzero(~telemetry.audit), ESCALATED, chance, weighing),
-        _from_field(telemetry, taught, AUDIT, chance, weighing),
+        _from_field(telemetry, np.flatnonzero(teaches), importance(chance, weighing.bound)),
         answered(replayed, teacher),
     )
-    certain = np.ones(len(chance))  # drawn alike, these are the traffic as they are
-    drawn = _from_field(telemetry, tested, AUDIT, certain, weighing)
-    return Lesson(weighed(outranked(train), weighing), tuning_part(drawn), drawn)
+    # Drawn alike, these are the traffic as they are.
+    drawn = _from_field(telemetry, tested, np.ones(len(chance), np.float32))
+    people = _certifying_labels(drawn.labels, telemetry.asked[tested], rng)
+    return Lesson(weighed(outranked(train), weighing), tuning_part(drawn), drawn, people)
 
 
 def replay(base: Samples, count: int, rng: np.random.Generator) -> Samples:
@@ -227,25 +257,29 @@ def weighed(samples: Samples, weighing: Weighing) -> Samples:
 
 
 def _taught_chance(
-    inclusion_probability: NDArray[np.float64], tested: NDArray[np.intp]
+    inclusion_probability: NDArray[np.float64], teaches: Flags
 ) -> NDArray[np.float64]:
     """Returns the chance of each sample to be sent and to teach, rather than to test."""
-    teaches = np.ones(len(inclusion_probability), bool)
-    teaches[tested] = False
-    chance = inclusion_probability.copy()
-    for verdict in (chance < 1, chance >= 1):  # what tier-1 accepted, and what it did not
-        chance[verdict] *= teaches[verdict].sum() / max(1, verdict.sum())
-    return chance
+    values, places = np.unique(inclusion_probability, return_inverse=True)
+    teach = np.bincount(places[teaches], minlength=len(values))
+    share = teach / np.maximum(1, np.bincount(places, minlength=len(values)))
+    # Where none teaches nobody asks; 1 is a chance.
+    return inclusion_probability * np.where(share > 0, share, 1.0)[places]
 
 
-def _from_field(
-    telemetry: Telemetry,
-    rows: NDArray[np.intp],
-    origin: int,
-    chance: NDArray[np.float64],
-    weighing: Weighing,
-) -> Samples:
+def _certifying_labels(labels: Labels, asked: Flags, rng: np.random.Generator) -> Labels:
+    """Returns people's labels of what is tested, as if nobody had asked for what is hard."""
+    people = np.full(len(labels), NOT_LABELLED, np.int64)
+    certifying = slice(int(TUNING_SHARE * len(labels)), None)
+    given = labels[certifying]
+    kept = drawn_labels(given >= 0, asked[certifying], rng)
+    people[certifying] = np.where(kept, given, NOT_LABELLED)
+    return people
+
+
+def _from_field(telemetry: Telemetry, rows: NDArray[np.intp], weights: Floats) -> Samples:
     samples = Samples.of(
-        telemetry.inputs[rows], telemetry.labels[rows], origin, telemetry.tier2[rows]
+        telemetry.inputs[rows], telemetry.labels[rows], ESCALATED, telemetry.tier2[rows]
     )
-    return replace(samples, weights=importance(chance[rows], weighing.bound))
+    origin = np.where(telemetry.audit[rows], AUDIT, ESCALATED).astype(np.uint8)
+    return replace(samples, weights=weights[rows], origin=origin)

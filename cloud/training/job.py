@@ -47,6 +47,7 @@ class TrainingJob:
         self._spoken = Spoken(MAX_LOG_BYTES)
         self._child: subprocess.Popen[bytes] | None = None
         self._ends_s = 0.0
+        self._kill_s: float | None = None
 
     @property
     def candidate(self) -> Path:
@@ -101,11 +102,12 @@ class TrainingJob:
         child = self._child
         if child is not None and not has_ended(child):
             self._listen(child)
-            if now_s < self._ends_s:
-                return None
-            self.stop()
+            if now_s >= self._ends_s:
+                self._press(child, now_s)
+            return None
+        self._reap()
+        if self._kill_s is not None:
             raise ArtefactError(f"training failed: {self._too_long}")
-        self.stop()
         code = child.returncode if child is not None else 0
         report = read_report(self.candidate) if code == 0 else None
         if report is None:
@@ -113,7 +115,10 @@ class TrainingJob:
         return report
 
     def stop(self) -> None:
-        """Ends the child and whatever it has started: asks, waits a moment, and then kills."""
+        """Ends the child and whatever it has started: asks, waits a moment, and then kills.
+
+        It waits for some seconds where a child is deaf: whoever serves others meanwhile polls.
+        """
         child = self._child
         if child is None or child.returncode is not None:
             return
@@ -122,6 +127,21 @@ class TrainingJob:
             ends_s = time.monotonic() + KILL_S
             while not has_ended(child) and time.monotonic() < ends_s:
                 time.sleep(0.01)
+        self._reap()
+
+    def _press(self, child: subprocess.Popen[bytes], now_s: float) -> None:
+        """Ends a child whose time is up over several turns: asks, and kills after a moment."""
+        if self._kill_s is None:
+            self._kill_s = now_s + KILL_S
+            _signal_group(child, signal.SIGTERM)
+        elif now_s >= self._kill_s:
+            _signal_group(child, signal.SIGKILL)
+
+    def _reap(self) -> None:
+        """Kills what is left of the group, and takes what the child has said last."""
+        child = self._child
+        if child is None or child.returncode is not None:
+            return
         # It is a zombie still, so that its number, which is its group's, is nobody else's yet.
         _signal_group(child, signal.SIGKILL)
         with contextlib.suppress(subprocess.TimeoutExpired):

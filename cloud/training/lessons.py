@@ -19,7 +19,7 @@ from cloud.training.dataset import (
 )
 from cloud.training.order import Order
 from cloud.training.telemetry import read_telemetry
-from shared.errors import StorageError
+from shared.errors import ArtefactError, StorageError
 from shared.npz import as_numbers, read_npz
 
 
@@ -68,7 +68,18 @@ class Lessons:
 
         Raises:
             StorageError: base set or telemetry cannot be used.
+            ArtefactError: too little is held out to test a model on.
         """
+        lesson = self._lesson(teacher)
+        tunes, certifies = len(lesson.tuning.labels), len(lesson.certifying.labels)
+        if not (tunes and certifies):
+            raise ArtefactError(
+                f"of what is held out {tunes} samples tune and {certifies} certify: nothing can be "
+                f"said of a model. Fix: put more samples into {self._held_out}"
+            )
+        return lesson
+
+    def _lesson(self, teacher: Teacher) -> Lesson:
         settings, base = self._settings, self.base("train")
         rng = np.random.default_rng(settings.seed)
         if self._telemetry is None:
@@ -77,7 +88,13 @@ class Lessons:
             return first_lesson(base, calibration, teacher, self._weighing, kind=kind, rng=rng)
         replayed = replay(base, settings.replay_samples, rng)
         telemetry = read_telemetry(self._telemetry)
-        return later_lesson(telemetry, replayed, teacher, self._weighing)
+        return later_lesson(telemetry, replayed, teacher, self._weighing, rng=rng)
+
+    @property
+    def _held_out(self) -> str:
+        if self._telemetry is None:
+            return str(self._settings.base / "calibration.npz")
+        return "the audit (audit_share of tier-1 nodes)"
 
     def _problem(self, shape: tuple[int, ...], labels: Labels) -> str:
         wanted, count = self._order.input_shape, len(self._order.labels)

@@ -12,6 +12,7 @@ from shared.errors import StorageError
 from shared.npz import as_numbers, read_npz
 
 NAME = "telemetry.npz"
+ARRAYS = ("x", "tier2", "audit", "inclusion_probability", "y", "asked", "certifies")
 
 
 def write_telemetry(path: Path, telemetry: Telemetry) -> None:
@@ -26,6 +27,8 @@ def write_telemetry(path: Path, telemetry: Telemetry) -> None:
         "audit": telemetry.audit,
         "inclusion_probability": telemetry.inclusion_probability,
         "y": telemetry.labels,
+        "asked": telemetry.asked,
+        "certifies": telemetry.certifies,
     }
     write_npz(path, arrays)
 
@@ -36,7 +39,7 @@ def read_telemetry(path: Path) -> Telemetry:
     Raises:
         StorageError: it cannot be read, or is damaged.
     """
-    data = read_npz(path, "x", "tier2", "audit", "inclusion_probability", "y")
+    data = read_npz(path, *ARRAYS)
     if len({len(each) for each in data.values()}) > 1:
         raise StorageError(f"cannot use {path}: its arrays are not of one length")
     return Telemetry(
@@ -45,4 +48,6 @@ def read_telemetry(path: Path) -> Telemetry:
         data["audit"].astype(bool),
         data["inclusion_probability"].astype(np.float64),
         as_numbers(data["y"], np.int64, path),
+        data["asked"].astype(bool),
+        data["certifies"].astype(bool),
     )

@@ -90,8 +90,8 @@ def examine(work: Path, order: Order, lesson: Lesson, models: Models) -> Finding
     answers, promise = tested.answers, order.promise
     int8, fp32 = models.int8.scores(tested.inputs), models.fp32.scores(tested.inputs)
     return Findings(
-        calibration=calibrate(int8, answers, tuning, promise),
-        fp32_calibration=calibrate(fp32, answers, tuning, promise),
+        calibration=calibrate(int8, answers, tuning, promise, lesson.people),
+        fp32_calibration=calibrate(fp32, answers, tuning, promise, lesson.people),
         int8_bytes=(work / TIER1).stat().st_size,
         fp32_bytes=(work / TIER1_FP32).stat().st_size,
         int8_agreement=_agreement(int8, answers),

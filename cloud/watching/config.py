@@ -48,7 +48,8 @@ class RetrainConfig(Section):
     every_s: float | None = Field(default=None, ge=60, le=3650 * DAY_S)
     """Train again after so many seconds, drift or not; left out, never."""
     audits: int = Field(default=570, ge=40, le=1_000_000)
-    """So many new labels are awaited, whatever the cause: samples that the audit drew, or that a
-    person has labelled. New are those since the drift, or without one since the training before."""
+    """So many new samples of the audit are awaited, whatever the cause: they alone certify. New are
+    those since the drift, or without one since the training before. Labels of people teach, and
+    those on audited samples certify as well; of others there may be any number."""
     cool_down_s: float = Field(default=600.0, ge=0, le=365 * DAY_S)
     """No second training sooner than this after the start of a first."""

@@ -31,5 +31,7 @@ class Store(Protocol):
     def samples_after(self, pipeline: str, number: int, enough: int) -> int:
         """Returns how many samples came behind a number, ``enough`` at most."""
 
-    def labels_after(self, pipeline: str, number: int, enough: int) -> int:
-        """Returns how many of those that can teach have a label of the audit or of a person."""
+    def audits_after(
+        self, pipeline: str, number: int, enough: int, tier2_version: str | None
+    ) -> int:
+        """Returns how many audited samples with inputs came behind a number."""

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import msgspec
 
+from cloud.record_file import read_record
 from cloud.watching.finding import Test
 from cloud.watching.reference import AuditReference, Moments
 from shared.durable import write_durably
-from shared.errors import StorageError
-from shared.messages import UNREADABLE
 
 MAX_VERSIONS = 16
 """A rollback brings back the version before; of older ones nothing has to be known."""
@@ -59,17 +58,38 @@ class VersionWatch(msgspec.Struct, frozen=True, kw_only=True):
     voided: bool = False
 
 
+class UnderWay(msgspec.Struct, frozen=True):
+    """A training that has begun, and of whose candidate nothing is decided yet.
+
+    Attributes:
+        version: that its candidate is to become.
+        began_s: when it began, seconds since 1970.
+        since_s: what came since then teaches and certifies, seconds since 1970.
+        number: newest row of the store when it began.
+    """
+
+    version: str
+    began_s: float
+    since_s: float
+    number: int
+
+
 class WatchRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A pipeline's memory.
 
     Attributes:
-        trained_s: when the last training began, seconds since 1970; None if there was none.
-        trained_number: newest row of the store then: samples behind it are new.
+        tried_s: when the last training began, seconds since 1970; None if there was none.
+        trained_s: when the last one began whose candidate was taken or rejected.
+        trained_number: newest row of the store then: samples behind it are new. One that failed
+            has used nothing up.
+        under_way: the training that is under way. If the cloud ends, it begins again.
         versions: what is known of them, the one that was watched last at the end.
     """
 
+    tried_s: float | None = None
     trained_s: float | None = None
     trained_number: int = 0
+    under_way: UnderWay | None = None
     versions: tuple[VersionWatch, ...] = ()
 
     def of(self, version: str) -> VersionWatch | None:
@@ -98,17 +118,11 @@ class WatchFile:
         Raises:
             StorageError: it cannot be read.
         """
-        try:
-            return msgspec.json.decode(self._path.read_bytes(), type=WatchRecord)
-        except FileNotFoundError:
-            return WatchRecord()
-        except OSError as error:
-            raise StorageError(f"cannot read {self._path}: {error.strerror}") from error
-        except UNREADABLE as error:
-            raise StorageError(
-                f"{self._path} is no record of what is watched: {error}. Fix: move it away; drifts "
-                "that go on are found again"
-            ) from error
+        found = read_record(
+            self._path, WatchRecord, "no record of what is watched",
+            "Fix: move it away; drifts that go on are found again",
+        )  # fmt: skip
+        return found or WatchRecord()
 
     def write(self, record: WatchRecord) -> None:
         """Replaces the record.

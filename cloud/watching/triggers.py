@@ -18,18 +18,20 @@ class Facts:
     Attributes:
         now_s: seconds since 1970.
         began_s: since when the release is watched, seconds since 1970.
-        trained_s: when the last training began, seconds since 1970; None if there was none.
+        tried_s: when the last training began, seconds since 1970; None if there was none.
+        trained_s: when the last one began that made a candidate to decide on.
         drift: what was found, in words; empty for nothing.
-        samples: new ones in the store since the last training, or since the watch began.
-        labels: new ones, of the audit or of people, since the drift and the last training.
+        samples: new ones in the store since that training, or since the watch began.
+        audits: new audited ones, since the drift and that training.
     """
 
     now_s: float
     began_s: float
+    tried_s: float | None
     trained_s: float | None
     drift: str
     samples: int
-    labels: int
+    audits: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class Decision:
 
     Attributes:
         act: ``rest``: nothing calls for it; ``cool_down``: it is too soon after the last;
-            ``collect``: there are too few new labels; ``train``.
+            ``collect``: there are too few new audited samples; ``train``.
         causes: what calls for it, in words.
     """
 
@@ -58,13 +60,14 @@ def causes(facts: Facts, config: RetrainConfig) -> tuple[str, ...]:
 
 
 def decide(facts: Facts, config: RetrainConfig) -> Decision:
-    """Decides on a training: for a cause, not too soon after the last, on enough new labels."""
+    """Decides on a training: for a cause, not too soon after the last, on enough to certify."""
     found = causes(facts, config)
     if not found:
         return Decision("rest", ())
-    if facts.trained_s is not None and facts.now_s < facts.trained_s + config.cool_down_s:
+    began_s = [each for each in (facts.tried_s, facts.trained_s) if each is not None]
+    if began_s and facts.now_s < max(began_s) + config.cool_down_s:
         return Decision("cool_down", found)
-    return Decision("collect" if facts.labels < config.audits else "train", found)
+    return Decision("collect" if facts.audits < config.audits else "train", found)
 
 
 def in_words(found: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from cloud.watching.agreement import Agreement
 from cloud.watching.config import RetrainConfig
 from cloud.watching.port import Store
 from cloud.watching.series import audited
-from cloud.watching.state import Alarm, VersionWatch, WatchFile, WatchRecord
+from cloud.watching.state import Alarm, UnderWay, VersionWatch, WatchFile, WatchRecord
 from cloud.watching.triggers import Decision, Facts, decide
 from cloud.watching.watch import Promised, Watch
 from shared.releases.manifest import MAX_REASON, Void
@@ -167,11 +167,12 @@ class Watcher:
             self._read_anew(known)
         return None
 
-    def decide(self, now_s: float) -> Decision:
+    def decide(self, now_s: float, tier2_version: str | None = None) -> Decision:
         """Returns whether to train now.
 
         Args:
             now_s: seconds since 1970.
+            tier2_version: the one that teaches; only what it answered certifies.
 
         Raises:
             StorageError: the store does not answer.
@@ -184,25 +185,49 @@ class Watcher:
             return first
         # Only now is the store asked: there is a cause, and it is not too soon.
         began = known.alarm.number if known.alarm else known.began_number
-        since = max(record.trained_number, began)
-        labels = self._store.labels_after(self._pipeline, since, self._config.audits)
-        facts = self._facts(known, record, now_s, labels=labels)
-        return decide(facts, self._config)
+        since, enough = max(record.trained_number, began), self._config.audits
+        audits = self._store.audits_after(self._pipeline, since, enough, tier2_version)
+        return decide(self._facts(known, record, now_s, audits=audits), self._config)
 
-    def note_training(self, now_s: float) -> None:
-        """Remembers that a training begins: what came so far is no longer new.
+    @property
+    def under_way(self) -> UnderWay | None:
+        """The training that has begun and whose candidate is not decided on; None for none."""
+        return self._known.under_way
+
+    def begin_training(self, version: str, now_s: float) -> None:
+        """Remembers that a training begins.
 
         Args:
+            version: that its candidate is to become.
             now_s: seconds since 1970.
 
         Raises:
             StorageError: store or file cannot be used.
         """
-        newest = self._store.newest()
-        self._keep(msgspec.structs.replace(self._known, trained_s=now_s, trained_number=newest))
+        under_way = UnderWay(version, now_s, self.since_s, self._store.newest())
+        self._keep(msgspec.structs.replace(self._known, tried_s=now_s, under_way=under_way))
+
+    def end_training(self, *, decided: bool) -> None:
+        """Remembers that a training has ended.
+
+        Args:
+            decided: whether its candidate was taken or rejected: then what had come before it
+                is no longer new. If it failed, it is tried again after the cool-down.
+
+        Raises:
+            StorageError: the file cannot be written.
+        """
+        record, under_way = self._known, self._known.under_way
+        if under_way is None:
+            return
+        if decided:
+            record = msgspec.structs.replace(
+                record, trained_s=under_way.began_s, trained_number=under_way.number
+            )
+        self._keep(msgspec.structs.replace(record, under_way=None))
 
     def _facts(
-        self, known: VersionWatch, record: WatchRecord, now_s: float, labels: int = 0
+        self, known: VersionWatch, record: WatchRecord, now_s: float, audits: int = 0
     ) -> Facts:
         enough, samples = self._config.after_samples, 0
         if enough is not None:
@@ -211,10 +236,11 @@ class Watcher:
         return Facts(
             now_s=now_s,
             began_s=known.began_s,
+            tried_s=record.tried_s,
             trained_s=record.trained_s,
             drift=known.alarm.words if known.alarm else "",
             samples=samples,
-            labels=labels,
+            audits=audits,
         )
 
     @property

@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
+from cloud.store import Outline
 from cloud.store.counts import select_counts
 from cloud.store.queue import select_unsure
 from cloud.store.schema import EPOCH, SAMPLES
@@ -20,7 +21,7 @@ from cloud.store.traffic import select_traffic
 from shared.errors import StorageError
 from shared.messages import GateCount, TelemetryRecord, Tensor
 from tests.builders import SHAPE, record
-from tests.store.desk import NOON_S, StoreDesk, scored, told
+from tests.store.desk import NOON_S, StoreDesk, of_sample, scored, told
 
 
 def test_columns_say_what_was_sent(desk: StoreDesk) -> None:
@@ -78,22 +79,47 @@ def test_an_instant_holds_though_the_clock_was_put_back(desk: StoreDesk) -> None
     assert desk.inputs(since_s=NOON_S) == [1.0, 2.0]
 
 
-def test_audits_without_inputs_are_counted(desk: StoreDesk) -> None:
-    desk.send(record(1, audit=True), now_s=NOON_S)
-    desk.send(
-        record(2, audit=True),
-        record(3),
-        record(4, audit=True, with_input=False),
-        record(5, audit=True, pipeline="gauge"),
-        now_s=NOON_S + 1,
-    )
-    desk.send(record(6, audit=True, with_input=False), now_s=NOON_S + 2)
-    withheld = desk.store.withheld_audits_since
-    assert withheld("meter", 0.0, 100) == 2
-    assert withheld("meter", 0.0, 1) == 1
-    assert withheld("meter", NOON_S + 1.1, 100) == 1
-    assert withheld("meter", NOON_S + 2.1, 100) == 0
-    assert withheld("gauge", 0.0, 100) == 0
+def outline(desk: StoreDesk, **wanted: Any) -> Outline:
+    whole = {"since_s": 0.0, "before": None, "limit": 100, "tier2_version": "7", **wanted}
+    return desk.store.outline("meter", **whole)
+
+
+def test_an_outline_says_what_came_of_one_teacher_newest_first(desk: StoreDesk) -> None:
+    rare = of_sample(record(2, audit=True), reason="audit", inclusion_probability=0.25)
+    other = msgspec.structs.replace(record(4), tier2_version="8")
+    desk.send(record(1), rare, record(3, with_input=False), other, now_s=NOON_S)
+    desk.send(record(5, pipeline="gauge"), now_s=NOON_S)
+    found = outline(desk)
+    whole = desk.traffic()
+    of_seven = np.array([version == "7" for version in whole.tier2_version])
+    assert found.number.tolist() == whole.number[of_seven][::-1].tolist()
+    assert found.chance.tolist() == [1.0, 0.25, 1.0]
+    assert found.audit.tolist() == [False, True, False]
+    assert found.has_input.tolist() == [False, True, True]
+    assert found.node == ("plant/tier1-a",) * 3
+    assert len(outline(desk, since_s=NOON_S + 1)) == 0
+    assert len(outline(desk, tier2_version="8")) == 1
+
+
+def test_pages_of_outlines_are_the_whole_one(desk: StoreDesk) -> None:
+    desk.send(*map(record, range(10)))
+    pages, before = [outline(desk, limit=3)], None
+    while len(pages[-1]) == 3:
+        before = int(pages[-1].number[-1])
+        pages.append(outline(desk, limit=3, before=before))
+    whole = Outline.oldest_first(pages)
+    assert whole.number.tolist() == desk.traffic().number.tolist()
+    assert len(whole.chance) == len(whole.audit) == len(whole.has_input) == len(whole.node) == 10
+
+
+def test_samples_are_found_by_their_numbers_oldest_first(desk: StoreDesk) -> None:
+    desk.send(*map(record, range(5)), record(9, pipeline="gauge"))
+    numbers = desk.traffic().number
+    other = desk.traffic("gauge").number
+    found = desk.store.samples("meter", [*numbers[[3, 1]], *other, 999_999])
+    assert found.number.tolist() == numbers[[1, 3]].tolist()
+    assert found.tier2.shape == (2, 3)
+    assert len(desk.store.samples("meter", [])) == 0
 
 
 def test_inputs_come_in_the_order_that_they_are_asked_for(desk: StoreDesk) -> None:

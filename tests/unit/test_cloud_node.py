@@ -149,13 +149,13 @@ def pem_of(key: Ed25519PrivateKey) -> bytes:
 
 
 class Store(TelemetryStore):
-    """Counts how often it is asked whether there are enough labels."""
+    """Counts how often it is asked whether there are enough audits."""
 
     asked = 0
 
-    def labels_after(self, *arguments: Any) -> int:
+    def audits_after(self, *arguments: Any) -> int:
         self.asked += 1
-        return super().labels_after(*arguments)
+        return super().audits_after(*arguments)
 
 
 @pytest.fixture

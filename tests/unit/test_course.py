@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from cloud.vigil import Vigil
 from shared.errors import ConfigError
 from shared.messages import GateCount, Telemetry, TelemetryRecord, Tensor
 from shared.metrics import CloudMetrics
-from tests.builders import CHANNEL, EPOCH_S, record, trust_in
+from tests.builders import CHANNEL, record, trust_in
 from tests.cloud_desk import TIER2
 from tests.fakes import wait_until
 from tests.training_data import LABELS, blobs_of
@@ -61,6 +62,8 @@ class Rig:
         retrain: dict[str, Any] | None = None,
         **training: Any,
     ) -> None:
+        self.folder = folder
+        self.base = base
         self.candidate = first_job / "candidate"
         self.registry = Registry(folder / "registry")
         config = CloudPipelineConfig.model_validate(
@@ -108,7 +111,10 @@ class Rig:
             vigil=self.vigil,
         )
         self.now_s = 0.0
+        self.batches = f"{time.monotonic_ns()}"
         self.sent = 0
+        for director in self.directors.values():
+            director.start()
         self.course.start(self.now_s)
 
     def trains(self) -> None:
@@ -127,8 +133,8 @@ class Rig:
     def send(self, *records: TelemetryRecord, counts: tuple[GateCount, ...] = ()) -> None:
         """Has telemetry have come."""
         self.sent += 1
-        message = Telemetry(1, "hub", f"batch-{self.sent}", records, counts)
-        self.store.add([Arrived("plant", message)], EPOCH_S)
+        message = Telemetry(1, "hub", f"batch-{self.batches}-{self.sent}", records, counts)
+        self.store.add([Arrived("plant", message)], time.time())
 
     @property
     def registered(self) -> dict[str, list[str]]:
@@ -208,12 +214,16 @@ def test_a_course_whose_trainer_is_not_installed_does_not_begin(
 # Later trainings
 
 
-def audited(count: int) -> list[TelemetryRecord]:
+RETRAIN = {"after_samples": 100, "audits": 100, "window": 50, "cool_down_s": 0.0}
+
+
+def audited(count: int, first: int = 0) -> list[TelemetryRecord]:
     """Returns records of the audit with inputs of the data set."""
     inputs, labels = blobs_of(count, np.random.default_rng(8))
     return [
         msgspec.structs.replace(
-            record(number, audit=True),
+            record(first + number, audit=True),
+            tier2_version="1",
             input=Tensor.of(features.astype(np.float32)),
             tier1_probabilities=(scores := scores_of(int(label))),
             tier2_probabilities=scores,
@@ -228,24 +238,154 @@ def scores_of(label: int) -> Tensor:
                               np.float32))  # fmt: skip
 
 
-def test_enough_samples_begin_a_training_and_a_drift_does_not_wait_for_its_end(
-    trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.fixture
+def live(trained: Path, tmp_path: Path) -> Iterator[Callable[..., Rig]]:
+    """Makes a course whose first models stand; each life on the same folder."""
     shutil.copytree(trained / "first", tmp_path / "first")
-    retrain = {"after_samples": 100, "audits": 40, "window": 50}
-    rig = Rig(tmp_path, tmp_path / "first", trained / "base", retrain)
-    rig.trains()
-    rig.poll()
-    rig.poll()
+    lives: list[Rig] = []
+
+    def begun(**training: Any) -> Rig:
+        rig = Rig(tmp_path, tmp_path / "first", trained / "base", RETRAIN, **training)
+        lives.append(rig)
+        if rig.course.busy:
+            rig.trains()
+        rig.poll()
+        rig.poll()
+        return rig
+
+    yield begun
+    for rig in lives:
+        rig.course.close()
+
+
+def until_it_trains(rig: Rig) -> None:
+    """Polls until the samples are gathered, and the child runs."""
+
+    def trains() -> bool:
+        rig.poll()
+        progress = rig.course.progress
+        return progress is not None and progress.stage == "tier1"
+
+    wait_until(trains, "it trains")
+
+
+def test_enough_samples_begin_a_training_and_a_drift_does_not_wait_for_its_end(
+    live: Callable[..., Rig], caplog: pytest.LogCaptureFixture
+) -> None:
+    rig = live()
     assert not rig.course.busy
     with caplog.at_level(logging.INFO):
         rig.send(*audited(100))
         rig.poll()
     assert rig.course.busy
+    assert "gathering" in rig.course.activity
     assert "meter: training version 2: 100 new samples" in caplog.text
     rig.send(counts=(GateCount("tier1-a", "meter", "1", 1000, 1000),))
+    rig.poll()
+    assert rig.vigil.alarm is not None
+    with caplog.at_level(logging.INFO):
+        rig.trains()
+    assert "rejected: another drift, or another version, came after its samples" in caplog.text
+    assert rig.registered[CHANNEL] == ["1"]
+
+
+def test_after_a_drift_the_loop_alone_releases_what_is_certified(live: Callable[..., Rig]) -> None:
+    rig = live()
+    rig.send(counts=(GateCount("tier1-a", "meter", "1", 1000, 1000),))
+    rig.poll()
+    rig.send(*audited(300))
+    rig.poll()
+    assert rig.course.busy
+    rig.trains()
+    rig.poll()
+    assert rig.registered[CHANNEL] == ["1", "2"]
+    assert rig.vigil.under_way is None
+
+
+def test_a_training_that_the_end_of_the_cloud_cut_off_goes_on_at_its_next_start(
+    live: Callable[..., Rig],
+) -> None:
+    rig = live()
+    rig.send(*audited(100))
+    until_it_trains(rig)
+    gathered = rig.folder / "jobs" / "meter-2" / "telemetry.npz"
+    before = gathered.stat().st_mtime_ns
+    rig.course.close()
+    again = Rig(rig.folder, rig.candidate.parent, rig.base, RETRAIN)
     try:
-        rig.poll()
-        assert rig.vigil.alarm is not None
+        again.poll()
+        assert again.course.busy
+        again.trains()
+        again.poll()
+        assert again.vigil.under_way is None
+        assert gathered.stat().st_mtime_ns == before
+        again.poll()
+        assert not again.course.busy  # the same samples are not trained on again
     finally:
+        again.course.close()
+
+
+def test_a_candidate_that_is_not_registered_yet_survives_a_restart(
+    live: Callable[..., Rig],
+) -> None:
+    rig = live()
+    rig.send(counts=(GateCount("tier1-a", "meter", "1", 1000, 1000),))
+    rig.poll()
+    rig.send(*audited(300))
+    rig.poll()
+    with rig.channels[CHANNEL].lock.claimed():
+        rig.trains()
+        rig.poll()
+        assert "a candidate waits" in rig.course.activity
         rig.course.close()
+    model = rig.folder / "jobs" / "meter-2" / "candidate" / "tier1.onnx"
+    before = model.stat().st_mtime_ns
+    again = Rig(rig.folder, rig.candidate.parent, rig.base, RETRAIN)
+    try:
+        again.poll()
+        again.trains()
+        again.poll()
+        assert again.registered[CHANNEL] == ["1", "2"]
+        assert again.standing == ("1", "2")
+        assert model.stat().st_mtime_ns == before  # found, not trained anew
+    finally:
+        again.course.close()
+
+
+def test_a_training_that_failed_is_tried_again_without_other_samples(
+    live: Callable[..., Rig], caplog: pytest.LogCaptureFixture
+) -> None:
+    live()
+    rig = live(trainer="command", command=("/no/such/program",))
+    rig.send(*audited(100))
+    for _ in range(2):
+        rig.poll(FIRST_RETRY_S)
+        assert rig.course.busy
+        rig.trains()
+    assert caplog.text.count("cannot start the trainer /no/such/program") == 2
+
+
+def test_one_site_that_keeps_its_inputs_does_not_keep_the_others_from_training(
+    live: Callable[..., Rig], caplog: pytest.LogCaptureFixture
+) -> None:
+    rig = live()
+    others = [
+        msgspec.structs.replace(each, node="tier1-b", input=None) for each in audited(30, 5000)
+    ]
+    rig.send(*audited(100), *others)
+    until_it_trains(rig)
+    assert "speaks of 1 of 2 nodes: inputs of plant/tier1-b stay on their sites" in caplog.text
+
+
+def test_where_nothing_can_certify_no_training_begins_and_the_reason_is_said(
+    live: Callable[..., Rig], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A node whose audited inputs come has kept those of what was hard."""
+    rig = live()
+    withheld = [msgspec.structs.replace(each, input=None) for each in audited(50, 5000)]
+    rig.send(*audited(100), *withheld)
+    rig.poll()
+    rig.trains()
+    assert "a uniform sample of the traffic has 0 samples with inputs" in caplog.text
+    assert rig.vigil.under_way is None
+    assert not (rig.folder / "jobs" / "meter-2" / "order.json").exists()

@@ -116,6 +116,16 @@ def test_labels_may_come_before_their_samples(desk: LabelDesk) -> None:
     assert kept["number"] is not None
 
 
+@pytest.mark.parametrize("options", [[], ["--json"], ["--to", "labels.csv"]], ids=" ".join)
+def test_an_export_makes_no_store_where_nothing_is_recorded(
+    desk: LabelDesk, options: list[str]
+) -> None:
+    before = set(desk.folder.rglob("*"))
+    error = desk.ask("export", *options, code=1)
+    assert error.startswith("escalon: nothing is recorded yet: there is no ")
+    assert set(desk.folder.rglob("*")) == before
+
+
 def test_a_file_with_a_wrong_line_is_refused_whole_with_every_line(desk: LabelDesk) -> None:
     path = desk.csv(
         "site,sensor,id,label,timestamp",

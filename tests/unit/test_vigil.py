@@ -112,7 +112,9 @@ def test_what_stands_as_certified_is_watched_in_silence(watched: Watched) -> Non
 def test_a_drift_voids_the_certificate_in_the_manifest_of_the_same_release(
     watched: Watched,
 ) -> None:
+    assert not watched.vigil.is_void
     watched.drift()
+    assert watched.vigil.is_void
     alarm, now = watched.vigil.alarm, watched.at_broker()
     assert alarm is not None
     assert now.void is not None
@@ -198,7 +200,7 @@ def test_a_person_who_offers_the_version_again_ends_it(watched: Watched, restart
     assert watched.vigil.alarm is not None
 
 
-def test_enough_labels_after_a_drift_call_for_a_training(watched: Watched) -> None:
+def test_enough_audits_after_a_drift_call_for_a_training(watched: Watched) -> None:
     watched.audits(CONFIG.audits)
     watched.drift()
     assert watched.vigil.decide(watched.now_s).act == "collect"
@@ -207,7 +209,10 @@ def test_enough_labels_after_a_drift_call_for_a_training(watched: Watched) -> No
     decision = watched.vigil.decide(watched.now_s + 1)
     assert decision.act == "train"
     assert decision.causes[0].startswith("drift: ")
-    watched.vigil.note_training()
+    watched.vigil.begin_training("2")
+    assert watched.vigil.under_way is not None
+    watched.vigil.end_training(decided=True)
+    assert watched.vigil.under_way is None
     assert watched.vigil.decide(watched.now_s + 2).act == "cool_down"
     assert watched.vigil.in_words(trains=True).endswith("waiting after the last training")
 

@@ -15,6 +15,8 @@ from cloud.withheld import abilities
         (InputShares(9, 0, 3, 0), ""),
         (InputShares(0, 9, 0, 3), "nothing can be retrained"),
         (InputShares(9, 0, 0, 3), "of a retrained model no threshold can be certified"),
+        (InputShares(9, 3, 0, 3), "of a retrained model no threshold can be certified"),
+        (InputShares(9, 0, 2, 1), "certified on the nodes whose inputs all come"),
         (InputShares(6, 3, 3, 0), "25% of the newest inputs stay on their sites"),
     ],
 )

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
+from cloud.certificate.sampling import uniform_rows
 from cloud.training.contract import (
     AUDIT,
     BASE,
@@ -56,7 +57,13 @@ def telemetry(count: int = 120, seed: int = 1) -> Telemetry:
         audit=audit,
         inclusion_probability=np.where(accepted, AUDIT_SHARE, 1.0),
         labels=np.full(count, NOT_LABELLED, np.int64),
+        asked=np.zeros(count, bool),
+        certifies=np.ones(count, bool),
     )
+
+
+def drawn() -> np.random.Generator:
+    return np.random.default_rng(1)
 
 
 def of_origin(samples: Samples, origin: int) -> Samples:
@@ -70,22 +77,84 @@ def rows(samples: Samples) -> set[bytes]:
 # Parts
 
 
-def test_the_field_teaches_with_its_escalations_a_third_of_its_audit_and_the_base_set() -> None:
+def test_what_does_not_test_teaches_beside_the_base_set() -> None:
     seen = telemetry()
-    lesson = later_lesson(seen, labelled(30, 1), teacher, PLAIN)
-    assert len(of_origin(lesson.train, ESCALATED).labels) == 90
-    assert len(of_origin(lesson.train, AUDIT).labels) == 10
+    lesson = later_lesson(seen, labelled(30, 1), teacher, PLAIN, rng=drawn())
     assert len(of_origin(lesson.train, BASE).labels) == 30
-    assert rows(of_origin(lesson.train, AUDIT)) == {
-        row.tobytes() for row in seen.inputs[seen.audit][:10]
+    field = lesson.train.taken(lesson.train.origin != BASE)
+    assert rows(field) | rows(lesson.tested) == {row.tobytes() for row in seen.inputs}
+    uniform = len(uniform_rows(seen.inclusion_probability, drawn()))
+    assert len(lesson.tested.labels) == uniform - uniform // 3
+    assert rows(of_origin(field, AUDIT)) <= {row.tobytes() for row in seen.inputs[seen.audit]}
+    assert not rows(of_origin(field, ESCALATED)) & {
+        row.tobytes() for row in seen.inputs[seen.audit]
     }
+
+
+def two_shares(rng: np.random.Generator, count: int = 40_000) -> tuple[Telemetry, float]:
+    """Two nodes, of which one audits ten times as much and has twice the risk.
+
+    Returns what both have sent, and the share of the traffic that has the second label.
+    """
+    node = np.arange(count) % 2
+    share = np.where(node == 0, 0.4, 0.04)
+    accepted = rng.random(count) < 0.6
+    second = rng.random(count) < np.where(node == 0, 0.1, 0.3) * np.where(accepted, 1.0, 2.0)
+    audit = rng.random(count) < share
+    sent = audit | ~accepted
+    answers = np.eye(3, dtype=np.float32)[second.astype(int)]
+    nobody = np.full(int(sent.sum()), NOT_LABELLED, np.int64)
+    seen = Telemetry(
+        inputs=np.zeros((int(sent.sum()), 6), np.float32), tier2=answers[sent], audit=audit[sent],
+        inclusion_probability=np.where(accepted, share, 1.0)[sent], labels=nobody,
+        asked=np.zeros(len(nobody), bool), certifies=np.ones(len(nobody), bool),
+    )  # fmt: skip
+    return seen, float(second.mean())
+
+
+def test_what_certifies_is_a_uniform_sample_where_nodes_audit_different_shares() -> None:
+    """On pooled audits, the node that audits ten times as much would count ten times as much."""
+    shares, truths, pooled = [], [], []
+    for seed in range(20):
+        seen, truth = two_shares(np.random.default_rng(seed))
+        lesson = later_lesson(seen, labelled(3, 1), teacher, PLAIN, rng=np.random.default_rng(seed))
+        shares.append((lesson.tested.answers == 1).mean())
+        pooled.append((seen.tier2[seen.audit].argmax(axis=1) == 1).mean())
+        truths.append(truth)
+        assert 0.025 * 40_000 / 2 < len(lesson.tested.labels) < 0.055 * 40_000
+    error = np.std(shares) / np.sqrt(len(shares))
+    assert np.mean(shares) == pytest.approx(np.mean(truths), abs=4 * error)
+    assert abs(np.mean(pooled) - np.mean(truths)) > 10 * error
+
+
+def test_of_a_node_that_keeps_inputs_to_itself_no_sample_certifies_and_all_teach() -> None:
+    seen = telemetry()
+    half = np.arange(120) < 60
+    lesson = later_lesson(
+        replace(seen, certifies=half), labelled(3, 1), teacher, PLAIN, rng=drawn()
+    )
+    assert len(lesson.certifying.labels)
+    assert rows(lesson.tested) <= {row.tobytes() for row in seen.inputs[half]}
+    assert {row.tobytes() for row in seen.inputs[~half]} <= rows(lesson.train)
+
+
+def test_people_s_labels_certify_but_not_those_that_were_asked_for_because_it_is_hard() -> None:
+    seen = replace(telemetry(1200), labels=np.full(1200, 1))
+    every = later_lesson(seen, labelled(3, 1), teacher, PLAIN, rng=drawn())
+    tuned = len(every.tuning.labels)
+    assert (every.people[:tuned] == NOT_LABELLED).all()
+    assert (every.people[tuned:] == 1).all()
+    asked = replace(seen, asked=np.ones(1200, bool))
+    none = later_lesson(asked, labelled(3, 1), teacher, PLAIN, rng=drawn())
+    assert (none.people == NOT_LABELLED).all()
+    assert len(none.people) == len(none.tested.labels)
 
 
 def lessons() -> list[Lesson]:
     first = first_lesson(
         labelled(30, 1), labelled(80, 2), teacher, PLAIN, kind=KIND, rng=np.random.default_rng(1)
     )
-    return [first, later_lesson(telemetry(), labelled(30, 1), teacher, PLAIN)]
+    return [first, later_lesson(telemetry(), labelled(30, 1), teacher, PLAIN, rng=drawn())]
 
 
 @pytest.mark.parametrize("lesson", lessons(), ids=["first", "later"])
@@ -133,7 +202,7 @@ def test_where_nobody_said_anything_the_teacher_stands() -> None:
 
 def test_labels_that_come_from_the_field_correct_what_teaches() -> None:
     seen = replace(telemetry(), labels=np.full(120, 2))
-    lesson = later_lesson(seen, labelled(3, 1), teacher, PLAIN)
+    lesson = later_lesson(seen, labelled(3, 1), teacher, PLAIN, rng=drawn())
     assert (of_origin(lesson.train, ESCALATED).answers == 2).all()
     assert (lesson.tuning.answers == 2).all()
     assert set(lesson.tested.answers) == {0, 1, 2}
@@ -157,10 +226,12 @@ def test_a_weighted_mean_over_what_teaches_is_that_of_the_traffic(seed: int) -> 
         audit=audit[sent],
         inclusion_probability=np.where(accepted, AUDIT_SHARE, 1.0)[sent],
         labels=np.full(int(sent.sum()), NOT_LABELLED),
+        asked=np.zeros(int(sent.sum()), bool),
+        certifies=np.ones(int(sent.sum()), bool),
     )
     nothing = labelled(3, 1).taken(slice(0, 0))
     nothing = replace(nothing, inputs=nothing.inputs[:, :1])
-    train = later_lesson(seen, nothing, teacher, PLAIN).train
+    train = later_lesson(seen, nothing, teacher, PLAIN, rng=drawn()).train
     mean = np.average(train.inputs[:, 0], weights=train.weights)
     assert mean == pytest.approx(value.mean(), abs=0.2)
     assert abs(train.inputs.mean() - value.mean()) > 1

@@ -300,11 +300,15 @@ def test_a_child_that_does_not_notice_its_time_is_up_is_ended(
 
 
 @LINUX
-def test_a_training_whose_cloud_was_killed_ends_too(tmp_path: Path, base: Path) -> None:
+@pytest.mark.parametrize("does", [(), ("--deaf",)], ids=["hears", "deaf"])
+def test_a_training_whose_cloud_was_killed_ends_too(
+    tmp_path: Path, base: Path, does: tuple[str, ...]
+) -> None:
+    """Of a deaf program, the child that is as deaf: nobody else is left to kill it."""
     pids = tmp_path / "pids"
     order_in(
         tmp_path / "job", base, trainer="command",
-        command=[sys.executable, str(TRAINER), "{folder}", "--pids", str(pids), "--wait"],
+        command=[sys.executable, str(TRAINER), "{folder}", "--pids", str(pids), "--wait", *does],
     )  # fmt: skip
     source = (
         "import sys, time, msgspec, pathlib\n"

@@ -10,14 +10,20 @@ from cloud.watching.config import DAY_S, RetrainConfig
 from cloud.watching.triggers import Facts, decide
 
 NOTHING = Facts(
-    now_s=1_000_000.0, began_s=0.0, trained_s=None, drift="", samples=10**6, labels=10**6
+    now_s=1_000_000.0,
+    began_s=0.0,
+    tried_s=None,
+    trained_s=None,
+    drift="",
+    samples=10**6,
+    audits=10**6,
 )
 DRIFT = replace(NOTHING, drift="30% of 609 samples escalated where 19% were certified")
 CONFIG = RetrainConfig(audits=570, cool_down_s=600.0)
 
 
 def test_without_a_cause_nothing_is_trained_however_much_there_is() -> None:
-    assert decide(NOTHING, CONFIG) == decide(replace(NOTHING, labels=0), CONFIG)
+    assert decide(NOTHING, CONFIG) == decide(replace(NOTHING, audits=0), CONFIG)
     assert decide(NOTHING, CONFIG).act == "rest"
 
 
@@ -63,8 +69,17 @@ def test_after_a_training_it_waits_whatever_the_cause() -> None:
     assert decide(replace(trained, trained_s=DRIFT.now_s - 600.0), CONFIG).act == "train"
 
 
+def test_after_one_that_failed_it_waits_as_long_and_the_timer_goes_on_from_the_one_before() -> None:
+    tried = replace(DRIFT, tried_s=DRIFT.now_s - 599.0, trained_s=5.0)
+    assert decide(tried, CONFIG).act == "cool_down"
+    assert decide(replace(tried, tried_s=DRIFT.now_s - 600.0), CONFIG).act == "train"
+    timer = replace(NOTHING, now_s=1000.0, tried_s=900.0, trained_s=100.0)
+    config = RetrainConfig(every_s=900.0, cool_down_s=100.0)
+    assert decide(timer, config).act == "train"
+
+
 @pytest.mark.parametrize("config", [CONFIG, RetrainConfig(after_samples=100, every_s=60.0)])
-def test_no_cause_trains_on_too_few_labels(config: RetrainConfig) -> None:
-    short = replace(DRIFT, labels=569)
+def test_no_cause_trains_on_too_few_audits(config: RetrainConfig) -> None:
+    short = replace(DRIFT, audits=569)
     assert decide(short, config).act == "collect"
-    assert decide(replace(short, labels=570), config).act == "train"
+    assert decide(replace(short, audits=570), config).act == "train"

@@ -16,7 +16,7 @@ from cloud.watching.watcher import POLL_S, Watcher
 from shared.errors import StorageError
 from shared.messages import GateCount, TelemetryRecord, Tensor
 from tests.builders import LABELS, record
-from tests.store.desk import NOON_S, StoreDesk
+from tests.store.desk import NOON_S, StoreDesk, told
 
 PROMISED = Promised(0.2, 0.05)
 CONFIG = RetrainConfig(window=200, audits=40, drift=DriftConfig(reference=50))
@@ -211,7 +211,12 @@ def test_another_version_begins_without_alarm_and_the_one_before_has_its_own_whe
 # Triggers
 
 
-def test_a_drift_waits_for_labels_that_came_after_it(site: Site) -> None:
+def trained(watcher: Watcher) -> None:
+    watcher.begin_training("2", NOON_S)
+    watcher.end_training(decided=True)
+
+
+def test_a_drift_waits_for_audits_that_came_after_it(site: Site) -> None:
     site.audits(100)
     watcher = alarmed(site)
     assert watcher.decide(NOON_S).act == "collect"
@@ -226,12 +231,57 @@ def test_a_drift_waits_for_labels_that_came_after_it(site: Site) -> None:
 def test_after_a_training_it_waits_for_the_cool_down_and_for_other_labels(site: Site) -> None:
     watcher = alarmed(site)
     site.audits(CONFIG.audits)
-    watcher.note_training(NOON_S)
+    trained(watcher)
     for life in (watcher, site.watcher()):
         assert life.decide(NOON_S + CONFIG.cool_down_s - 1).act == "cool_down"
         assert life.decide(NOON_S + CONFIG.cool_down_s).act == "collect"
     site.audits(CONFIG.audits)
     assert site.watcher().decide(NOON_S + CONFIG.cool_down_s).act == "train"
+
+
+def test_a_training_that_failed_has_used_nothing_up_and_is_tried_again_after_the_cool_down(
+    site: Site,
+) -> None:
+    watcher = alarmed(site)
+    site.audits(CONFIG.audits)
+    watcher.begin_training("2", NOON_S)
+    watcher.end_training(decided=False)
+    for life in (watcher, site.watcher()):
+        assert life.under_way is None
+        assert life.decide(NOON_S + CONFIG.cool_down_s - 1).act == "cool_down"
+        assert life.decide(NOON_S + CONFIG.cool_down_s).act == "train"
+
+
+def test_a_training_is_under_way_until_its_candidate_is_decided_on_over_a_restart(
+    site: Site,
+) -> None:
+    watcher = alarmed(site)
+    site.audits(CONFIG.audits)
+    watcher.begin_training("2", NOON_S)
+    for life in (watcher, site.watcher()):
+        found = life.under_way
+        assert found is not None
+        assert (found.version, found.began_s, found.since_s) == ("2", NOON_S, watcher.since_s)
+    site.audits(CONFIG.audits)  # while it trains: these are new
+    site.watcher().end_training(decided=True)
+    again = site.watcher()
+    assert again.under_way is None
+    assert again.decide(NOON_S + CONFIG.cool_down_s).act == "train"
+
+
+def test_labels_of_people_do_not_stand_for_audits(site: Site) -> None:
+    watcher = alarmed(site)
+    records = [record(10_000 + number) for number in range(CONFIG.audits)]
+    site.desk.send(*records)
+    site.desk.store.label([told(each.sample.id, "zero") for each in records], NOON_S)
+    assert watcher.decide(NOON_S).act == "collect"
+
+
+def test_what_another_teacher_answered_does_not_count(site: Site) -> None:
+    watcher = alarmed(site)
+    site.audits(CONFIG.audits)
+    assert watcher.decide(NOON_S, "8").act == "collect"
+    assert watcher.decide(NOON_S, "7").act == "train"
 
 
 def test_new_samples_are_those_since_the_watch_and_the_last_training(site: Site) -> None:
@@ -241,7 +291,7 @@ def test_new_samples_are_those_since_the_watch_and_the_last_training(site: Site)
     assert watcher.decide(NOON_S).act == "rest"
     site.audits(100)
     assert watcher.decide(NOON_S).causes == ("100 new samples",)
-    watcher.note_training(NOON_S)
+    trained(watcher)
     assert site.watcher(config).decide(NOON_S).act == "rest"
 
 
