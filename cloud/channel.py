@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,20 +10,17 @@ import msgspec
 
 from cloud.channel_lock import ChannelLock
 from cloud.registry import Registry
-from cloud.rollout.decision import Decision, move
+from cloud.rollout.archive import RolloutArchive
+from cloud.rollout.decision import Decision
 from cloud.rollout.fleet import Fleet
-from cloud.rollout.phases import ENDED, TAKEN_BACK, Event, IllegalCommandError, Phase, possible
+from cloud.rollout.phases import ENDED, TAKEN_BACK, IllegalCommandError, Phase
 from cloud.rollout.plan import RolloutPlan
-from cloud.rollout.proven import is_carried, proven
+from cloud.rollout.proven import proven
 from cloud.rollout.record import RolloutFile, RolloutRecord, published_seq
+from cloud.rollout.succession import check_first, refusal, standing, superseded, way_out
 from cloud.rollout.voids import inherited
 from cloud.rollout.waves import begin
-from shared.durable import write_durably
 from shared.errors import StorageError
-
-MAX_ARCHIVED = 50
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,7 +59,7 @@ class Channel:
         self.registry = registry
         self.lock = ChannelLock(folder / f"{name}.lock", f"the rollout of {name}")
         self._path = folder / f"{name}.json"
-        self._archived = folder / name
+        self._archive = RolloutArchive(folder / name)
         self._file = RolloutFile(self._path)
 
     def read(self) -> RolloutRecord | None:
@@ -114,7 +110,7 @@ class Channel:
         """
         if reason := refusal(self.read()):
             raise IllegalCommandError(reason)
-        self._check_fleet(fleet)
+        self._check_first(fleet)
         begin(self.plan, fleet, rollout="new", channel=self.name, salt="new")
 
     def next_seq(self) -> int:
@@ -122,10 +118,8 @@ class Channel:
 
         Where the registry comes from a backup, the rollouts may know of later ones.
         """
-        rollouts = [self._path, *self._archived.glob("*.json")]
-        return max(
-            self.registry.next_seq(self.name), *(published_seq(each) + 1 for each in rollouts)
-        )
+        rollouts = max(published_seq(self._path), self._archive.last_seq())
+        return max(self.registry.next_seq(self.name), rollouts + 1)
 
     def offer(
         self,
@@ -159,42 +153,34 @@ class Channel:
             raise StorageError(
                 f"{self.name} has no version {version}. Fix: see `escalon release list`"
             )
-        self._check_fleet(fleet)
-        record = begin(
-            self.plan, fleet, rollout=ticket.rollout, channel=self.name, salt=ticket.salt
-        )
-        if before is not None and before.phase is Phase.RUNNING:
-            reason = f"superseded by version {version} in rollout {ticket.rollout}"
-            carried = is_carried(before, self.plan, fleet)
-            before = move(before, Event.REPLACE, reason, carried=carried).record
-        base = proven(self._history(before), version)
+        self._check_first(fleet)
+        begun = begin(self.plan, fleet, rollout=ticket.rollout, channel=self.name, salt=ticket.salt)
         record = msgspec.structs.replace(
-            record,
+            begun,
             version=version,
-            base=base,
             retry_epoch=self._retry_epoch(before) + retry,
             began_s=ticket.now_s,
-            number=next((each.number for each in self._history(before)), 0) + 1,
-            voids=inherited(self._history(before), base),
         )
         if before is not None:
-            self._archive(before)
+            before = superseded(before, record, self.plan, fleet)
+        record = self._following(record, before)
+        if before is not None:
+            self._archive.keep(before)
         self.write(record)
         return Decision(None, record, record.reason)
 
-    def _check_fleet(self, fleet: Fleet) -> None:
-        """Refuses a fleet of which nobody could go first."""
-        if fleet and len(self.plan.waves) > 1 and not any(node.online for node in fleet):
-            raise IllegalCommandError(
-                f"none of the {len(fleet)} nodes of {self.name} is online, so none could go first; "
-                "wait until one is"
-            )
-        if not fleet and self.next_seq() > 1:
-            raise IllegalCommandError(
-                f"no node of {self.name} is known, though releases were published: another would "
-                "go to everybody at once; wait until the cloud node has heard of the fleet, see "
-                "`escalon release status`"
-            )
+    def _following(self, record: RolloutRecord, before: RolloutRecord | None) -> RolloutRecord:
+        """Returns a new rollout with what it has from those before it."""
+        base = proven(self._history(before), record.version)
+        return msgspec.structs.replace(
+            record,
+            base=base,
+            number=next((each.number for each in self._history(before)), 0) + 1,
+            voids=inherited(self._history(before), base),
+        )
+
+    def _check_first(self, fleet: Fleet) -> None:
+        check_first(self.plan, fleet, self.name, has_released=self.next_seq() > 1)
 
     def retry(self, fleet: Fleet, ticket: Ticket) -> Decision:
         """Begins a rollout of the same version, which nodes try again where it failed on them.
@@ -225,7 +211,7 @@ class Channel:
         if decision.record.offer.previous and not decision.record.base:
             raise IllegalCommandError(
                 f"'roll back' is not possible: {self.name} has no release from before version "
-                f"{decision.record.version}; possible: {_way_out(before.phase)}"
+                f"{decision.record.version}; possible: {way_out(before.phase)}"
             )
         self.write(decision.record)
         return decision
@@ -248,13 +234,6 @@ class Channel:
             before.retry_epoch if before else 0, newest.manifest.retry_epoch if newest else 0
         )
 
-    def _archive(self, before: RolloutRecord) -> None:
-        """Keeps how the rollout before ended; of very many, the latest."""
-        write_durably(self._archived / f"{before.id}.json", msgspec.json.encode(before))
-        kept = sorted(self._archived.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
-        for path in kept[:-MAX_ARCHIVED]:
-            path.unlink(missing_ok=True)
-
     def history(self) -> Iterator[RolloutRecord]:
         """Yields the rollouts so far, newest first: the present one and the latest of those before.
 
@@ -267,62 +246,4 @@ class Channel:
         """Yields the rollouts so far, newest first; the archive is read only if it is asked for."""
         if before is not None:
             yield before
-        found = []
-        for path in self._archived.glob("*.json"):
-            try:
-                record = RolloutFile(path).read()
-            except StorageError as error:
-                log.warning("left out of the rollouts before: %s", error)
-                continue
-            if record is not None:
-                found.append(record)
-        yield from sorted(found, key=lambda each: (each.number, each.began_s), reverse=True)
-
-
-ANOTHER = "publish or offer a version that you trust"
-
-
-def _way_out(phase: Phase) -> str:
-    """Returns what takes the place of a roll back that has nothing to bring back."""
-    if phase is Phase.PAUSED:
-        return f"halt, then {ANOTHER}"
-    if phase is Phase.HALTED or (phase in ENDED and phase is not Phase.COMPLETED):
-        return ANOTHER
-    return f"halt, or {ANOTHER}"
-
-
-def refusal(record: RolloutRecord | None, *, by_itself: bool = False) -> str:
-    """Returns why a rollout may not be followed by another now; empty if it may.
-
-    One that a person has halted, and that has nothing to go back to, a person may replace: there is
-    no other way out but to go on with it.
-
-    Args:
-        record: the present one.
-        by_itself: whether no person has asked for the other.
-    """
-    if record is None or record.phase is Phase.RUNNING or record.phase in ENDED:
-        return ""
-    ways = possible(record.phase, has_base=bool(record.base))
-    if record.phase is Phase.HALTED and not record.base:
-        if not by_itself:
-            return ""
-        ways += f"; {ANOTHER}"
-    return (
-        f"the rollout of version {record.version} is {record.phase.value}, and whoever did that "
-        f"decides first; possible: {ways}"
-    )
-
-
-def standing(record: RolloutRecord | None, published: str) -> str:
-    """Returns the version that the fleet is to run; empty if there is none.
-
-    Args:
-        record: the present rollout.
-        published: version of the newest manifest.
-    """
-    if record is None:
-        return published
-    if record.phase in TAKEN_BACK:
-        return record.base or record.version
-    return record.version
+        yield from self._archive.read()

@@ -8,13 +8,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
-from cloud.channel import Channel, Ticket, refusal, standing
+from cloud.channel import Channel, Ticket
 from cloud.registry import Entry
 from cloud.rollout.fleet import Fleet, ahead
 from cloud.rollout.phases import Phase
 from cloud.rollout.record import RolloutRecord, published
 from cloud.rollout.sight import Sight
 from cloud.rollout.step import step
+from cloud.rollout.succession import refusal, standing
 from cloud.rollout.voids import voided
 from cloud.signer import Signer, Wanted
 from cloud.version import TRAINER

@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 
 from cloud.fleet_view import FleetSnapshot, FleetView
-from shared.durable import disk_trouble, write_durably
+from cloud.record_file import read_record
+from shared.durable import write_durably
 from shared.errors import StorageError
-from shared.messages import UNREADABLE
 
 EVERY_S = 2.0
 ANEW_EVERY_S = 60.0
@@ -44,17 +44,11 @@ class FleetFile:
             StorageError: the disk does not give it, or it is damaged. It is not taken for an empty
                 fleet, to which a release goes at once.
         """
-        try:
-            return msgspec.json.decode(self._path.read_bytes(), type=FleetSnapshot)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise disk_trouble("read", self._path, error) from error
-        except UNREADABLE as error:
-            raise StorageError(
-                f"{self._path} is damaged: {error}. Fix: start the cloud node; it writes it anew "
-                "as soon as its broker has told it of the fleet"
-            ) from error
+        return read_record(
+            self._path, FleetSnapshot, "damaged",
+            "Fix: start the cloud node; it writes it anew as soon as its broker has told it of the "
+            "fleet",
+        )  # fmt: skip
 
     def seed(self, view: FleetView) -> None:
         """Has a view begin with the latest snapshot. Without it the broker tells all the same."""

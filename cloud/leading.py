@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from cloud.channels import open_channels, open_registry
 from cloud.config import CloudConfig
 from cloud.course import Course
@@ -48,6 +50,7 @@ def make_leader(
     directors = {
         name: Director(channel, signer) for name, channel in open_channels(config, registry).items()
     }
+    vigils = _vigils(config, store, directors, metrics)
     courses = {
         name: Course(
             name=name,
@@ -57,14 +60,7 @@ def make_leader(
             store=store,
             registry=registry,
             directors=directors,
-            vigil=Vigil(
-                pipeline=name,
-                config=pipeline.retrain,
-                store=store,
-                folder=config.state_dir / "watching",
-                director=directors[pipeline.tier1_channel],
-                metrics=metrics,
-            ),
+            vigil=vigils[name],
         )
         for name, pipeline in config.pipelines.items()
     }
@@ -81,3 +77,23 @@ def make_leader(
         credentials=credentials,
         signer=signer,
     )
+
+
+def _vigils(
+    config: CloudConfig,
+    store: TelemetryStore,
+    directors: Mapping[str, Director],
+    metrics: CloudMetrics,
+) -> dict[str, Vigil]:
+    """Returns what watches each pipeline, by its name."""
+    return {
+        name: Vigil(
+            pipeline=name,
+            config=pipeline.retrain,
+            store=store,
+            folder=config.state_dir / "watching",
+            director=directors[pipeline.tier1_channel],
+            metrics=metrics,
+        )
+        for name, pipeline in config.pipelines.items()
+    }

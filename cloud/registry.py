@@ -14,13 +14,14 @@ import msgspec
 from cloud.version import Version, check, decode, encode
 from shared.durable import write_durably
 from shared.errors import ArtefactError, NewerSchemaError, StorageError
+from shared.files import BROKEN, put_aside, read_if_there
 from shared.messages import UNREADABLE
 from shared.releases.blobs import BlobStore
 from shared.releases.envelope import body_of
 from shared.releases.manifest import Manifest, read_manifest
 from shared.releases.release import Release
 
-VERSION, MANIFEST, BROKEN = ".json", ".release", ".broken"
+VERSION, MANIFEST = ".json", ".release"
 
 Whole = TypeVar("Whole")
 
@@ -191,7 +192,7 @@ class Registry:
         seqs = self._numbers(channel, MANIFEST)
         for seq in seqs:
             if seq not in known:
-                known[seq] = _version_in(_read(self._manifest_path(channel, seq)))
+                known[seq] = _version_in(read_if_there(self._manifest_path(channel, seq)))
         return {seq: known[seq] for seq in seqs}
 
     def _numbers(self, channel: str, *suffixes: str) -> list[int]:
@@ -231,18 +232,9 @@ def _is_number(path: Path) -> bool:
     return path.stem.isdecimal()
 
 
-def _read(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror}") from error
-
-
 def _whole(path: Path, parse: Callable[[bytes], Whole]) -> Whole | None:
     """Returns what a file holds; None if there is none, or it is damaged and put aside."""
-    data = _read(path)
+    data = read_if_there(path)
     if data is None:
         return None
     try:
@@ -250,7 +242,7 @@ def _whole(path: Path, parse: Callable[[bytes], Whole]) -> Whole | None:
     except NewerSchemaError as error:
         raise NewerSchemaError(f"{path}: {error}") from error
     except ArtefactError as error:
-        _put_aside(path, error)
+        put_aside(path, f"is damaged ({error})")
         return None
 
 
@@ -269,12 +261,3 @@ def _version_in(envelope: bytes | None) -> str:
         return msgspec.json.decode(body_of(envelope or b""), type=_Brief).release.version
     except (ArtefactError, *UNREADABLE):
         return ""
-
-
-def _put_aside(path: Path, error: ArtefactError) -> None:
-    aside = path.with_suffix(BROKEN)
-    log.error("%s is damaged (%s); put aside as %s", path, error, aside.name)
-    try:
-        path.replace(aside)
-    except OSError as refused:
-        log.error("%s stays where it is: %s", path, refused.strerror)

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from shared.durable import write_durably
-from shared.errors import StorageError
+from shared.files import read_if_there
 from shared.messages import SCHEMA_VERSION, UNREADABLE, Public
 from shared.releases.artefact import Artefact
 
@@ -49,13 +49,11 @@ class RetainedFile:
         Raises:
             StorageError: the disk does not give it.
         """
+        data = read_if_there(self._path)
+        if data is None:
+            return self._channels
         try:
-            found = msgspec.json.decode(self._path.read_bytes(), type=Retained)
-            self._channels = dict(found.channels)
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            raise StorageError(f"cannot read {self._path}: {error.strerror}") from error
+            self._channels = dict(msgspec.json.decode(data, type=Retained).channels)
         except UNREADABLE as error:
             log.error(
                 "%s is damaged: chunks of older releases stay at the broker: %s", self._path, error

@@ -22,7 +22,7 @@ class RetentionConfig(Section):
     days: float = Field(default=90.0, gt=0, le=36_500)
     """How long a sample stays, and the counts of the gates."""
     held_days: float = Field(default=730.0, gt=0, le=36_500)
-    """How long it stays if a person has labelled it, or a certificate rests on it."""
+    """How long it stays if a person has labelled it."""
     waiting_days: float = Field(default=14.0, gt=0, le=36_500)
     """How long a label waits for its sample."""
     max_bytes: int = Field(default=50 * 2**30, ge=2**20, le=2**50)
@@ -37,7 +37,7 @@ class RetentionConfig(Section):
                 {
                     "held": self.held_days,
                     "days": self.days,
-                    "fix": "what is labelled or certified stays longest: raise held_days",
+                    "fix": "what is labelled stays longest: raise held_days",
                 },
             )
         return self

@@ -62,6 +62,9 @@ class Upkeep:
             self._thread.shutdown()
 
     def _turn(self) -> bool:
-        more = self._store.upkeep(time.time())
-        self._metrics.store_bytes.set(self._store.stored_bytes())
-        return more
+        lost = self._store.lost_inputs
+        try:
+            return self._store.upkeep(time.time())
+        finally:
+            self._metrics.drops.labels(reason="lost_input").inc(self._store.lost_inputs - lost)
+            self._metrics.store_bytes.set(self._store.stored_bytes())

@@ -7,12 +7,12 @@ import importlib.util
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
 import shared
-from escalon.demo.arguments import add_arguments
+from escalon.demo.arguments import add_arguments as add_demo_arguments
 from escalon.explain.arguments import EXAMPLES as EXPLAIN_EXAMPLES
 from escalon.explain.arguments import add_arguments as add_explain_arguments
 from escalon.keys.arguments import EXAMPLES as KEYS_EXAMPLES
@@ -26,6 +26,7 @@ from escalon.release.arguments import add_arguments as add_release_arguments
 from escalon.roles import check
 from escalon.train.arguments import EXAMPLES as TRAIN_EXAMPLES
 from escalon.train.arguments import add_arguments as add_train_arguments
+from escalon.usage import UsageError
 from escalon.what_if.arguments import EXAMPLES as WHAT_IF_EXAMPLES
 from escalon.what_if.arguments import add_arguments as add_what_if_arguments
 from shared.config_file import ConfigFileError
@@ -48,7 +49,8 @@ examples:
 exit codes: 0 all is well, 1 something is wrong and was said, 2 the command line is wrong
 """
 
-Command = Callable[[argparse.Namespace, Mapping[str, str], TextIO], int]
+STORE = ("scipy", "sqlalchemy")
+"""What the telemetry store imports."""
 
 DEMO_EXAMPLES = """\
 examples:
@@ -57,35 +59,6 @@ examples:
   escalon demo --keep-running                     leave it up and be a sensor yourself
   escalon demo --broker mqtt://127.0.0.1:1883     use a broker that runs already
 """
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry of ``escalon``; returns the exit code."""
-    parser = _parser()
-    arguments = parser.parse_args(argv)
-    try:
-        return _run(arguments)
-    except ConfigFileError as error:
-        print(error, file=sys.stderr)
-    except EscalonError as error:
-        print(f"escalon: {error}", file=sys.stderr)
-    return 1
-
-
-def _run(arguments: argparse.Namespace) -> int:
-    commands: dict[str, Callable[[argparse.Namespace], int]] = {
-        "run": _run_node,
-        "validate": _validate,
-        "keys": _keys,
-        "release": _release,
-        "what-if": _what_if,
-        "explain": _explain,
-        "labels": _labels,
-        "optimize": _optimize,
-        "train": _train,
-        "demo": _demo,
-    }
-    return commands[arguments.command](arguments)
 
 
 def _run_node(arguments: argparse.Namespace) -> int:
@@ -117,85 +90,133 @@ def _keys(arguments: argparse.Namespace) -> int:
 def _release(arguments: argparse.Namespace) -> int:
     from escalon.release.command import run_release
 
-    return _act("release", run_release, arguments)
+    return _act("release", arguments, lambda: run_release(arguments, os.environ, sys.stdout))
 
 
 def _labels(arguments: argparse.Namespace) -> int:
-    _need_store()
+    _need("the store needs the cloud's extra", "cloud", *STORE)
     from escalon.labels.command import run_labels
 
-    return _act("labels", run_labels, arguments)
+    return _act("labels", arguments, lambda: run_labels(arguments, os.environ, sys.stdout))
 
 
 def _what_if(arguments: argparse.Namespace) -> int:
-    _need_store()
+    _need("the store needs the cloud's extra", "cloud", *STORE)
     from escalon.what_if.command import run_what_if
 
-    return _act("what-if", run_what_if, arguments)
+    return _act("what-if", arguments, lambda: run_what_if(arguments, os.environ, sys.stdout))
 
 
 def _explain(arguments: argparse.Namespace) -> int:
-    _need_store()
+    _need("the store needs the cloud's extra", "cloud", *STORE)
     from escalon.explain.command import run_explain
 
-    return _act("explain", run_explain, arguments)
+    return _act("explain", arguments, lambda: run_explain(arguments, os.environ, sys.stdout))
 
 
-def _need_store() -> None:
-    missing = [name for name in ("scipy", "sqlalchemy") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise EscalonError("the store needs the cloud's extra: pip install 'escalon[cloud]'")
+def _optimize(arguments: argparse.Namespace) -> int:
+    _need("to optimize needs the extra", "cloud", "onnx")
+    from escalon.optimize.command import run_optimize
 
-
-def _act(name: str, run: Command, arguments: argparse.Namespace) -> int:
-    """Runs a command that has exit codes of its own, and says what was wrong as it was asked to."""
-    from escalon.release.scope import UsageError
-
-    try:
-        return run(arguments, os.environ, sys.stdout)
-    except UsageError as error:
-        if arguments.json:
-            print(json.dumps({"error": str(error)}))
-        print(f"escalon {name}: {error}", file=sys.stderr)
-        return 2
-    except EscalonError as error:
-        if arguments.json:
-            print(json.dumps({"error": str(error)}))
-        raise
+    return _act("optimize", arguments, lambda: run_optimize(arguments, sys.stdout, sys.stderr))
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    missing = [name for name in ("onnx", "sklearn") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise EscalonError("to train needs the extra: pip install 'escalon[cloud]'")
+    _need("to train needs the extra", "cloud", "onnx", "sklearn")
     from escalon.train.command import run_train
 
     return run_train(arguments, os.environ, sys.stdout, sys.stderr)
 
 
-def _optimize(arguments: argparse.Namespace) -> int:
-    if importlib.util.find_spec("onnx") is None:
-        raise EscalonError("to optimize needs the extra: pip install 'escalon[cloud]'")
-    from escalon.optimize.command import UsageError, run_optimize
-
-    try:
-        return run_optimize(arguments, sys.stdout, sys.stderr)
-    except UsageError as error:
-        print(f"escalon optimize: {error}", file=sys.stderr)
-        return 2
-    except EscalonError as error:
-        if arguments.json:
-            print(json.dumps({"error": str(error)}))
-        raise
-
-
 def _demo(arguments: argparse.Namespace) -> int:
-    missing = [name for name in ("rich", "sklearn") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise EscalonError("the demo needs its extra: pip install 'escalon[demo]'")
+    _need("the demo needs its extra", "demo", "rich", "sklearn")
     from escalon.demo.command import run_demo
 
     return run_demo(arguments)
+
+
+def _need(words: str, extra: str, *packages: str) -> None:
+    if any(importlib.util.find_spec(name) is None for name in packages):
+        raise EscalonError(f"{words}: pip install 'escalon[{extra}]'")
+
+
+def _act(name: str, arguments: argparse.Namespace, run: Callable[[], int]) -> int:
+    """Runs a command that has exit codes of its own, and says what was wrong as it was asked to."""
+    try:
+        return run()
+    except EscalonError as error:
+        if arguments.json:
+            print(json.dumps({"error": str(error)}))
+        if not isinstance(error, UsageError):
+            raise
+        print(f"escalon {name}: {error}", file=sys.stderr)
+        return 2
+
+
+def _add_file(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, help="the node's YAML")
+
+
+def _add_files(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="a node's YAML")
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of ``escalon``.
+
+    Attributes:
+        words: what it does, in a few words.
+        add: adds its options to its parser.
+        run: runs it; returns the exit code. It imports what only this command needs.
+        examples: at the end of its help.
+    """
+
+    words: str
+    add: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+    examples: str | None = None
+
+
+COMMANDS = {
+    "run": Command("run one node from its YAML", _add_file, _run_node),
+    "validate": Command("check configurations without running them", _add_files, _validate),
+    "keys": Command("the keys that sign releases", add_keys_arguments, _keys, KEYS_EXAMPLES),
+    "release": Command(
+        "versions and their rollouts", add_release_arguments, _release, RELEASE_EXAMPLES
+    ),
+    "what-if": Command(
+        "what other thresholds would have done", add_what_if_arguments, _what_if, WHAT_IF_EXAMPLES
+    ),
+    "explain": Command(
+        "what became of one sample", add_explain_arguments, _explain, EXPLAIN_EXAMPLES
+    ),
+    "labels": Command(
+        "labels of people, and what they are asked about",
+        add_labels_arguments,
+        _labels,
+        LABELS_EXAMPLES,
+    ),
+    "optimize": Command(
+        "a model made smaller and faster", add_optimize_arguments, _optimize, OPTIMIZE_EXAMPLES
+    ),
+    "train": Command(
+        "train a pipeline's first models", add_train_arguments, _train, TRAIN_EXAMPLES
+    ),
+    "demo": Command("a whole hierarchy on this machine", add_demo_arguments, _demo, DEMO_EXAMPLES),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry of ``escalon``; returns the exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return COMMANDS[arguments.command].run(arguments)
+    except ConfigFileError as error:
+        print(error, file=sys.stderr)
+    except EscalonError as error:
+        print(f"escalon: {error}", file=sys.stderr)
+    return 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -208,45 +229,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"escalon {shared.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    run = commands.add_parser("run", help="run one node from its YAML")
-    run.add_argument("file", type=Path, help="the node's YAML")
-    validate = commands.add_parser("validate", help="check configurations without running them")
-    validate.add_argument("files", type=Path, nargs="+", metavar="FILE", help="a node's YAML")
-    keys = commands.add_parser(
-        "keys", help="the keys that sign releases", epilog=KEYS_EXAMPLES, formatter_class=raw
-    )
-    add_keys_arguments(keys)
-    release = commands.add_parser(
-        "release", help="versions and their rollouts", epilog=RELEASE_EXAMPLES, formatter_class=raw
-    )
-    add_release_arguments(release)
-    asked = commands.add_parser(
-        "what-if", help="what other thresholds would have done", epilog=WHAT_IF_EXAMPLES,
-        formatter_class=raw,
-    )  # fmt: skip
-    add_what_if_arguments(asked)
-    explained = commands.add_parser(
-        "explain", help="what became of one sample", epilog=EXPLAIN_EXAMPLES, formatter_class=raw
-    )
-    add_explain_arguments(explained)
-    labels = commands.add_parser(
-        "labels", help="labels of people, and what they are asked about", epilog=LABELS_EXAMPLES,
-        formatter_class=raw,
-    )  # fmt: skip
-    add_labels_arguments(labels)
-    optimize = commands.add_parser(
-        "optimize",
-        help="a model made smaller and faster",
-        epilog=OPTIMIZE_EXAMPLES,
-        formatter_class=raw,
-    )
-    add_optimize_arguments(optimize)
-    train = commands.add_parser(
-        "train", help="train a pipeline's first models", epilog=TRAIN_EXAMPLES, formatter_class=raw
-    )
-    add_train_arguments(train)
-    demo = commands.add_parser(
-        "demo", help="a whole hierarchy on this machine", epilog=DEMO_EXAMPLES, formatter_class=raw
-    )
-    add_arguments(demo)
+    for name, each in COMMANDS.items():
+        each.add(
+            commands.add_parser(name, help=each.words, epilog=each.examples, formatter_class=raw)
+        )
     return parser

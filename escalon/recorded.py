@@ -1,4 +1,4 @@
-"""The telemetry store of a cloud, opened to read what was recorded."""
+"""The telemetry store of a cloud, opened beside the cloud node where that runs."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ SQLITE = "sqlite:///"
 
 
 @contextlib.contextmanager
-def opened_store(config: CloudConfig) -> Iterator[TelemetryStore]:
-    """Opens the store, beside the cloud node where that runs.
+def opened_store(config: CloudConfig, *, new: bool = False) -> Iterator[TelemetryStore]:
+    """Opens the store.
 
     Args:
         config: the cloud.
+        new: whether one is made where there is none.
 
     Raises:
         StorageError: it cannot be opened, or there is none yet.
     """
     url = config.store.database_url(config.state_dir)
-    if url.startswith(SQLITE) and not (file := Path(url.removeprefix(SQLITE))).exists():
+    file = Path(url.removeprefix(SQLITE))
+    if not new and url.startswith(SQLITE) and not file.exists():
         raise StorageError(
             f"nothing is recorded yet: there is no {file}. Fix: run the cloud node, and wait until "
             "telemetry has come"

@@ -13,6 +13,9 @@ from shared.topics import MAX_NAME
 
 EXPECTED = 'JSON such as {"id": "17", "label": "ok", "by": "ada", "timestamp": 1764061440.5}'
 SHOWN = 10
+LATEST_S = 253_402_300_800.0
+"""The end of the year 9999. Milliseconds since 1970, as JavaScript's ``Date.now()`` counts them,
+lie beyond it."""
 
 
 def read_label(payload: bytes, pipeline: str, sensor: str, now_s: float) -> SampleLabel:
@@ -81,6 +84,12 @@ def _seconds(timestamp: Timestamp | None, now_s: float) -> float:
         raise _no_time(timestamp) from error
     if not math.isfinite(seconds):
         raise _no_time(timestamp)
+    if seconds >= LATEST_S:
+        problem = (
+            f"timestamp {timestamp!r} lies beyond the year 9999. Fix: seconds since 1970 are due, "
+            "not milliseconds"
+        )
+        raise PayloadError("bad_timestamp", problem, EXPECTED)
     return seconds
 
 

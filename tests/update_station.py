@@ -69,6 +69,7 @@ class Station:
         key: signs what ``publish`` publishes.
         hub: the broker.
         trust: the signed document that is followed; empty for a fixed trust in ``key``.
+        node: its name.
         config: of the channel.
     """
 
@@ -79,6 +80,7 @@ class Station:
         hub: FakeBroker,
         *,
         trust: bytes = b"",
+        node: str = "tier1-a",
         **config: Any,
     ) -> None:
         if trust or not (folder / "trust.signed").exists():
@@ -92,6 +94,7 @@ class Station:
         )
         self.pipeline = PipelineConfig(input=InputConfig(shape=SHAPE), releases=releases)
         self.folder = folder
+        self.node = node
         self.key = key
         self.hub = hub
         self.link = FakeLink(hub)
@@ -111,7 +114,7 @@ class Station:
         self.updater = Updater(
             config=releases,
             pipeline=self.pipeline,
-            place=Place("tier1-a", "meter", folder, self.link, TOPICS),
+            place=Place(node, "meter", folder, self.link, TOPICS),
             trusts=self.follower if trust else self.trusted,
             metrics=self.metrics,
             rng=random.Random(1),
@@ -176,7 +179,7 @@ class Station:
 
     @property
     def reports(self) -> list[UpdateReport]:
-        topic = TOPICS.updates("tier1-a", CHANNEL)
+        topic = TOPICS.updates(self.node, CHANNEL)
         return [from_json(payload, UpdateReport) for payload in self.hub.payloads(topic)]
 
     @property

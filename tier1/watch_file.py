@@ -12,6 +12,7 @@ import msgspec
 
 from shared.durable import clear_unfinished, write_durably
 from shared.errors import StorageError
+from shared.files import put_aside
 from shared.messages import UNREADABLE
 from tier1.calibration_watch import CalibrationWatch
 from tier1.watch import Watch
@@ -44,12 +45,8 @@ class WatchFile:
         except FileNotFoundError:
             self._watch.look()
         except (OSError, *UNREADABLE) as error:
-            aside = self._path.with_suffix(".broken")
-            log.error(
-                "%s cannot be read (%s); put aside as %s. What the audit had found is lost, and "
-                "the threshold is the released one again", self._path, error, aside.name,
-            )  # fmt: skip
-            self._put_aside(aside)
+            put_aside(self._path, f"cannot be read ({error})")
+            log.error("what the audit had found is lost: the threshold is the released one again")
             self._watch.look()
 
     def poll(self, now_s: float) -> None:
@@ -75,12 +72,6 @@ class WatchFile:
             log.error("what the audit has found is not on disk: %s", error)
             return
         self._watch.changed = False
-
-    def _put_aside(self, aside: Path) -> None:
-        try:
-            self._path.replace(aside)
-        except OSError as error:
-            log.error("%s stays where it is: %s", self._path, error.strerror)
 
 
 def _encode(kept: Iterable[CalibrationWatch]) -> bytes:

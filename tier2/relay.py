@@ -14,6 +14,7 @@ from shared.metrics import NodeMetrics
 from shared.mqtt.link import Link
 from shared.releases.artefact import Artefact
 from shared.releases.blobs import BlobStore
+from shared.releases.complaints import Complaints
 from shared.releases.fetch import Fetch
 from shared.releases.machine import State
 from shared.releases.manifest import Manifest, open_manifest, read_manifest
@@ -84,7 +85,7 @@ class ChannelRelay:
         self._pause_s = PAUSE_S
         self._again_s = 0.0
         self._reconcile_due_s = 0.0
-        self._said = ""
+        self._complaints = Complaints(channel)
 
     @property
     def manifest_topic(self) -> str:
@@ -125,7 +126,7 @@ class ChannelRelay:
             active = self._record.active
             is_known = active is not None and active.envelope == envelope
             level = logging.WARNING if is_known else logging.ERROR
-            self._say_once(f"{self.channel}: release not handed down: {error}", level)
+            self._complaints.say(f"release not handed down: {error}", level)
             self._metrics.drops.labels(reason="release_refused").inc()
             return
         if not self._wants(manifest.order):
@@ -215,7 +216,7 @@ class ChannelRelay:
         coming.end()
         if isinstance(error, DigestError):
             self._broken = coming.manifest.order
-        self._say_once(f"{self.channel} seq {coming.manifest.seq} not handed down: {error}")
+        self._complaints.say(f"seq {coming.manifest.seq} not handed down: {error}")
 
     def _arrived(self, coming: Coming, now_s: float) -> None:
         """Makes a release that is whole the one that is handed down.
@@ -280,7 +281,7 @@ class ChannelRelay:
         """Begins to publish; what the disk has lost is fetched when the manifest comes again."""
         publication.begin(now_s)
         if publication.lacks_file:
-            self._say_once(f"{self.channel} is fetched again to be handed down")
+            self._complaints.say("a file is fetched again to be handed down")
             self._publication = None
             self.reconcile(now_s)
 
@@ -293,11 +294,6 @@ class ChannelRelay:
         if publication.trouble:
             self._pause_s = min(2 * self._pause_s, MAX_PAUSE_S)
             self._hand_down(publication, now_s)
-
-    def _say_once(self, text: str, level: int = logging.ERROR) -> None:
-        if text != self._said:
-            self._said = text
-            log.log(level, "%s", text)
 
 
 def _release_of(accepted: Accepted) -> Release | None:

@@ -154,19 +154,14 @@ def open_relays(
     trust_down = TrustPublication(*down)
     server = BlobServer(*down, metrics.drops)
     shelf = Shelf(server, Clearance(*down))
-    for name in config.channels:
-        relay = ChannelRelay(
-            channel=name,
-            node=node,
-            folder=state_dir / "relay",
-            trusts=trust,
-            up=up,
-            down=down,
-            metrics=metrics,
-            shelf=shelf,
-            rng=rng,
+    relays = [
+        ChannelRelay(
+            channel=name, node=node, folder=state_dir / "relay", trusts=trust, up=up, down=down,
+            metrics=metrics, shelf=shelf, rng=rng,
         )
-        channels[relay.manifest_topic] = relay
+        for name in config.channels
+    ]  # fmt: skip
+    channels.update((each.manifest_topic, each) for each in relays)
     return Relays(
         trust=trust,
         trust_down=trust_down,

@@ -12,7 +12,7 @@ from scipy.special import betaincinv
 Counts = NDArray[np.int64]
 Rates = NDArray[np.float64]
 
-SOUGHT = 1024  # trials that are looked at at once
+TRIALS_AT_ONCE = 1024
 
 
 def upper_bounds(errors: Counts, trials: Counts, delta: float) -> Rates:
@@ -75,9 +75,9 @@ def enough_trials(alpha: float, delta: float) -> int:
     """
     first = fewest_trials(alpha, delta)
     while True:
-        trials: NDArray[Any] = np.arange(first, first + SOUGHT)
+        trials: NDArray[Any] = np.arange(first, first + TRIALS_AT_ONCE)
         errors = np.ceil(trials * alpha / 2).astype(np.int64)
         (passing,) = np.nonzero(upper_bounds(errors, trials, delta) <= alpha)
         if len(passing):
             return int(trials[passing[0]])
-        first += SOUGHT
+        first += TRIALS_AT_ONCE

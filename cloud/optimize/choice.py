@@ -11,7 +11,8 @@ from cloud.optimize.rows import Budget, Figures, Row
 from shared.errors import ArtefactError
 
 EQUAL_GAIN = 0.15
-"""Three ratios are multiplied, each measured or rounded: gains this near are the same."""
+"""Three ratios are multiplied, each measured or rounded: gains this near, as a share of the most,
+are the same."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,9 @@ def choose(rows: Sequence[Row], budget: Budget) -> Choice:
     """Keeps the candidate that gains most among those that hold the budget.
 
     What it gains is the product of how much smaller and how many times faster it is, at one sample
-    and at a batch. Candidates that have all that is wished go first. Among those that gain as much,
-    give or take a tenth, the one that agrees most with the float32 model is kept. That model itself
-    always holds the budget, and gains 1.
+    and at a batch. Candidates that have all that is wished go first. Among those whose gain is
+    within ``EQUAL_GAIN`` of the most, the one that agrees most with the float32 model is kept. That
+    model itself always holds the budget, and gains 1.
 
     Args:
         rows: of all candidates, the float32 model among them.

@@ -134,7 +134,13 @@ def optimize(
         choice = _chosen(
             job, _rows(recipes, made, models), budget, lambda job: measure(workshop, job, ends_s)
         )
-    report = Report(
+    report = _report(choice, budget, looked, used, time.monotonic() - began_s)
+    loaded = {row.name for row in choice.rows if row.loads or row.is_source}
+    return Optimized(report, {name: data for name, data in models.items() if name in loaded})
+
+
+def _report(choice: Choice, budget: Budget, looked: Looked, used: Samples, took_s: float) -> Report:
+    return Report(
         kept=choice.kept.name,
         why=choice.why,
         rows=choice.rows,
@@ -144,10 +150,8 @@ def optimize(
         scores=looked.scores,
         calibrated=len(used.calibration),
         labelled=0 if used.labels is None else int((used.labels >= 0).sum()),
-        seconds=round(time.monotonic() - began_s, 3),
+        seconds=round(took_s, 3),
     )
-    loaded = {row.name for row in choice.rows if row.loads or row.is_source}
-    return Optimized(report, {name: data for name, data in models.items() if name in loaded})
 
 
 def _chosen(

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import msgspec
 
+from cloud.record_file import read_record
 from cloud.rollout.phases import Phase
 from shared.durable import write_durably
-from shared.errors import StorageError
 from shared.messages import UNREADABLE
 from shared.releases.machine import State
 from shared.releases.manifest import Void
@@ -162,17 +162,10 @@ class RolloutFile:
             StorageError: it cannot be read. Guessing where a rollout was could offer a release
                 that was aborted, so nothing is begun in its place.
         """
-        try:
-            return msgspec.json.decode(self._path.read_bytes(), type=RolloutRecord)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise StorageError(f"cannot read {self._path}: {error.strerror}") from error
-        except UNREADABLE as error:
-            raise StorageError(
-                f"{self._path} is no record of a rollout: {error}. Nodes go on as the last "
-                "manifest says; move the file away and begin a new rollout"
-            ) from error
+        return read_record(
+            self._path, RolloutRecord, "no record of a rollout",
+            "Nodes go on as the last manifest says; move the file away and begin a new rollout",
+        )  # fmt: skip
 
     def write(self, record: RolloutRecord) -> None:
         """Replaces the record.

@@ -93,6 +93,7 @@ def _is_sound(count: GateCount) -> bool:
         and len(version) <= MAX_VERSION_CHARACTERS
         and "\0" not in version
         and 0 <= count.unsure <= count.seen <= MAX_COUNT
+        and 0 <= count.drift_alarms <= MAX_COUNT
     )
 
 
@@ -104,4 +105,6 @@ def _count_row(count: GateCount, site: str) -> Row:
         "model_version": count.model_version,
         "seen": count.seen,
         "unsure": count.unsure,
+        "certificate": count.certificate,
+        "drift_alarms": count.drift_alarms,
     }

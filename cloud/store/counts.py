@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from cloud.store.database import Database, Query
 from cloud.store.schema import COUNTS
+from shared.messages import CertificateState
 
 
 class CountRow(NamedTuple):
@@ -20,6 +21,8 @@ class CountRow(NamedTuple):
         model_version: of its model.
         seen: samples that it gated.
         unsure: how many it was not sure of.
+        certificate: whether what was certified of its threshold counts, as it said last.
+        drift_alarms: that it counted meanwhile.
     """
 
     number: int
@@ -28,6 +31,8 @@ class CountRow(NamedTuple):
     model_version: str
     seen: int
     unsure: int
+    certificate: CertificateState
+    drift_alarms: int
 
 
 class Counts:
@@ -46,19 +51,21 @@ class Counts:
             CountRow(*row) for row in self._database.rows(select_counts(pipeline, number, limit))
         ]
 
-    def newest(self, pipeline: str) -> int:
-        """Returns the number of the newest counts; 0 if there are none."""
-        columns = COUNTS.c
-        query = sa.select(sa.func.max(columns.number)).where(columns.pipeline == pipeline)
-        return self._database.rows(query)[0][0] or 0
-
 
 def select_counts(pipeline: str, number: int, limit: int) -> Query:
     """Returns the query of ``Counts.after``."""
     columns = COUNTS.c
-    names = ("number", "received", "node", "model_version", "seen", "unsure")
     return (
-        sa.select(*(columns[name] for name in names))
+        sa.select(
+            columns.number,
+            columns.received,
+            columns.node,
+            columns.model_version,
+            columns.seen,
+            columns.unsure,
+            columns.certificate,
+            columns.drift_alarms,
+        )
         .where(columns.pipeline == pipeline, columns.number > number)
         .order_by(columns.number)
         .limit(limit)

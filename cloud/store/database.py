@@ -16,9 +16,23 @@ from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 from cloud.store.schema import LAYOUT, METADATA, SAMPLES, STATE
 from shared.errors import StorageError
 
-BUSY_S = 30
+LOCK_S = 5.0
+"""So long a loop waits for another writer. Past it a batch is left to its site, which sends it
+again: well before a broker misses the loop's keepalive."""
+STATEMENT_S = 60.0
+IDLE_S = 30.0
+"""So long a process may do nothing within a transaction: a frozen one holds the only right to
+write. PostgreSQL ends its session then."""
 CACHE_KIB = 8192
 CONNECT_S = 5
+LINK = {
+    "connect_timeout": CONNECT_S,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+"""A server that is gone without a word is noticed after some 30 s."""
 MAKE_TRIES = 3
 LOOKUP = 500
 """At most so many values an IN list."""
@@ -53,7 +67,11 @@ class Database:
         """
         try:
             engine = _engine(self._url)
-            _make_tables(engine)
+            try:
+                _make_tables(engine)
+            except BaseException:
+                engine.dispose()
+                raise
         except (SQLAlchemyError, ImportError) as error:
             remedy = _missing_extra(error)
             raise StorageError(f"cannot open the store: {_brief(error)}{remedy}") from error
@@ -144,6 +162,11 @@ def _insertion(dialect: sa.Dialect, table: sa.Table) -> tuple[str, tuple[str, ..
     return str(compiled), tuple(getattr(compiled, "positiontup", None) or ())
 
 
+def grow(connection: sa.Connection, by_bytes: int) -> None:
+    """Notes how much more the store holds, as a part of a transaction; less, if negative."""
+    connection.execute(sa.update(STATE).values(stored_bytes=STATE.c.stored_bytes + by_bytes))
+
+
 def in_parts(values: Sequence[Any], size: int = LOOKUP) -> Iterator[Sequence[Any]]:
     """Cuts values into parts that a query may name."""
     for start in range(0, len(values), size):
@@ -155,17 +178,27 @@ def _engine(url: str) -> sa.Engine:
     if parsed.drivername in ("postgresql", "postgres"):
         parsed = parsed.set(drivername="postgresql+psycopg")
     if parsed.get_backend_name() == "postgresql":
-        return sa.create_engine(
-            parsed, pool_pre_ping=True, connect_args={"connect_timeout": CONNECT_S}
-        )
+        engine = sa.create_engine(parsed, pool_pre_ping=True, connect_args=LINK)
+        sa.event.listen(engine, "connect", _prepare_postgresql)
+        return engine
     if parsed.get_backend_name() != "sqlite":
         raise StorageError(
             f"the store speaks SQLite and PostgreSQL, not {parsed.get_backend_name()}. Fix: write "
             "`store: sqlite` or `store: {url: postgresql://user:${PASSWORD}@host/name}`"
         )
-    engine = sa.create_engine(parsed, connect_args={"timeout": BUSY_S})
+    engine = sa.create_engine(parsed, connect_args={"timeout": LOCK_S})
     sa.event.listen(engine, "connect", _prepare_sqlite)
     return engine
+
+
+def _prepare_postgresql(connection: Any, record: object) -> None:
+    for setting, limit_s in (
+        ("lock_timeout", LOCK_S),
+        ("statement_timeout", STATEMENT_S),
+        ("idle_in_transaction_session_timeout", IDLE_S),
+    ):
+        connection.execute(f"SET {setting} = {int(1000 * limit_s)}")
+    connection.commit()
 
 
 def _prepare_sqlite(connection: Any, record: object) -> None:
@@ -178,25 +211,38 @@ def _prepare_sqlite(connection: Any, record: object) -> None:
         connection.execute(f"PRAGMA {setting}")
 
 
+_EMPTY = {"layout": LAYOUT, "last_number": 0, "stored_bytes": 0}
+
+
 def _make_tables(engine: sa.Engine) -> None:
     """Makes what is missing. Another process may do so at the same time."""
     for attempt in range(1, MAKE_TRIES + 1):
         try:
             with engine.begin() as connection:
-                tables = sa.inspect(connection).get_table_names()
-                if SAMPLES.name in tables and STATE.name not in tables:
-                    raise StorageError(
-                        "the store is of an earlier layout, which this version does not read. "
-                        "Fix: move it away (or name another `store`); the cloud begins a new one"
-                    )
+                _check_layout(connection)
                 METADATA.create_all(connection)
                 if connection.execute(sa.select(STATE.c.layout)).first() is None:
-                    connection.execute(STATE.insert(), {"layout": LAYOUT, "last_number": 0})
+                    connection.execute(STATE.insert(), _EMPTY)
         except SQLAlchemyError:
             if attempt == MAKE_TRIES:
                 raise
         else:
             return
+
+
+def _check_layout(connection: sa.Connection) -> None:
+    """Refuses a store of another layout, before anything of it is touched."""
+    tables = sa.inspect(connection).get_table_names()
+    if STATE.name in tables:
+        found = connection.execute(sa.select(sa.func.max(STATE.c.layout))).scalar()
+    else:
+        found = 1 if SAMPLES.name in tables else None
+    if found in (None, LAYOUT):
+        return
+    raise StorageError(
+        f"the store is of layout {found}; this version reads layout {LAYOUT} alone. Fix: run the "
+        "version that made it, or move it away (or name another `store`): the cloud begins anew"
+    )
 
 
 def _missing_extra(error: Exception) -> str:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from cloud.store.packs import LostInputsError
 from shared.durable import write_durably
 from shared.errors import StorageError
 
@@ -98,20 +99,29 @@ class InputFiles:
         """Returns bytes of files.
 
         Raises:
-            StorageError: they cannot be read.
+            LostInputsError: a file is gone, or cut off.
+            StorageError: they cannot be read now.
         """
         if not spans:
             return []
-        with _translated("read", self._path(spans[0].file)):
-            found: list[bytes] = self._files.cat_ranges(
-                [self._path(span.file) for span in spans],
-                [span.start for span in spans],
-                [span.stop for span in spans],
-                on_error="raise",
-            )
+        first = self._path(spans[0].file)
+        try:
+            with _translated("read", first):
+                found: list[bytes] = self._files.cat_ranges(
+                    [self._path(span.file) for span in spans],
+                    [span.start for span in spans],
+                    [span.stop for span in spans],
+                    on_error="raise",
+                )
+        except StorageError as error:
+            if isinstance(error.__cause__, FileNotFoundError) and self.days():
+                raise LostInputsError(str(error)) from error
+            # With no file of any day there, it is not a file that is lost: the folder is not
+            # mounted, or another bucket is meant.
+            raise
         for span, data in zip(spans, found, strict=True):
             if len(data) != span.stop - span.start:
-                raise StorageError(f"{self._path(span.file)} is cut off")
+                raise LostInputsError(f"{self._path(span.file)} is cut off")
         return found
 
     def remove(self, names: Iterable[str]) -> None:

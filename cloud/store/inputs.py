@@ -123,4 +123,4 @@ class Inputs:
             return unpress(kind_of(row.dtype, row.shape), row.inputs, data)
         except StorageError as error:
             where = "the database" if row.file is None else f"{self._files.url}/{row.file}"
-            raise StorageError(f"pack {row.number} in {where}: {error}") from error
+            raise type(error)(f"pack {row.number} in {where}: {error}") from error

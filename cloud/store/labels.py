@@ -109,14 +109,18 @@ class Labels:
     def put(
         self, connection: sa.Connection, labels: Sequence[SiteLabel], now_s: float
     ) -> LabelTally:
-        """Keeps labels, as a part of a transaction; those of an unknown class are left out."""
+        """Keeps labels, as a part of a transaction; those of an unknown class are left out.
+
+        One that claims to be said later than it came counts as said when it came: a clock that is
+        wrong, or milliseconds, must not outrank every correction for ever.
+        """
         wanted = self._latest(labels)
         refused = len(labels) - sum(count for _, count in wanted.values())
         known = _known(connection, list(wanted))
         new = {
             key: each
             for key, (each, _) in wanted.items()
-            if key not in known or known[key] < each.label.labelled_s
+            if key not in known or known[key] < _said_s(each, now_s)
         }
         repeated = len(labels) - refused - len(new)
         if not new:
@@ -237,6 +241,12 @@ def _find(connection: sa.Connection, identities: Mapping[int, Key]) -> dict[Key,
     return numbers
 
 
+def _said_s(label: SiteLabel, now_s: float) -> float:
+    """Returns when it was said, at the latest when it came; what is no number is when it came."""
+    said_s = label.label.labelled_s
+    return said_s if said_s <= now_s else now_s
+
+
 def _known(connection: sa.Connection, keys: Sequence[Key]) -> dict[Key, float]:
     """Returns when those of the samples were labelled that have a label."""
     known: dict[Key, float] = {}
@@ -265,7 +275,7 @@ def _replace(
             "identity": identity_of(*key),
             "label": each.label.label,
             "by_whom": each.label.by,
-            "labelled": each.label.labelled_s,
+            "labelled": _said_s(each, now_s),
             "received": now_s,
             "number": max(samples[key]) if key in samples else None,
         }

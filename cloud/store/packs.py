@@ -31,6 +31,10 @@ _OPTIONS: dict[int, int] = {
 }
 
 
+class LostInputsError(StorageError):
+    """The place of the inputs answers, and they are not there, or damaged: for good."""
+
+
 class Pack(msgspec.Struct, frozen=True):
     """Samples whose inputs are stored together.
 
@@ -73,16 +77,19 @@ def unpress(kind: InputKind, count: int, data: bytes) -> NDArray[np.generic]:
     """Returns the inputs of a pack, [count, *shape].
 
     Raises:
-        StorageError: it is damaged.
+        LostInputsError: it is damaged.
+        StorageError: there is no memory for it.
     """
     dtype, shape = DTYPES[kind[0]], kind[1]
     wanted = count * math.prod(shape)
     try:
         raw = decompress(data)
-    except (ZstdError, MemoryError) as error:
-        raise StorageError(f"a pack of inputs is damaged: {error}") from error
+    except ZstdError as error:
+        raise LostInputsError(f"a pack of inputs is damaged: {error}") from error
+    except MemoryError as error:
+        raise StorageError(f"there is no memory for a pack of {count} inputs") from error
     if len(raw) != wanted * dtype.itemsize:
-        raise StorageError(f"a pack of inputs is damaged: {len(raw)} bytes")
+        raise LostInputsError(f"a pack of inputs is damaged: {len(raw)} bytes")
     numbers = np.frombuffer(raw, np.uint8).reshape(dtype.itemsize, wanted)
     return numbers.T.copy().view(dtype).reshape(count, *shape)
 

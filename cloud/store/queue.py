@@ -13,6 +13,8 @@ from cloud.store.database import AnyRow, Database, Query, in_parts
 from cloud.store.schema import REQUESTS, SAMPLES, UNSURE
 
 DAY_S = 86_400
+AGAIN_DAYS = 30
+"""What was asked and not answered may be asked again so many days later."""
 KEPT_DAYS = 3650
 """Longer than any sample: what was asked for is no random sample, as long as it is there."""
 
@@ -32,7 +34,6 @@ class Queued:
         margin: between tier-2's two best labels, 0 to 1: the smaller, the more it would learn.
         guesses: tier-2's best labels and their probabilities, best first.
         tier1_guess: tier-1's best label; empty where its scores were malformed.
-        has_input: whether the input is in the store.
     """
 
     number: int
@@ -45,7 +46,6 @@ class Queued:
     margin: float
     guesses: tuple[tuple[str, float], ...]
     tier1_guess: str
-    has_input: bool
 
 
 class LabellingQueue:
@@ -53,6 +53,8 @@ class LabellingQueue:
 
     The samples of a day are chosen when somebody first looks, and filled up to the limit when
     somebody looks again. One that gets its label leaves, and no other takes its place that day.
+    One that gets none is not asked again for ``AGAIN_DAYS``: the same few would keep all others
+    out. What has no input to look at, or malformed scores of tier-2, is not asked at all.
 
     Args:
         database: the store's.
@@ -76,12 +78,13 @@ class LabellingQueue:
         """
         day = int(now_s // DAY_S)
         with self._database.writing() as (connection, _):
-            asked = [row.number for row in connection.execute(_select_asked(pipeline, day))]
+            asked = [row.number for row in connection.execute(_select_asked(pipeline, day, day))]
             missing = daily_limit - len(asked)
             if missing > 0:
-                candidates = select_unsure(pipeline, daily_limit + len(asked))
-                new = [row.number for row in connection.execute(candidates)]
-                new = [number for number in new if number not in set(asked)][:missing]
+                lately = connection.execute(_select_asked(pipeline, day - AGAIN_DAYS + 1, day))
+                known = {row.number for row in lately}
+                candidates = connection.execute(select_unsure(pipeline, missing + len(known)))
+                new = [row.number for row in candidates if row.number not in known][:missing]
                 rows = [
                     {"pipeline": pipeline, "day": day, "number": number, "place": place}
                     for place, number in enumerate(new, len(asked))
@@ -106,7 +109,9 @@ class LabellingQueue:
     ) -> list[Queued]:
         found: list[Queued] = []
         for part in in_parts(numbers):
-            query = sa.select(SAMPLES).where(SAMPLES.c.number.in_(part), SAMPLES.c.label.is_(None))
+            query = sa.select(SAMPLES).where(
+                SAMPLES.c.number.in_(part), SAMPLES.c.label.is_(None), SAMPLES.c.place.is_not(None)
+            )
             found += [self._queued(row, pipeline) for row in connection.execute(query)]
         return sorted(found, key=lambda each: (each.margin, each.number))
 
@@ -116,12 +121,11 @@ class LabellingQueue:
             row.number, row.site, row.node, row.sensor, row.id, row.timestamp, row.received,
             row.margin, _guesses(row.tier2_scores, classes, 2),
             "".join(label for label, _ in _guesses(row.tier1_scores, classes, 1)),
-            row.place is not None,
         )  # fmt: skip
 
 
 def select_unsure(pipeline: str, limit: int) -> Query:
-    """Returns the query for what tier-2 is least sure of and nobody has labelled."""
+    """Returns the query for what tier-2 is least sure of, and nobody has labelled."""
     columns = SAMPLES.c
     return (
         sa.select(columns.number)
@@ -131,9 +135,10 @@ def select_unsure(pipeline: str, limit: int) -> Query:
     )
 
 
-def _select_asked(pipeline: str, day: int) -> Query:
+def _select_asked(pipeline: str, first_day: int, last_day: int) -> Query:
     columns = REQUESTS.c
-    query = sa.select(columns.number).where(columns.pipeline == pipeline, columns.day == day)
+    days = columns.day.between(first_day, last_day)
+    query = sa.select(columns.number).where(columns.pipeline == pipeline, days)
     return query.order_by(columns.place)
 
 

@@ -17,6 +17,7 @@ from shared.cascade.sizes import (
 )
 from shared.errors import PayloadError
 from shared.messages import DTYPES, MAX_DIMENSIONS, TelemetryRecord, Tensor
+from shared.scores import SUM_TOLERANCE
 from shared.topics import NAME
 
 FLOAT_BYTES = 4
@@ -105,9 +106,9 @@ def row_bytes(row: Row) -> int:
 def margins(scores: Sequence[bytes]) -> list[float]:
     """Returns the difference between the two best labels of N samples, 0 to 1.
 
-    The smaller, the less sure the model: margin sampling (Scheffer, Decomain and Wrobel, Active
-    Hidden Markov Models for Information Extraction, 2001; Settles, Active Learning Literature
-    Survey, 2009, section 3.1).
+    The smaller, the less sure the model; 1 for malformed scores, which say nothing of it. Margin
+    sampling (Scheffer, Decomain and Wrobel, Active Hidden Markov Models for Information Extraction,
+    2001; Settles, Active Learning Literature Survey, 2009, section 3.1).
 
     Args:
         scores: float32 probabilities of each sample.
@@ -117,10 +118,12 @@ def margins(scores: Sequence[bytes]) -> list[float]:
     for place, each in enumerate(scores):
         by_size.setdefault(len(each), []).append(place)
     for size, places in by_size.items():
-        table = np.frombuffer(b"".join([scores[place] for place in places]), "<f4")
-        best = np.partition(table.reshape(-1, size // FLOAT_BYTES), -2, axis=1)[:, -2:]
-        # What is malformed is unsure.
-        apart = np.nan_to_num(best[:, 1] - best[:, 0], nan=0.0).clip(0.0, 1.0)
+        joined = np.frombuffer(b"".join([scores[place] for place in places]), "<f4")
+        table = joined.reshape(-1, size // FLOAT_BYTES)
+        best = np.partition(table, -2, axis=1)[:, -2:]
+        with np.errstate(all="ignore"):  # what is malformed may be infinite
+            sound = np.abs(table.sum(axis=1) - 1.0) <= SUM_TOLERANCE
+            apart = np.where(sound, best[:, 1] - best[:, 0], 1.0).clip(0.0, 1.0)
         for place, margin in zip(places, apart.tolist(), strict=True):
             found[place] = margin
     return found

@@ -5,23 +5,25 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import sqlalchemy as sa
 
-from cloud.store.database import AnyRow, Database, Query, in_parts
+from cloud.store.database import AnyRow, Database, in_parts
 from cloud.store.files import InputFiles, Span
-from cloud.store.packs import kind_of, press, unpress
-from cloud.store.schema import BATCHES, COUNTS, LABELS, PACKS, SAMPLES
+from cloud.store.leaving import Leaving, Pack, pack_bytes, select_held, take_out
+from cloud.store.packs import LostInputsError, kind_of, press, unpress
+from cloud.store.schema import BATCHES, COUNTS, LABELS, PACKS, STATE
+from shared.errors import StorageError
 
-PACKS_A_TURN = 8
+PACKS_A_PART = 32
+SAMPLES_A_PART = 4096
+"""A part is one transaction: whoever adds waits for its end."""
+PARTS_A_TURN = 16
 ROWS_A_TURN = 2000
 BATCH_AGE_S = 30 * 86_400.0
 """A site sends a message again for as long as its spool keeps it, two weeks by default."""
 
 log = logging.getLogger(__name__)
-
-Pack = AnyRow
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class RetentionLimits:
 
     Attributes:
         max_age_s: of a sample.
-        held_age_s: of one that a person has labelled, or that a certificate rests on.
+        held_age_s: of one that a person has labelled.
         waiting_age_s: of a label whose sample is not stored.
         max_bytes: of rows and inputs together, about. Past it the oldest go; what is held goes when
             nothing else is left.
@@ -55,9 +57,18 @@ class Retention:
         self._database = database
         self._files = files
         self._limits = limits
+        self._is_summed = False
+        self._lost_inputs = 0
+
+    @property
+    def lost_inputs(self) -> int:
+        """How many held samples were found without their input: it was lost, or damaged."""
+        return self._lost_inputs
 
     def turn(self, now_s: float) -> bool:
         """Removes a bounded part of what is past a limit; returns whether there may be more.
+
+        A pack whose file does not answer waits for the next turn; what is behind it does not.
 
         Args:
             now_s: seconds since 1970.
@@ -65,65 +76,95 @@ class Retention:
         Raises:
             StorageError: files or database do not answer.
         """
-        packs = self._due(now_s)
-        for pack in packs:
-            if pack.held:
-                self._remove(pack)
-            else:
-                self._retire(pack)
+        if not self._is_summed:
+            self._sum()
+        trouble: StorageError | None = None
+        passed = 0
+        for _ in range(PARTS_A_TURN):
+            due = self._due(now_s, passed)
+            if not due:
+                break
+            for pack, error in self._remove(due):
+                passed, trouble = max(passed, pack.number), error
         pruned = self._prune(now_s)
-        return len(packs) == PACKS_A_TURN or pruned
+        if trouble is not None:
+            raise trouble
+        return bool(due) or pruned
 
     def stored_bytes(self) -> int:
         """Returns what rows and inputs take, about."""
-        total = sa.func.sum(PACKS.c.row_bytes + PACKS.c.input_bytes)
-        return int(self._database.rows(sa.select(total))[0][0] or 0)
+        return int(self._database.rows(sa.select(STATE.c.stored_bytes))[0][0])
 
-    def _due(self, now_s: float) -> Sequence[Pack]:
-        """Returns the packs to remove now: the oldest, what is held last."""
-        plain, held = self._oldest(held=False), self._oldest(held=True)
+    def _sum(self) -> None:
+        """Sums what is stored, once in a life: who adds and removes only counts on."""
+        packed = sa.select(sa.func.sum(PACKS.c.row_bytes + PACKS.c.input_bytes))
+        with self._database.writing() as (connection, _):
+            total = int(connection.execute(packed).scalar() or 0)
+            connection.execute(sa.update(STATE).values(stored_bytes=total))
+        self._is_summed = True
+
+    def _due(self, now_s: float, passed: int) -> Sequence[Pack]:
+        """Returns the packs to remove now: the oldest, what is held last.
+
+        Args:
+            now_s: seconds since 1970.
+            passed: packs up to this number wait, with what is not held in them; 0 for none.
+        """
+        plain = self._oldest(passed, held=False)
+        held = self._oldest(0, held=True)
         due = [pack for pack in plain if pack.received < now_s - self._limits.max_age_s]
         due += [pack for pack in held if pack.received < now_s - self._limits.held_age_s]
-        excess = self.stored_bytes() - self._limits.max_bytes
-        excess -= sum(pack.row_bytes + pack.input_bytes for pack in due)
-        for pack in [*plain, *held]:
+        taken = {pack.number for pack in due}
+        excess = self.stored_bytes() - self._limits.max_bytes - sum(map(pack_bytes, due))
+        # What is held does not go while other packs only wait.
+        for pack in [*plain, *(() if passed else held)]:
             if excess <= 0:
                 break
-            if pack not in due:
+            if pack.number not in taken:
                 due.append(pack)
-                excess -= pack.row_bytes + pack.input_bytes
-        return due[:PACKS_A_TURN]
+                excess -= pack_bytes(pack)
+        return _part(due)
 
-    def _oldest(self, *, held: bool) -> Sequence[Pack]:
+    def _oldest(self, behind: int, *, held: bool) -> Sequence[Pack]:
         columns = [column for column in PACKS.c if column is not PACKS.c.data]
-        query = sa.select(*columns).where(PACKS.c.held.is_(held))
-        return self._database.rows(query.order_by(PACKS.c.number).limit(PACKS_A_TURN))
+        query = sa.select(*columns).where(PACKS.c.held.is_(held), PACKS.c.number > behind)
+        return self._database.rows(query.order_by(PACKS.c.number).limit(PACKS_A_PART))
 
-    def _remove(self, pack: Pack) -> None:
-        """Removes a pack with all its samples, and their labels."""
-        with self._database.writing() as (connection, _):
-            own = sa.select(SAMPLES.c.number).where(*_of(pack))
-            connection.execute(sa.delete(LABELS).where(LABELS.c.number.in_(own)))
-            connection.execute(sa.delete(SAMPLES).where(*_of(pack)))
-            connection.execute(sa.delete(PACKS).where(PACKS.c.number == pack.number))
-        self._remove_file(pack)
+    def _remove(self, packs: Sequence[Pack]) -> list[tuple[Pack, StorageError]]:
+        """Removes packs in one transaction; returns those that have to wait, and why."""
+        leaving: list[Leaving] = []
+        waiting: list[tuple[Pack, StorageError]] = []
+        for pack in packs:
+            try:
+                leaving.append(self._leaving(pack))
+            except StorageError as error:
+                waiting.append((pack, error))
+        with self._database.writing(len(leaving)) as (connection, first):
+            gone = [
+                each
+                for number, each in enumerate(leaving, first)
+                if take_out(connection, each, number)
+            ]
+        self._say_lost(gone)
+        self._remove_files({each.pack.file for each in gone if each.pack.file is not None})
+        return waiting
 
-    def _retire(self, pack: Pack) -> None:
-        """Removes a pack; what is held of it moves to a pack of its own."""
-        held = self._held(pack)
-        data = self._of_held(pack, held)
-        with self._database.writing(1) as (connection, number):
-            if list(connection.execute(_select_held(pack))) != held:
-                return  # somebody has labelled one meanwhile: at the next turn
-            connection.execute(sa.delete(SAMPLES).where(*_of(pack), SAMPLES.c.held.is_(False)))
-            if held:
-                connection.execute(PACKS.insert(), _held_row(pack, number, held, data))
-                connection.execute(_MOVE, _moves(held, number))
-            connection.execute(sa.delete(PACKS).where(PACKS.c.number == pack.number))
-        self._remove_file(pack)
+    def _leaving(self, pack: Pack) -> Leaving:
+        """Reads what stays of a pack.
+
+        Raises:
+            StorageError: its file does not answer.
+        """
+        if pack.held:
+            return Leaving(pack, (), None)
+        kept = self._held(pack)
+        try:
+            return Leaving(pack, kept, self._of_held(pack, kept))
+        except LostInputsError as error:
+            return Leaving(pack, kept, None, str(error))
 
     def _held(self, pack: Pack) -> list[AnyRow]:
-        return list(self._database.rows(_select_held(pack)))
+        return list(self._database.rows(select_held(pack)))
 
     def _of_held(self, pack: Pack, held: Sequence[AnyRow]) -> bytes | None:
         """Returns the inputs of what is held, as a pack."""
@@ -140,13 +181,19 @@ class Retention:
         inputs = unpress(kind, pack.inputs, data)
         return press(kind, [inputs[place].tobytes() for place in places])
 
-    def _remove_file(self, pack: Pack) -> None:
-        """Deletes the file of a pack that is gone, if no other pack is in it."""
-        if pack.file is None:
+    def _say_lost(self, gone: Sequence[Leaving]) -> None:
+        for each in gone:
+            if each.loss:
+                count = sum(row.place is not None for row in each.kept)
+                self._lost_inputs += count
+                log.error("%d samples stay without their inputs: %s", count, each.loss)
+
+    def _remove_files(self, names: set[str]) -> None:
+        """Deletes the files of packs that are gone, if no other pack is in them."""
+        if not names:
             return
-        others = sa.select(PACKS.c.number).where(PACKS.c.file == pack.file).limit(1)
-        if not self._database.rows(others):
-            self._files.remove([pack.file])
+        others = sa.select(PACKS.c.file).where(PACKS.c.file.in_(names)).distinct()
+        self._files.remove(sorted(names - {row.file for row in self._database.rows(others)}))
 
     def _prune(self, now_s: float) -> bool:
         """Removes old counts, names of old messages, and labels that waited in vain."""
@@ -171,52 +218,11 @@ class Retention:
         return len(found) == ROWS_A_TURN
 
 
-_MOVE = (
-    sa.update(SAMPLES)
-    .where(SAMPLES.c.number == sa.bindparam("of"))
-    .values(pack=sa.bindparam("to"), place=sa.bindparam("there"))
-)
-
-
-def _of(pack: Pack) -> tuple[sa.ColumnElement[bool], ...]:
-    """Its samples: their numbers lie together, so that no index of packs is needed."""
-    return (SAMPLES.c.number.between(pack.first, pack.last), SAMPLES.c.pack == pack.number)
-
-
-def _select_held(pack: Pack) -> Query:
-    columns = SAMPLES.c
-    query = sa.select(columns.number, columns.place).where(*_of(pack), columns.held.is_(True))
-    return query.order_by(columns.number)
-
-
-def _moves(held: Sequence[AnyRow], number: int) -> list[dict[str, int | None]]:
-    moves: list[dict[str, int | None]] = []
-    there = 0
-    for row in held:
-        moves.append(
-            {"of": row.number, "to": number, "there": None if row.place is None else there}
-        )
-        there += row.place is not None
-    return moves
-
-
-def _held_row(
-    pack: Pack, number: int, held: Sequence[AnyRow], data: bytes | None
-) -> dict[str, Any]:
-    rows = pack.last - pack.first + 1
-    return {
-        "number": number,
-        "received": pack.received,
-        "pipeline": pack.pipeline,
-        "held": True,
-        "first": held[0].number,
-        "last": held[-1].number,
-        "row_bytes": pack.row_bytes * len(held) // rows,
-        "input_bytes": 0 if data is None else len(data),
-        "dtype": pack.dtype,
-        "shape": pack.shape,
-        "inputs": sum(row.place is not None for row in held),
-        "file": None,
-        "offset": None,
-        "data": data,
-    }
+def _part(packs: Sequence[Pack]) -> Sequence[Pack]:
+    """Returns the first of the packs, as many as one transaction removes; one at least."""
+    samples = 0
+    for place, pack in enumerate(packs[:PACKS_A_PART]):
+        samples += pack.last - pack.first + 1
+        if samples >= SAMPLES_A_PART:
+            return packs[: place + 1]
+    return packs[:PACKS_A_PART]

@@ -6,6 +6,8 @@ their order: whoever reads on behind a number misses nothing, whoever else write
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
 from shared.cascade.sizes import (
@@ -16,8 +18,9 @@ from shared.cascade.sizes import (
 from shared.messages import MAX_LABEL_CHARACTERS
 from shared.topics import MAX_NAME
 
-LAYOUT = 2
-"""Of the tables. 1 was the single table of samples with their inputs."""
+LAYOUT = 3
+"""Of the tables. 1 was the single table of samples with their inputs; 2 knew neither the sum of
+what is stored nor what nodes said of their certificates."""
 
 EPOCH_BITS = 17
 """Samples whose numbers share all but these bits are an epoch. Within an epoch the index by
@@ -36,11 +39,22 @@ def _name(column: str) -> sa.Column[str]:
     return sa.Column(column, sa.String(MAX_NAME), nullable=False)
 
 
+def _arrival() -> list[sa.Column[Any]]:
+    """Returns the columns of what comes in messages: its number, when it came, whose it is."""
+    return [
+        sa.Column("number", _NUMBER, primary_key=True, autoincrement=False),
+        sa.Column("received", sa.Float, nullable=False),
+        _name("pipeline"),
+    ]
+
+
 STATE = sa.Table(
     "store_state",
     METADATA,
     sa.Column("layout", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("last_number", sa.BigInteger, nullable=False),
+    # Of rows and inputs, about.
+    sa.Column("stored_bytes", sa.BigInteger, nullable=False),
 )
 
 BATCHES = sa.Table(
@@ -56,9 +70,7 @@ BATCHES = sa.Table(
 SAMPLES = sa.Table(
     "samples",
     METADATA,
-    sa.Column("number", _NUMBER, primary_key=True, autoincrement=False),
-    sa.Column("received", sa.Float, nullable=False),
-    _name("pipeline"),
+    *_arrival(),
     _name("site"),
     _name("node"),
     _name("sensor"),
@@ -83,7 +95,7 @@ SAMPLES = sa.Table(
 )
 
 EPOCH: sa.ColumnElement[int] = SAMPLES.c.number.op(">>")(sa.literal_column(str(EPOCH_BITS)))
-UNSURE = sa.text(f"margin < {UNSURE_MARGIN} AND label IS NULL")
+UNSURE = sa.text(f"margin < {UNSURE_MARGIN} AND label IS NULL AND place IS NOT NULL")
 AUDITED = sa.text("audit")
 
 sa.Index("samples_by_pipeline", SAMPLES.c.pipeline, SAMPLES.c.number)
@@ -113,9 +125,7 @@ STAGED = sa.text("data IS NOT NULL")
 PACKS = sa.Table(
     "packs",
     METADATA,
-    sa.Column("number", _NUMBER, primary_key=True, autoincrement=False),
-    sa.Column("received", sa.Float, nullable=False),
-    _name("pipeline"),
+    *_arrival(),
     sa.Column("held", sa.Boolean, nullable=False),
     sa.Column("first", sa.BigInteger, nullable=False),
     sa.Column("last", sa.BigInteger, nullable=False),
@@ -136,14 +146,14 @@ PACKS = sa.Table(
 COUNTS = sa.Table(
     "gate_counts",
     METADATA,
-    sa.Column("number", _NUMBER, primary_key=True, autoincrement=False),
-    sa.Column("received", sa.Float, nullable=False),
-    _name("pipeline"),
+    *_arrival(),
     _name("site"),
     _name("node"),
     sa.Column("model_version", sa.String(MAX_VERSION_CHARACTERS), nullable=False),
     sa.Column("seen", sa.BigInteger, nullable=False),
     sa.Column("unsure", sa.BigInteger, nullable=False),
+    sa.Column("certificate", sa.String(16), nullable=False),
+    sa.Column("drift_alarms", sa.BigInteger, nullable=False),
     sa.Index("gate_counts_by_pipeline", "pipeline", "number"),
     sa.Index("gate_counts_by_age", "received"),
 )

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from cloud.store.arrivals import Arrived, SiteLabel
 from cloud.store.counts import CountRow, Counts
-from cloud.store.database import Database, in_parts
+from cloud.store.database import Database
 from cloud.store.files import InputFiles
 from cloud.store.found import Finder, FoundSample
 from cloud.store.inputs import Inputs
@@ -19,10 +18,10 @@ from cloud.store.news import News
 from cloud.store.outline import Outline, OutlineReader
 from cloud.store.queue import LabellingQueue, Queued
 from cloud.store.retention import Retention, RetentionLimits
-from cloud.store.schema import SAMPLES
 from cloud.store.sealing import Orphans, Sealing
 from cloud.store.telemetry import Stored, TelemetryIn
 from cloud.store.traffic import InputShares, Traffic, TrafficReader
+from shared.errors import StorageError
 from shared.scores import Floats
 
 Numbers = Sequence[int] | NDArray[np.int64]
@@ -119,20 +118,6 @@ class TelemetryStore:
         """
         self._labels.check(pipeline, label)
 
-    def hold(self, numbers: Numbers) -> None:
-        """Keeps samples longest, as those with a label: a certificate rests on them.
-
-        Args:
-            numbers: of the samples.
-
-        Raises:
-            StorageError: the database does not take it.
-        """
-        with self._database.writing() as (connection, _):
-            for part in in_parts([int(number) for number in numbers]):
-                update = sa.update(SAMPLES).where(SAMPLES.c.number.in_(part))
-                connection.execute(update.values(held=True))
-
     # Out
 
     def traffic(
@@ -207,14 +192,6 @@ class TelemetryStore:
             StorageError: the database does not answer.
         """
         return self._counts.after(pipeline, number, limit)
-
-    def newest_counts(self, pipeline: str) -> int:
-        """Returns the number of the newest gate counts; 0 if there are none.
-
-        Raises:
-            StorageError: the database does not answer.
-        """
-        return self._counts.newest(pipeline)
 
     def newest(self) -> int:
         """Returns the newest number that was given; 0 if there is none.
@@ -356,12 +333,24 @@ class TelemetryStore:
             Whether there may be more to do at once.
 
         Raises:
-            StorageError: files or database do not answer.
+            StorageError: files or database do not answer, for a part of it; the rest is done.
         """
-        sealed = self._sealing.turn(now_s)
-        removed = self._retention.turn(now_s)
-        looked = self._orphans.turn(now_s)
-        return sealed or removed or looked
+        more, trouble = False, None
+        # Each has its turn, whatever befell the others: a full disk stops the sealing, and is what
+        # the retention is for.
+        for turn in (self._sealing.turn, self._retention.turn, self._orphans.turn):
+            try:
+                more |= turn(now_s)
+            except StorageError as error:
+                trouble = trouble or error
+        if trouble is not None:
+            raise trouble
+        return more
+
+    @property
+    def lost_inputs(self) -> int:
+        """How many held samples this life's upkeep found without their input: lost or damaged."""
+        return self._retention.lost_inputs
 
     def stored_bytes(self) -> int:
         """Returns what rows and inputs take, about.

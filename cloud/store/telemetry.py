@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 
 from cloud.store.arrivals import Arrived, Content, read_arrivals
-from cloud.store.database import Database, RowsRefusedError, in_parts, insert_new
+from cloud.store.database import Database, RowsRefusedError, grow, in_parts, insert_new
 from cloud.store.labels import Labels, LabelTally
 from cloud.store.packs import Pack, packed, shape_text
 from cloud.store.records import Row, Sample, margins, row_bytes
-from cloud.store.schema import BATCHES, COUNTS, EPOCH, EPOCH_BITS, PACKS, SAMPLES
+from cloud.store.schema import BATCHES, COUNTS, EPOCH, EPOCH_BITS, PACKS, SAMPLES, STATE
 from shared.errors import StorageError
 
 TRIES = 3
@@ -72,8 +72,9 @@ class TelemetryIn:
         for _ in range(TRIES):
             fresh = self._fresh(arrivals)
             content = read_arrivals(fresh)
-            packs = list(packed(self._unknown(content.samples)))
-            written = self._write(fresh, packs, content, now_s)
+            unknown, last = self._unknown(content.samples)
+            packs = list(packed(unknown))
+            written = self._write(fresh, packs, content, last, now_s)
             if written is not None:
                 new, tally = written
                 return Stored(
@@ -96,41 +97,52 @@ class TelemetryIn:
                 by_key.pop((site, sender, batch), None)
         return list(by_key.values())
 
-    def _unknown(self, samples: Sequence[Sample]) -> list[Sample]:
+    def _unknown(self, samples: Sequence[Sample]) -> tuple[list[Sample], int]:
         """Leaves out what was asked about before, with another question: tier-1 died between.
 
         It looks at the latest samples alone, an epoch or two of them. What comes again as the same
         question, be it after months, is found by the index of questions when it is written.
+
+        Returns:
+            What is left, and the newest number that was looked at: what others write behind it,
+            until the right to write is had, is looked at then.
         """
-        known: set[Occurrence] = set()
-        columns = SAMPLES.c
         with self._database.reading() as connection:
-            last = connection.execute(sa.select(sa.func.max(columns.number))).scalar() or 0
-            epochs = (last >> EPOCH_BITS, (last >> EPOCH_BITS) - 1)
-            for part in in_parts([each.row["identity"] for each in samples]):
-                query = sa.select(columns.identity, columns.node, columns.timestamp).where(
-                    EPOCH.in_(epochs), columns.identity.in_(part)
-                )
-                known.update((row[0], row[1], row[2]) for row in connection.execute(query))
+            last = connection.execute(sa.select(STATE.c.last_number)).scalar_one()
+            behind = ((last >> EPOCH_BITS) - 1) << EPOCH_BITS
+            known = _occurrences(connection, samples, behind)
         unknown = []
         for sample in samples:
-            occurrence = (sample.row["identity"], sample.row["node"], sample.row["timestamp"])
+            occurrence = _occurrence(sample)
             if occurrence not in known:
                 known.add(occurrence)
                 unknown.append(sample)
-        return unknown
+        return unknown, last
 
     def _write(
-        self, fresh: Sequence[Arrived], packs: Sequence[Pack], content: Content, now_s: float
+        self,
+        fresh: Sequence[Arrived],
+        packs: Sequence[Pack],
+        content: Content,
+        last: int,
+        now_s: float,
     ) -> tuple[int, LabelTally] | None:
-        """Writes it all, or nothing and returns None: another process was faster with a message.
+        """Writes it all, or nothing and returns None: another process was faster with some of it.
+
+        Args:
+            fresh: the messages.
+            packs: their samples, but for what was known when ``last`` was the newest number.
+            content: what else they hold.
+            last: see there.
+            now_s: seconds since 1970.
 
         Returns:
             How many samples are new, and what became of the labels.
         """
         needed = sum(len(pack.samples) + 1 for pack in packs) + len(content.counts)
         with self._database.writing(needed) as (connection, first):
-            if not self._claim(connection, fresh, now_s):
+            overtaken = first - 1 > last and _are_known(connection, packs, last)
+            if overtaken or not self._claim(connection, fresh, now_s):
                 connection.rollback()
                 return None
             rows, heads = _numbered(packs, first, now_s)
@@ -138,6 +150,7 @@ class TelemetryIn:
             if rows:
                 new = insert_new(connection, SAMPLES, rows)
                 insert_new(connection, PACKS, heads)
+                grow(connection, sum(head["row_bytes"] + head["input_bytes"] for head in heads))
             counts = [
                 {**row, "number": number, "received": now_s}
                 for number, row in enumerate(content.counts, first + len(rows) + len(heads))
@@ -155,6 +168,32 @@ class TelemetryIn:
         names = ("site", "sender", "batch")
         rows = [dict(zip(names, each.key, strict=True), received=now_s) for each in fresh]
         return insert_new(connection, BATCHES, rows) == len(rows)
+
+
+def _occurrence(sample: Sample) -> Occurrence:
+    return sample.row["identity"], sample.row["node"], sample.row["timestamp"]
+
+
+def _occurrences(
+    connection: sa.Connection, samples: Sequence[Sample], behind: int
+) -> set[Occurrence]:
+    """Returns what is stored, behind a number, of the names that samples go by."""
+    columns = SAMPLES.c
+    newest = connection.execute(sa.select(STATE.c.last_number)).scalar_one()
+    epochs = range(max(behind, 0) >> EPOCH_BITS, (newest >> EPOCH_BITS) + 1)
+    known: set[Occurrence] = set()
+    for part in in_parts([each.row["identity"] for each in samples]):
+        query = sa.select(columns.identity, columns.node, columns.timestamp).where(
+            EPOCH.in_(epochs), columns.identity.in_(part), columns.number > behind
+        )
+        known.update((row[0], row[1], row[2]) for row in connection.execute(query))
+    return known
+
+
+def _are_known(connection: sa.Connection, packs: Sequence[Pack], behind: int) -> bool:
+    """Returns whether one of the samples was stored behind a number."""
+    samples = [sample for pack in packs for sample in pack.samples]
+    return not _occurrences(connection, samples, behind).isdisjoint(map(_occurrence, samples))
 
 
 def _numbered(packs: Sequence[Pack], first: int, now_s: float) -> tuple[list[Row], list[Row]]:

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import msgspec
 
+from cloud.record_file import read_record
 from cloud.watching.finding import Test
 from cloud.watching.reference import AuditReference, Moments
 from shared.durable import write_durably
-from shared.errors import StorageError
-from shared.messages import UNREADABLE
 
 MAX_VERSIONS = 16
 """A rollback brings back the version before; of older ones nothing has to be known."""
@@ -119,17 +118,11 @@ class WatchFile:
         Raises:
             StorageError: it cannot be read.
         """
-        try:
-            return msgspec.json.decode(self._path.read_bytes(), type=WatchRecord)
-        except FileNotFoundError:
-            return WatchRecord()
-        except OSError as error:
-            raise StorageError(f"cannot read {self._path}: {error.strerror}") from error
-        except UNREADABLE as error:
-            raise StorageError(
-                f"{self._path} is no record of what is watched: {error}. Fix: move it away; drifts "
-                "that go on are found again"
-            ) from error
+        found = read_record(
+            self._path, WatchRecord, "no record of what is watched",
+            "Fix: move it away; drifts that go on are found again",
+        )  # fmt: skip
+        return found or WatchRecord()
 
     def write(self, record: WatchRecord) -> None:
         """Replaces the record.

@@ -6,7 +6,6 @@ import argparse
 import signal
 from types import FrameType
 
-import msgspec
 from rich.console import Console
 
 from escalon.demo.interrupts import INTERRUPTS
@@ -14,6 +13,7 @@ from escalon.demo.report import DemoReport
 from escalon.demo.screen import LiveScreen, PlainScreen, Screen, summary
 from escalon.demo.story import Settings, Story
 from escalon.demo.workspace import Workspace
+from escalon.output import as_json
 from shared.config import BrokerConfig
 from shared.durable import write_durably
 
@@ -70,8 +70,7 @@ def _play(story: Story, screen: Screen, console: Console, arguments: argparse.Na
     screen.stop()
     _conclude(report, console)
     if arguments.report is not None:
-        text = msgspec.json.format(msgspec.json.encode(report)) + b"\n"
-        write_durably(arguments.report, text)
+        write_durably(arguments.report, f"{as_json(report)}\n".encode())
         console.print(f"report: {arguments.report}")
     console.print(f"\n{NEXT_STEPS}", highlight=False, markup=False)
     if arguments.keep_running:

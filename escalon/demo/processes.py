@@ -103,7 +103,9 @@ class Processes:
             try:
                 child.wait(max(0.0, ends_s - time.monotonic()))
             except subprocess.TimeoutExpired:
-                os.killpg(child.pid, signal.SIGKILL)  # with its own children
+                # Its workers are in its group. Confined children are not: the kernel ends them when
+                # their parent dies (PR_SET_PDEATHSIG, confinement.py).
+                os.killpg(child.pid, signal.SIGKILL)
                 child.wait()
             if child.stdin is not None:
                 child.stdin.close()

@@ -22,4 +22,3 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--site", help="of the sensor (default: any)")
     parser.add_argument("--sensor", help="who sent it (default: any that sent something lately)")
     parser.add_argument("--json", action="store_true", help="print JSON, of all that are found")
-    parser.set_defaults(channel=None, tier=None)

@@ -6,13 +6,13 @@ import argparse
 from collections.abc import Mapping
 from typing import TextIO
 
-import msgspec
-
 from cloud.store import TelemetryStore
+from escalon.cloud_file import known_pipeline, read_cloud
 from escalon.explain.story import Story, told
 from escalon.explain.words import in_words
+from escalon.output import as_json
 from escalon.recorded import opened_store
-from escalon.release.scope import Scope, UsageError
+from escalon.release.scope import Scope
 from shared.errors import EscalonError
 from shared.model_spec import Calibration
 
@@ -38,8 +38,10 @@ def run_explain(
         UsageError: the command line does not say enough.
         EscalonError: nothing is recorded of the sample, or the store cannot be read.
     """
-    scope = _scope(arguments, environment)
-    pipelines = [arguments.pipeline] if arguments.pipeline else list(scope.config.pipelines)
+    scope = Scope(read_cloud(arguments.config, environment), channel=None)
+    pipelines = list(scope.config.pipelines)
+    if arguments.pipeline is not None:
+        pipelines = [known_pipeline(arguments.pipeline, scope.config)]
     with opened_store(scope.config) as store:
         stories = [story for name in pipelines for story in _find(scope, store, name, arguments)]
     if not stories:
@@ -48,22 +50,8 @@ def run_explain(
             "did not draw leaves no trace here, and what retention removed; a sensor that has sent "
             "nothing lately is found by --site and --sensor"
         )
-    if arguments.json:
-        text = msgspec.json.format(msgspec.json.encode(stories), indent=2).decode()
-    else:
-        text = _newest(stories)
-    output.write(text + "\n")
+    output.write((as_json(stories) if arguments.json else _newest(stories)) + "\n")
     return 0
-
-
-def _scope(arguments: argparse.Namespace, environment: Mapping[str, str]) -> Scope:
-    pipeline = arguments.pipeline
-    whole = argparse.Namespace(config=arguments.config, channel=None, pipeline=None, tier=None)
-    scope = Scope.of(whole, environment)
-    if pipeline is not None and pipeline not in scope.config.pipelines:
-        known = ", ".join(scope.config.pipelines)
-        raise UsageError(f"there is no pipeline {pipeline}; known are {known}")
-    return scope
 
 
 def _find(

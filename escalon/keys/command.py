@@ -6,10 +6,9 @@ import argparse
 import time
 from pathlib import Path
 
-import msgspec
-
 from escalon.keys.ceremony import handed_over, release_key, revoked, rotated, signed
 from escalon.keys.folder import KeyFolder, NewKey
+from escalon.output import as_json
 from shared.releases.keys import key_id_of
 from shared.releases.trust import Trust, found_trust, open_first
 
@@ -34,7 +33,7 @@ def run_keys(arguments: argparse.Namespace) -> str:
             trust = _revoke(folder, arguments.key, arguments.root_key)
         case _:
             trust = folder.trust()
-    return _as_json(trust) if arguments.json else _in_words(trust, folder)
+    return as_json(trust) if arguments.json else _in_words(trust, folder)
 
 
 def _init(folder: KeyFolder, count: int, threshold: int) -> Trust:
@@ -46,10 +45,6 @@ def _init(folder: KeyFolder, count: int, threshold: int) -> Trust:
     folder.publish(trust.version, envelope, [*root, release])
     folder.install_release_key(release.name)
     return trust
-
-
-def _as_json(trust: Trust) -> str:
-    return msgspec.json.format(msgspec.json.encode(trust)).decode()
 
 
 def _in_words(trust: Trust, folder: KeyFolder) -> str:

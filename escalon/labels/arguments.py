@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
-from escalon.release.arguments import CLOUD_VARIABLE
+from escalon.cloud_option import add_cloud_option
 
 EXAMPLES = """\
 examples (with --config cloud.yaml, or ESCALON_CLOUD=cloud.yaml in the environment):
@@ -38,10 +37,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_scope(parser: argparse.ArgumentParser) -> None:
-    named = os.environ.get(CLOUD_VARIABLE)
-    parser.add_argument(
-        "--config", type=Path, metavar="FILE", default=Path(named) if named else None,
-        help=f"the cloud's YAML (or {CLOUD_VARIABLE} in the environment)",
-    )  # fmt: skip
+    add_cloud_option(parser)
     parser.add_argument("--pipeline", help="the pipeline, where the cloud has several")
     parser.add_argument("--json", action="store_true", help="print JSON")

@@ -5,24 +5,21 @@ from __future__ import annotations
 import argparse
 import io
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
-import msgspec
 import numpy as np
 
 from cloud.config import CloudConfig
-from cloud.opening import make_store
 from cloud.store import LabelTally, Queued, TelemetryStore
+from escalon.cloud_file import one_pipeline, read_cloud
 from escalon.labels.csv_file import LabelFile, write_labels, write_queue
-from escalon.release.arguments import CLOUD_VARIABLE
-from escalon.release.scope import UsageError
-from escalon.release.table import table
-from shared.config_file import ConfigFile
+from escalon.output import as_json
+from escalon.recorded import opened_store
+from escalon.table import table
 from shared.durable import disk_trouble, write_durably
 
 AT_ONCE = 1000
@@ -45,9 +42,10 @@ def run_labels(
         UsageError: the command line does not say enough.
         EscalonError: it is refused, or fails.
     """
-    config = _read(arguments.config, environment)
-    pipeline = _pipeline(arguments.pipeline, config)
-    with _opened(config) as store:
+    config = read_cloud(arguments.config, environment)
+    pipeline = one_pipeline(arguments.pipeline, config)
+    # Labels may come before the first sample; without a store there is none to export.
+    with opened_store(config, new=arguments.labels_command != "export") as store:
         match arguments.labels_command:
             case "queue":
                 text = _queue(arguments, store, config, pipeline)
@@ -68,28 +66,42 @@ def _queue(
         file = io.StringIO()
         write_queue(queue, file)
         write_durably(arguments.to, file.getvalue().encode())
+    remark = ""
     if arguments.inputs is not None:
-        there = [each for each in queue if each.has_input]
-        _write_inputs(arguments.inputs, there, store, of.input.shape)
+        remark = _write_inputs(arguments.inputs, queue, store, of.input.shape)
     if arguments.json:
-        return _json([asdict(each) for each in queue])
-    return _shown(queue) + "\n" if queue else f"{pipeline}: nothing is to be labelled today\n"
+        return as_json([asdict(each) for each in queue]) + "\n"
+    if not queue:
+        return f"{pipeline}: nothing is to be labelled today\n"
+    return f"{_shown(queue)}\n{remark}"
 
 
 def _write_inputs(
     path: Path, queue: Sequence[Queued], store: TelemetryStore, shape: tuple[int, ...]
-) -> None:
-    inputs = store.inputs([each.number for each in queue], shape)
-    sensors, ids = [each.sensor for each in queue], [each.id for each in queue]
+) -> str:
+    """Writes the inputs that have the pipeline's shape; returns what is to be said of the others.
+
+    What came before the shape was changed may be asked for, and a node may be older than the cloud.
+    """
+    fits = store.fit([each.number for each in queue], shape)
+    fitting = [each for each, fit in zip(queue, fits, strict=True) if fit]
+    inputs = store.inputs([each.number for each in fitting], shape)
+    sensors, ids = [each.sensor for each in fitting], [each.id for each in fitting]
     try:
         with path.open("wb") as file:
             np.savez(file, inputs=inputs, sensor=np.array(sensors, str), id=np.array(ids, str))
     except OSError as error:
         raise disk_trouble("write", path, error) from error
+    others = len(queue) - len(fitting)
+    return (
+        f"{others} of them have inputs of another shape, which are not in {path}\n"
+        if others
+        else ""
+    )
 
 
 def _shown(queue: Sequence[Queued]) -> str:
-    heads = ("SITE", "SENSOR", "ID", "MARGIN", "TIER-2 SAYS", "TIER-1 SAID", "INPUT")
+    heads = ("SITE", "SENSOR", "ID", "MARGIN", "TIER-2 SAYS", "TIER-1 SAID")
     rows = [
         (
             each.site,
@@ -98,7 +110,6 @@ def _shown(queue: Sequence[Queued]) -> str:
             f"{each.margin:.3f}",
             ", ".join(f"{label} {chance:.0%}" for label, chance in each.guesses),
             each.tier1_guess,
-            "stored" if each.has_input else "on its site",
         )
         for each in queue
     ]
@@ -118,7 +129,7 @@ def _import(arguments: argparse.Namespace, store: TelemetryStore, pipeline: str)
         repeated += tally.repeated
         dropped += tally.dropped
     if arguments.json:
-        return _json(asdict(LabelTally(joined, waiting, repeated, 0, dropped)))
+        return as_json(asdict(LabelTally(joined, waiting, repeated, 0, dropped))) + "\n"
     return (
         f"{pipeline}: {joined} samples labelled, {waiting} labels wait for their samples, "
         f"{repeated} were there or are older than what is\n"
@@ -128,7 +139,7 @@ def _import(arguments: argparse.Namespace, store: TelemetryStore, pipeline: str)
 def _export(arguments: argparse.Namespace, store: TelemetryStore, pipeline: str) -> str:
     kept = store.labels(pipeline)
     if arguments.json and arguments.to is None:
-        return _json([asdict(each) for each in kept])
+        return as_json([asdict(each) for each in kept]) + "\n"
     if arguments.to is None:
         file = io.StringIO()
         write_labels(kept, file)
@@ -138,38 +149,4 @@ def _export(arguments: argparse.Namespace, store: TelemetryStore, pipeline: str)
             write_labels(kept, opened)
     except OSError as error:
         raise disk_trouble("write", arguments.to, error) from error
-    return _json({"file": str(arguments.to)}) if arguments.json else f"{arguments.to}\n"
-
-
-@contextmanager
-def _opened(config: CloudConfig) -> Iterator[TelemetryStore]:
-    store = make_store(config)
-    store.open()
-    try:
-        yield store
-    finally:
-        store.close()
-
-
-def _read(path: Path | None, environment: Mapping[str, str]) -> CloudConfig:
-    if path is None:
-        raise UsageError(f"which cloud? Fix: --config cloud.yaml, or set {CLOUD_VARIABLE}")
-    file = ConfigFile(path)
-    if file.role != "cloud":
-        raise file.wrong_role(["cloud"])
-    return file.parse(CloudConfig, environment)
-
-
-def _pipeline(named: str | None, config: CloudConfig) -> str:
-    known = ", ".join(config.pipelines)
-    if named is None and len(config.pipelines) == 1:
-        return next(iter(config.pipelines))
-    if named is None:
-        raise UsageError(f"which pipeline? Fix: --pipeline with one of {known}")
-    if named not in config.pipelines:
-        raise UsageError(f"there is no pipeline {named}; known are {known}")
-    return named
-
-
-def _json(value: object) -> str:
-    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n"
+    return (as_json({"file": str(arguments.to)}) if arguments.json else str(arguments.to)) + "\n"

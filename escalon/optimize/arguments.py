@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
+
+from escalon.argument_types import number, positive
 
 EXAMPLES = """\
 examples:
@@ -39,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what the output holds (default: what it looks like)",
     )  # fmt: skip
     parser.add_argument(
-        "--max-loss", type=_number, default=0.5, metavar="POINTS",
+        "--max-loss", type=number, default=0.5, metavar="POINTS",
         help="points of accuracy that it may cost; without labels, of agreement (default: 0.5)",
     )  # fmt: skip
     parser.add_argument(
@@ -47,25 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="keep also a model whose answers depend on the other samples in a batch",
     )  # fmt: skip
     parser.add_argument(
-        "--seconds", type=_positive, default=120.0, metavar="S",
+        "--seconds", type=positive, default=120.0, metavar="S",
         help="leave out what is not done by then (default: 120)",
     )  # fmt: skip
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="which samples calibrate (default: 0)"
     )
-
-
-def _number(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 on")
-    return value
-
-
-def _positive(text: str) -> float:
-    if (value := _number(text)) == 0:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value

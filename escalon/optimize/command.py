@@ -11,15 +11,12 @@ from cloud.optimize.report import as_json, as_text
 from cloud.optimize.rows import Budget
 from escalon.optimize.data import read_samples
 from escalon.optimize.progress import Progress
+from escalon.usage import UsageError
 from shared.durable import write_durably
-from shared.errors import ArtefactError, EscalonError
+from shared.errors import ArtefactError
 from shared.files import read_file
 
 KEPT, SOURCE_KEPT = 0, 3
-
-
-class UsageError(EscalonError):
-    """A command line that contradicts itself."""
 
 
 def run_optimize(arguments: argparse.Namespace, output: TextIO, errors: TextIO) -> int:

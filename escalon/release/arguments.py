@@ -9,9 +9,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from escalon.argument_types import number, positive
+from escalon.cloud_option import add_cloud_option
 from shared.releases.artefact import URL
-
-CLOUD_VARIABLE = "ESCALON_CLOUD"
 
 EXAMPLES = """\
 examples (with --config cloud.yaml, or ESCALON_CLOUD=cloud.yaml in the environment):
@@ -87,11 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_scope(parser: argparse.ArgumentParser) -> None:
-    named = os.environ.get(CLOUD_VARIABLE)
-    parser.add_argument(
-        "--config", type=Path, metavar="FILE", default=Path(named) if named else None,
-        help=f"the cloud's YAML (or {CLOUD_VARIABLE} in the environment)",
-    )  # fmt: skip
+    add_cloud_option(parser)
     parser.add_argument("--channel", help="the channel")
     parser.add_argument("--pipeline", help="the pipeline, which with --tier names the channel")
     parser.add_argument("--tier", type=int, choices=(1, 2), help="whose model")
@@ -118,7 +114,7 @@ def _add_publish(parser: argparse.ArgumentParser) -> None:
         help="tier-1 accepts from this certainty on, 0 to 1",
     )
     parser.add_argument(
-        "--temperature", type=_positive, default=1.0, metavar="T", help="divides the logits"
+        "--temperature", type=positive, default=1.0, metavar="T", help="divides the logits"
     )
     parser.add_argument(
         "--scores", choices=("logits", "probabilities"), default="logits",
@@ -149,25 +145,9 @@ def user(environment: Mapping[str, str]) -> str:
         return "unknown"
 
 
-def _number(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 on")
-    return value
-
-
 def _certainty(text: str) -> float:
-    if (value := _number(text)) > 1:
+    if (value := number(text)) > 1:
         raise argparse.ArgumentTypeError(f"{text} is above 1, so that no sample would be accepted")
-    return value
-
-
-def _positive(text: str) -> float:
-    if (value := _number(text)) == 0:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
     return value
 
 

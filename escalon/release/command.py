@@ -17,6 +17,7 @@ from cloud.rollout.commands import halt, pause, promote, resume, roll_back
 from cloud.rollout.decision import Decision
 from cloud.rollout.record import RolloutRecord
 from cloud.version import Version
+from escalon.output import as_json
 from escalon.release.scope import Scope
 from escalon.release.status import ChannelStatus, exit_code, in_words, status
 from escalon.release.versions import compared, differences, facts, listed, moment, shown
@@ -49,7 +50,7 @@ def run_release(
             text = _list(scope, arguments.json)
         case "show":
             version = scope.version(arguments.version)
-            text = _json(facts(version)) if arguments.json else shown(version)
+            text = as_json(facts(version)) if arguments.json else shown(version)
         case "files":
             text = _files(scope, arguments)
         case "diff":
@@ -70,7 +71,7 @@ def _files(scope: Scope, arguments: argparse.Namespace) -> str:
         write_durably(path, wire_form(artefact, scope.registry.blobs))
         written.append({"file": str(path), "bytes": artefact.wire_total, "url": artefact.url})
     if arguments.json:
-        return _json(written)
+        return as_json(written)
     lines = [f"{each['file']}   {each['bytes']} bytes   {each['url']}" for each in written]
     return "\n".join(lines).rstrip()
 
@@ -99,11 +100,11 @@ def statuses(scope: Scope) -> list[ChannelStatus]:
     return found
 
 
-def _list(scope: Scope, as_json: bool) -> str:
+def _list(scope: Scope, wants_json: bool) -> str:
     versions = [each for name in scope.channels for each in scope.registry.versions(name)]
     remarks = _remarks(scope)
-    if as_json:
-        return _json(
+    if wants_json:
+        return as_json(
             [facts(each) | {"rollout": remarks.get(each.qualified, "")} for each in versions]
         )
     return listed(versions, remarks) if versions else "no versions yet"
@@ -124,7 +125,7 @@ def _remarks(scope: Scope) -> dict[str, str]:
 def _diff(scope: Scope, arguments: argparse.Namespace) -> str:
     one, other = map(scope.version, arguments.versions)
     if arguments.json:
-        return _json(differences(one, other))
+        return as_json(differences(one, other))
     return compared(one, other)
 
 
@@ -134,7 +135,7 @@ def _status(scope: Scope, arguments: argparse.Namespace, output: TextIO) -> int:
 
         return watch(lambda: statuses(scope), output, as_json=arguments.json)
     found = statuses(scope)
-    text = _json(found) if arguments.json else "\n\n".join(map(in_words, found))
+    text = as_json(found) if arguments.json else "\n\n".join(map(in_words, found))
     output.write(text + "\n")
     return exit_code(found)
 
@@ -170,13 +171,13 @@ def _publish(scope: Scope, arguments: argparse.Namespace) -> str:
     return _said(scope, done.decision, words, arguments.json, is_new=done.is_new)
 
 
-def _said(scope: Scope, decision: Decision, words: str, as_json: bool, **more: object) -> str:
+def _said(scope: Scope, decision: Decision, words: str, wants_json: bool, **more: object) -> str:
     """Returns what was decided, and when that takes effect if not at once."""
     signs = scope.signs()
     effect = signs.effect(time.time())
-    if as_json:
+    if wants_json:
         brief = _brief(decision.record)
-        return _json(brief | {"cloud_runs": signs.runs, "takes_effect": effect or "now"} | more)
+        return as_json(brief | {"cloud_runs": signs.runs, "takes_effect": effect or "now"} | more)
     return f"{words}\n{effect}" if effect else words
 
 
@@ -216,7 +217,3 @@ def _brief(record: RolloutRecord) -> dict[str, object]:
     found = msgspec.to_builtins(record)
     found.pop("nodes")
     return dict(found)
-
-
-def _json(value: object) -> str:
-    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()

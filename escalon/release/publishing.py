@@ -13,7 +13,8 @@ from cloud.releasing import register
 from cloud.rollout.decision import Decision
 from cloud.rollout.phases import IllegalCommandError
 from cloud.version import Version
-from escalon.release.scope import Scope, UsageError
+from escalon.release.scope import Scope
+from escalon.usage import UsageError
 from shared.errors import EscalonError, ManifestError
 from shared.topics import NAME
 

@@ -7,7 +7,6 @@ import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 from cloud.channel import Channel
 from cloud.channels import open_channels, open_registry
@@ -18,15 +17,11 @@ from cloud.notice import NoticeFile
 from cloud.registry import Registry
 from cloud.rollout.fleet import Fleet
 from cloud.version import Version
-from escalon.release.arguments import CLOUD_VARIABLE
+from escalon.cloud_file import read_cloud
 from escalon.release.cloud_signs import CloudSigns
-from shared.config_file import ConfigFile
-from shared.errors import EscalonError, StorageError
+from escalon.usage import UsageError
+from shared.errors import StorageError
 from shared.topics import NAME
-
-
-class UsageError(EscalonError):
-    """The command line is wrong."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +44,7 @@ class Scope:
             UsageError: no cloud is named, or no channel is called so.
             ConfigFileError: everything that is wrong with the YAML.
         """
-        if arguments.config is None:
-            raise UsageError(f"which cloud? Fix: --config cloud.yaml, or set {CLOUD_VARIABLE}")
-        config = _read(arguments.config, environment)
+        config = read_cloud(arguments.config, environment)
         channel = _channel(arguments.channel, arguments.pipeline, arguments.tier, config)
         return cls(config, channel)
 
@@ -136,13 +129,6 @@ class Scope:
 
     def _has(self, channel: Channel, name: str) -> bool:
         return self.registry.version(channel.name, name) is not None
-
-
-def _read(path: Path, environment: Mapping[str, str]) -> CloudConfig:
-    file = ConfigFile(path)
-    if file.role != "cloud":
-        raise file.wrong_role(["cloud"])
-    return file.parse(CloudConfig, environment)
 
 
 def _channel(

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from cloud.channel import standing
+import msgspec
+
 from cloud.fleet_view import NodeEntry, fleet_of
 from cloud.rollout.phases import Phase
 from cloud.rollout.plan import RolloutPlan
 from cloud.rollout.record import NodeCourse, RolloutRecord
 from cloud.rollout.sight import as_watched
 from cloud.rollout.step import step
+from cloud.rollout.succession import standing
 from escalon.release.arrival import arrival
 from escalon.release.cloud_signs import CloudSigns
-from escalon.release.table import table
 from escalon.release.versions import MISSING, moment
+from escalon.table import table
 from shared.messages import Public
 from shared.releases.rollout import qualified
 
@@ -48,7 +50,7 @@ class NodeStatus(Public, frozen=True):
     outcome: str
 
 
-class ChannelStatus(Public, frozen=True):
+class ChannelStatus(Public, frozen=True, kw_only=True):
     """A channel's rollout.
 
     Attributes:
@@ -74,14 +76,14 @@ class ChannelStatus(Public, frozen=True):
     """
 
     channel: str
-    phase: str
-    rollout: str
-    version: str
-    base: str
-    wave: int
-    waves: int
-    share: float
-    seq: int
+    phase: str = ""
+    rollout: str = ""
+    version: str = ""
+    base: str = ""
+    wave: int = 0
+    waves: int = 0
+    share: float = 0.0
+    seq: int = 0
     summary: str
     nodes: tuple[NodeStatus, ...]
     fleet_taken: float
@@ -122,20 +124,37 @@ def status(
         now_s: seconds since 1970.
     """
     lines = tuple(_node(node, channel, record) for node in nodes if node.follows(channel))
-    signs = [cloud.held_up(channel), cloud.watching(now_s)]
-    if record is None:
-        words = f"{channel}: version {published}, no rollout" if published else ""
-        return ChannelStatus(
-            channel=channel, phase="", rollout="", version=published, base="", wave=0, waves=0,
-            share=1.0 if published else 0.0, seq=0, nodes=lines,
-            summary=_joined(words or f"{channel}: no version yet", *signs),
-            fleet_taken=cloud.fleet_taken, fleet_age=cloud.fleet_age(now_s), cloud_runs=cloud.runs,
-            trouble=cloud.notice.trouble(channel),
-        )  # fmt: skip
-    arrived = arrival(record, nodes)
-    is_back = record.phase is Phase.ROLLED_BACK
-    return ChannelStatus(
+    seen = ChannelStatus(
         channel=channel,
+        nodes=lines,
+        summary=f"{channel}: no version yet",
+        fleet_taken=cloud.fleet_taken,
+        fleet_age=cloud.fleet_age(now_s),
+        cloud_runs=cloud.runs,
+        trouble=cloud.notice.trouble(channel),
+    )
+    if record is not None:
+        seen = _rolled_out(seen, record, plan, nodes, now_s)
+    elif published:
+        words = f"{channel}: version {published}, no rollout"
+        seen = msgspec.structs.replace(seen, version=published, share=1.0, summary=words)
+    summary = _joined(seen.summary, cloud.held_up(channel), cloud.watching(now_s))
+    return msgspec.structs.replace(seen, summary=summary)
+
+
+def _rolled_out(
+    seen: ChannelStatus,
+    record: RolloutRecord,
+    plan: RolloutPlan,
+    nodes: Sequence[NodeEntry],
+    now_s: float,
+) -> ChannelStatus:
+    """Returns how a channel stands, with what its rollout says."""
+    arrived, lines = arrival(record, nodes), seen.nodes
+    is_back = record.phase is Phase.ROLLED_BACK
+    is_whole = record.seq > 0 and arrived.is_whole
+    return msgspec.structs.replace(
+        seen,
         phase=record.phase.value,
         rollout=record.id,
         version=record.version,
@@ -144,16 +163,9 @@ def status(
         waves=len(plan.waves),
         share=record.share,
         seq=record.seq,
-        summary=_joined(_summary(record, plan, nodes, lines, now_s), *signs),
-        nodes=lines,
-        fleet_taken=cloud.fleet_taken,
-        fleet_age=cloud.fleet_age(now_s),
-        cloud_runs=cloud.runs,
-        trouble=cloud.notice.trouble(channel),
+        summary=_summary(record, plan, nodes, lines, now_s),
         goes_back=is_back and bool(lines) and not (record.seq and arrived.is_over),
-        settled=(is_back or record.phase is Phase.COMPLETED)
-        and record.seq > 0
-        and arrived.is_whole,
+        settled=(is_back or record.phase is Phase.COMPLETED) and is_whole,
         void=_void(record),
     )
 

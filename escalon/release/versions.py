@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from cloud.version import Version
-from escalon.release.table import table
+from escalon.table import table
 from shared.messages import Tensor
 from shared.releases.artefact import DIGEST
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
-CLOUD_VARIABLE = "ESCALON_CLOUD"
+from escalon.cloud_option import add_cloud_option
 
 EXAMPLES = """\
 examples (with --config cloud.yaml, or ESCALON_CLOUD=cloud.yaml in the environment):
@@ -23,12 +22,7 @@ exit codes: 0 there is a candidate, 1 it failed and was said, 2 the command line
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options to their part of the command line."""
-    named = os.environ.get(CLOUD_VARIABLE)
     parser.add_argument("folder", type=Path, help="where to train")
-    parser.add_argument(
-        "--config", type=Path, metavar="FILE", default=Path(named) if named else None,
-        required=named is None,
-        help=f"the cloud's YAML (or {CLOUD_VARIABLE} in the environment)",
-    )  # fmt: skip
+    add_cloud_option(parser, required=True)
     parser.add_argument("--pipeline", help="whose models (default: the only one that is trained)")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")

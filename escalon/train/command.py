@@ -8,14 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TextIO
 
-import msgspec
-
 from cloud.config import CloudConfig
 from cloud.orders import first_order
 from cloud.training.job import TrainingJob
 from cloud.training.order import Order, Report
 from cloud.training.progress import Progress
-from shared.config_file import ConfigFile
+from escalon.cloud_file import read_cloud
+from escalon.output import as_json
 from shared.errors import EscalonError
 from shared.model_spec import Calibration
 
@@ -36,7 +35,7 @@ def run_train(
     Raises:
         EscalonError: the configuration cannot be used, or the training failed.
     """
-    config = ConfigFile(arguments.config).parse(CloudConfig, environment)
+    config = read_cloud(arguments.config, environment)
     order = _order(config, arguments.pipeline)
     training = TrainingJob(arguments.folder, order)
     training.start(time.monotonic())
@@ -44,8 +43,8 @@ def run_train(
         report = _watched(training, news)
     finally:
         training.stop()
-    text = msgspec.json.format(msgspec.json.encode(report)).decode() if arguments.json else None
-    output.write((text or in_words(report, training.candidate)) + "\n")
+    text = as_json(report) if arguments.json else in_words(report, training.candidate)
+    output.write(text + "\n")
     return 0
 
 

@@ -7,13 +7,13 @@ import time
 from collections.abc import Mapping
 from typing import TextIO
 
-import msgspec
 import numpy as np
 
 from cloud.certificate.message_bytes import MessageBytes
 from cloud.certificate.what_if import WhatIf, what_if
 from cloud.rollout.decision import Decision
 from cloud.version import Version
+from escalon.output import as_json
 from escalon.recorded import opened_store
 from escalon.release.scope import Scope
 from escalon.what_if.look import Look, look
@@ -56,11 +56,11 @@ def run_what_if(
     if arguments.plot is not None:
         draw(report, arguments.plot)
     if arguments.write is None:
-        output.write(_json(report.facts()) if arguments.json else in_words(report) + "\n")
+        output.write((as_json(report.facts()) if arguments.json else in_words(report)) + "\n")
         return 0
     version, decision = _write(scope, seen, report.what_if, arguments)
     facts = {"version": version.qualified, "rollout": decision.record.id, **report.facts()}
-    output.write(_json(facts) if arguments.json else _written(version, decision))
+    output.write(as_json(facts) + "\n" if arguments.json else _written(version, decision))
     return 0
 
 
@@ -121,7 +121,3 @@ def _written(version: Version, decision: Decision) -> str:
         f"{version.qualified}: threshold {threshold_text(calibration.threshold)}, {promised}; "
         f"rollout {decision.record.id} {decision.reason}, see `escalon release status`\n"
     )
-
-
-def _json(value: object) -> str:
-    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n"

@@ -9,8 +9,8 @@ import numpy as np
 from cloud.certificate.calibration import NOTHING_ACCEPTED
 from cloud.certificate.estimate import Estimate
 from cloud.certificate.what_if import Row
-from escalon.release.table import table
 from escalon.release.versions import MISSING
+from escalon.table import table
 from escalon.what_if.report import Report, VersionCurve
 
 HEADS = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -16,6 +17,9 @@ from shared.metrics import NodeMetrics
 from shared.releases.machine import UNDER_WAY, Event, State, advance
 from shared.releases.manifest import Manifest
 from shared.releases.record import ChannelFile, ChannelRecord
+
+CATCH_UP_S = 10.0
+"""Between two attempts to write an end that the disk has not taken."""
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +50,7 @@ class Journal:
         publish: publishes a report.
 
     Attributes:
-        record: what is on the disk.
+        record: what is on the disk; the end of an update may be there later.
     """
 
     def __init__(
@@ -66,6 +70,8 @@ class Journal:
         self._publish = publish
         self._steps: list[Step] = []
         self._since_s = 0.0
+        self._owes_end = False
+        self._catch_up_due_s = 0.0
 
     def load(self) -> None:
         """Reads what the last life left.
@@ -82,7 +88,7 @@ class Journal:
             StorageError: the disk does not take it; the record is as it was.
         """
         record = msgspec.structs.replace(self.record, **changes)
-        self._file.write(record)
+        self._put(record)
         self.record = record
 
     def assume(self, **changes: Any) -> None:
@@ -106,13 +112,13 @@ class Journal:
             StorageError: the disk does not take it; nothing has changed.
         """
         record = self._after(event, subject, now_s, reason, changes)
-        self._file.write(record)
+        self._put(record)
         self._enter(record, now_s)
 
     def end(
         self, event: Event, subject: Subject, now_s: float, reason: str, **changes: Any
     ) -> None:
-        """Takes the last step, on the disk if it takes it: else the next start takes it again."""
+        """Takes the last step, on the disk if it takes it: else ``catch_up`` writes it later."""
         record = self._after(event, subject, now_s, reason, {"pending": None, **changes})
         self._write_if_possible(record)
         self._enter(record, now_s)
@@ -136,6 +142,18 @@ class Journal:
         self._write_if_possible(settled)
         self.record = settled
 
+    def catch_up(self, now_s: float) -> None:
+        """Writes the end of an update that the disk has not taken, if it takes it by now.
+
+        Until then the next start would find the update in the middle, and what it has died of here
+        would be taken for the fault of the release. Call it while no update is under way.
+        """
+        if not self._owes_end or now_s < self._catch_up_due_s:
+            return
+        self._catch_up_due_s = now_s + CATCH_UP_S
+        with contextlib.suppress(StorageError):  # which was said when the update ended
+            self._put(self.record)
+
     def say(self) -> None:
         """Publishes the last report again: the broker may have lost it."""
         if self.record.report is not None:
@@ -146,11 +164,16 @@ class Journal:
         """When the present state began, monotonic."""
         return self._since_s
 
+    def _put(self, record: ChannelRecord) -> None:
+        self._file.write(record)
+        self._owes_end = False
+
     def _write_if_possible(self, record: ChannelRecord) -> None:
         try:
-            self._file.write(record)
+            self._put(record)
         except StorageError as error:
-            log.error("%s: the end of the update is not on disk: %s", self._channel, error)
+            self._owes_end = True
+            log.error("%s: the end of the update is not on disk yet: %s", self._channel, error)
 
     def _after(
         self, event: Event, subject: Subject, now_s: float, reason: str, changes: dict[str, Any]

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from shared.durable import clear_unfinished, write_durably
-from shared.errors import StorageError
+from shared.files import put_aside, read_if_there
 from shared.messages import UNREADABLE, UpdateReport
 from shared.releases.machine import State
 from shared.releases.manifest import Manifest
-
-log = logging.getLogger(__name__)
 
 
 class Accepted(msgspec.Struct, frozen=True):
@@ -139,23 +136,14 @@ class ChannelFile:
             StorageError: the disk does not give it.
         """
         clear_unfinished(self._path)
-        try:
-            return _decode(self._path.read_bytes())
-        except FileNotFoundError:
+        data = read_if_there(self._path)
+        if data is None:
             return ChannelRecord()
-        except OSError as error:
-            raise StorageError(f"cannot read {self._path}: {error.strerror}") from error
+        try:
+            return _decode(data)
         except UNREADABLE as error:
-            self._put_aside(error)
+            put_aside(self._path, f"cannot be read ({error})")
             return ChannelRecord()
-
-    def _put_aside(self, why: Exception) -> None:
-        aside = self._path.with_suffix(".broken")
-        log.error("%s cannot be read (%s); put aside as %s", self._path, why, aside.name)
-        try:
-            self._path.replace(aside)
-        except OSError as error:
-            log.error("%s stays where it is: %s", self._path, error.strerror)
 
     def peek(self) -> ChannelRecord | None:
         """Returns the record as another process has left it, None if it cannot be read now.

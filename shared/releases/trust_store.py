@@ -7,7 +7,7 @@ from pathlib import Path
 
 from shared.durable import clear_unfinished, write_durably
 from shared.errors import ArtefactError, ConfigError, StorageError
-from shared.files import read_file
+from shared.files import put_aside, read_file
 from shared.releases.trust import Trust, open_first, open_next
 
 SUFFIX = ".trust"
@@ -108,16 +108,9 @@ class TrustStore:
             return False
         except (OSError, ArtefactError) as error:
             # It comes again from the broker.
-            log.error("%s is put aside: %s", path, error)
-            self._put_aside(path)
+            put_aside(path, f"cannot be used ({error})")
             return False
         return True
-
-    def _put_aside(self, path: Path) -> None:
-        try:
-            path.replace(path.with_suffix(".broken"))
-        except OSError as error:
-            log.error("%s stays where it is: %s", path, error)
 
     def _take(self, trust: Trust, envelope: bytes) -> None:
         self._current = trust

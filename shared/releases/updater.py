@@ -180,6 +180,7 @@ class Updater:
 
     def _rest(self, health: Health, now_s: float) -> None:
         """Does what there is time for while no update is under way."""
+        self._journal.catch_up(now_s)
         self._course.note(health, now_s)
         self._standing.prune()
         self._standing.believe(health.samples, self._min_samples)

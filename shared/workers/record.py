@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from shared.durable import write_durably
-from shared.errors import StorageError
+from shared.files import read_if_there
 from shared.messages import UNREADABLE
 from shared.workers.worker import MAX_WORKERS
 
@@ -33,12 +33,11 @@ class WorkersRecord:
         Raises:
             StorageError: the disk does not give it.
         """
-        try:
-            number = msgspec.json.decode(self._path.read_bytes(), type=int)
-        except FileNotFoundError:
+        data = read_if_there(self._path)
+        if data is None:
             return 1
-        except OSError as error:
-            raise StorageError(f"cannot read {self._path}: {error.strerror}") from error
+        try:
+            number = msgspec.json.decode(data, type=int)
         except UNREADABLE as error:
             # Better to look for sessions that are not there than to forget one that is.
             log.error("%s cannot be read (%s): looking for every worker", self._path, error)

@@ -10,6 +10,7 @@ import msgspec
 
 from shared.durable import write_durably
 from shared.errors import StorageError
+from shared.files import read_if_there
 from shared.messages import UNREADABLE
 from shared.workers.worker import MAX_WORKERS, Worker
 
@@ -78,12 +79,11 @@ class SessionRecord:
             raise StorageError(f"cannot remove {self._path}: {error.strerror}") from error
 
     def _read(self) -> dict[str, SessionState]:
-        try:
-            return msgspec.json.decode(self._path.read_bytes(), type=dict[str, SessionState])
-        except FileNotFoundError:
+        data = read_if_there(self._path)
+        if data is None:
             return {}
-        except OSError as error:
-            raise StorageError(f"cannot read {self._path}: {error.strerror}") from error
+        try:
+            return msgspec.json.decode(data, type=dict[str, SessionState])
         except UNREADABLE as error:
             raise StorageError(f"{self._path} cannot be read: {error}") from error
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cloud.store import LabelTally
-from cloud.store.queue import DAY_S
+from cloud.store.queue import AGAIN_DAYS, DAY_S
 from shared.errors import PayloadError
 from shared.messages import Tensor
 from tests.builders import EPOCH_S, record
@@ -102,6 +102,27 @@ def test_where_a_sensor_counts_from_1_again_the_newest_sample_is_meant(desk: Sto
     assert labels(desk) == [-1, 1]
 
 
+@pytest.mark.parametrize(
+    "claimed_s",
+    [
+        pytest.param(1000 * NOON_S, id="milliseconds"),
+        pytest.param(NOON_S + 1e9, id="a-wrong-clock"),
+        pytest.param(float("inf"), id="infinite"),
+        pytest.param(float("nan"), id="nan"),
+    ],
+)
+def test_a_label_that_claims_to_be_of_the_future_was_said_when_it_came(
+    desk: StoreDesk, claimed_s: float
+) -> None:
+    first = said("id-1", "one", labelled_s=claimed_s)
+    assert desk.send(record(1), labels=[first]).labels.joined == 1
+    (kept,) = desk.store.labels("meter")
+    assert kept.labelled_s == NOON_S
+    corrected = told("id-1", "two", labelled_s=NOON_S + 60)
+    assert desk.store.label([corrected], NOON_S + 60) == LabelTally(joined=1)
+    assert labels(desk) == [2]
+
+
 def test_a_label_finds_its_sample_among_older_epochs(
     desk: StoreDesk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,7 +183,7 @@ def test_what_tier2_is_least_sure_of_comes_first_and_the_sure_never(desk: StoreD
     assert first.guesses == (("one", 0.51), ("two", 0.49))
     assert first.tier1_guess == "two"
     assert (first.site, first.node, first.sensor) == (SITE, "tier1-a", "cam-01")
-    assert (first.has_input, first.received_s) == (True, NOON_S)
+    assert first.received_s == NOON_S
     assert desk.store.inputs([first.number], (3,))[0, 0] == 3
     assert desk.store.queue("gauge", 10, NOON_S) == []
 
@@ -174,9 +195,25 @@ def test_a_day_has_its_limit_and_what_is_labelled_is_not_replaced(desk: StoreDes
     label = told(first[0].id, "one")
     desk.store.label([label], NOON_S)
     assert desk.store.queue("meter", 3, NOON_S + 60) == first[1:]
-    tomorrow = desk.store.queue("meter", 3, NOON_S + DAY_S)
-    assert len(tomorrow) == 3
-    assert tomorrow[:2] == first[1:]  # nobody labelled them, and they are as informative as ever
+
+
+def test_what_nobody_answers_keeps_no_other_out_and_comes_again_after_a_month(
+    desk: StoreDesk,
+) -> None:
+    unsure(desk, 8)
+    asked = []
+    for day in range(4):
+        asked.append([each.id for each in desk.store.queue("meter", 3, NOON_S + day * DAY_S)])
+    assert [len(each) for each in asked] == [3, 3, 2, 0]
+    assert len({name for each in asked for name in each}) == 8
+    assert desk.store.queue("meter", 3, NOON_S + (AGAIN_DAYS - 1) * DAY_S) == []
+    again = desk.store.queue("meter", 3, NOON_S + AGAIN_DAYS * DAY_S)
+    assert [each.id for each in again] == asked[0]
+
+
+def test_what_has_no_input_to_look_at_is_not_asked(desk: StoreDesk) -> None:
+    desk.send(scored(1, [0.5, 0.5, 0.0], input=None), scored(2, [0.5, 0.4, 0.1]))
+    assert [each.id for each in desk.store.queue("meter", 3, NOON_S)] == ["id-2"]
 
 
 def test_what_was_asked_for_is_known_whether_it_has_a_label_or_not(desk: StoreDesk) -> None:

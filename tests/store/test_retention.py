@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cloud.store import RetentionLimits, TelemetryStore
+from cloud.store.database import grow
 from cloud.store.sealing import ORPHAN_AGE_S, SEAL_AGE_S
 from cloud.store.store import UNLIMITED
 from shared.errors import StorageError
@@ -69,17 +70,16 @@ def test_what_is_too_old_leaves_with_its_inputs(make: Make, sealed: bool) -> Non
 
 
 @pytest.mark.parametrize("sealed", [True, False], ids=["in-files", "in-the-database"])
-def test_what_is_labelled_or_held_stays_longest_with_its_input(make: Make, sealed: bool) -> None:
+def test_what_is_labelled_stays_longest_with_its_input(make: Make, sealed: bool) -> None:
     desk = make()
     desk.send(*map(record, range(20)), record(20, with_input=False), now_s=NOON_S)
-    desk.store.label([told("id-7", "one"), told("id-20", "two")], NOON_S)
+    names = ("id-3", "id-7", "id-12", "id-20")
+    desk.store.label([told(name, "one") for name in names], NOON_S)
     numbers = desk.traffic().number
-    desk.store.hold(numbers[[3, 12]])
     if sealed:
         seal(desk, NOON_S)
     keep_up(desk.store, NOON_S + 11 * DAY_S)
     assert desk.traffic().number.tolist() == numbers[[3, 7, 12, 20]].tolist()
-    assert desk.traffic().label.tolist() == [-1, 1, -1, 2]
     assert desk.traffic().has_input.tolist() == [True, True, True, False]
     assert desk.inputs() == [3.0, 7.0, 12.0]
     seal(desk, NOON_S + 11 * DAY_S)
@@ -111,13 +111,151 @@ def test_past_the_bytes_the_oldest_go_and_what_is_held_goes_last(make: Make) -> 
     assert desk.store.stored_bytes() == 0
 
 
-def test_a_turn_removes_a_bounded_part(make: Make) -> None:
+@pytest.mark.parametrize(
+    ("bound", "most", "after"),
+    [
+        pytest.param("PACKS_A_PART", 4, 40 - 2 * 4, id="packs"),
+        pytest.param("SAMPLES_A_PART", 3, 40 - 2 * 3, id="samples"),
+    ],
+)
+def test_a_turn_removes_a_bounded_part(
+    make: Make, monkeypatch: pytest.MonkeyPatch, bound: str, most: int, after: int
+) -> None:
+    monkeypatch.setattr("cloud.store.retention.PARTS_A_TURN", 2)
+    monkeypatch.setattr(f"cloud.store.retention.{bound}", most)
     desk = make()
     for number in range(40):
         desk.send(record(number), now_s=NOON_S)
     desk.store.upkeep(NOON_S + 11 * DAY_S)
-    assert 0 < len(desk.traffic()) < 40
+    assert len(desk.traffic()) == after
     assert keep_up(desk.store, NOON_S + 11 * DAY_S) > 2
+    assert len(desk.traffic()) == 0
+
+
+def test_a_turn_removes_more_than_comes_in_while_it_works(make: Make) -> None:
+    desk = make()
+    for number in range(100):
+        desk.send(record(number), now_s=NOON_S)
+    desk.store.upkeep(NOON_S + 11 * DAY_S)
+    assert len(desk.traffic()) == 0
+
+
+def test_what_is_stored_is_counted_on_and_summed_once_in_a_life(make: Make) -> None:
+    desk = make()
+    summed = "SELECT coalesce(sum(row_bytes + input_bytes), 0) FROM packs"
+    for number in range(10):
+        desk.send(record(number), record(100 + number, with_input=False), now_s=NOON_S)
+    desk.store.label([told("id-7", "one"), told("id-105", "two")], NOON_S)
+    assert [(desk.store.stored_bytes(),)] == desk.rows(summed)
+    keep_up(desk.store, NOON_S + 11 * DAY_S)
+    assert len(desk.traffic()) == 2
+    assert [(desk.store.stored_bytes(),)] == desk.rows(summed)
+    with desk.store._database.writing() as (connection, _):
+        grow(connection, 12345)  # it was counted wrong, whyever
+    later = desk.open(LIMITS)
+    later.upkeep(NOON_S + 11 * DAY_S)
+    assert [(later.stored_bytes(),)] == desk.rows(summed)
+
+
+# Inputs that are lost
+
+
+SPOILT = [
+    pytest.param(lambda path: path.unlink(), id="gone"),
+    pytest.param(lambda path: path.write_bytes(path.read_bytes()[:-9]), id="cut"),
+    pytest.param(
+        lambda path: path.write_bytes(bytes(b ^ 0x55 for b in path.read_bytes())), id="flipped"
+    ),
+]
+
+
+def sealed_with_a_label(make: Make) -> tuple[StoreDesk, Path]:
+    """Returns a store whose oldest file holds a sample that is held, and the file."""
+    desk = make()
+    desk.send(*map(record, range(5)), now_s=NOON_S)
+    desk.store.label([told("id-3", "one")], NOON_S)
+    seal(desk, NOON_S)
+    (oldest,) = files(desk)
+    desk.send(*map(record, range(10, 15)), now_s=NOON_S + 100)
+    desk.store.label([told("id-12", "two")], NOON_S)
+    seal(desk, NOON_S + 100)
+    return desk, oldest
+
+
+@pytest.mark.parametrize("spoil", SPOILT)
+def test_an_input_that_is_lost_is_marked_as_gone_once_and_holds_up_nothing(
+    make: Make, spoil: Callable[[Path], object], caplog: pytest.LogCaptureFixture
+) -> None:
+    desk, oldest = sealed_with_a_label(make)
+    spoil(oldest)
+    desk.send(counts=[GateCount("press-1", "meter", "1", 5, 1)], now_s=NOON_S)
+    keep_up(desk.store, NOON_S + 11 * DAY_S)
+    assert desk.traffic().label.tolist() == [1, 2]
+    assert desk.traffic().has_input.tolist() == [False, True]
+    assert desk.inputs() == [12.0]
+    assert desk.store.lost_inputs == 1
+    assert desk.store.counts_after("meter", 0, 9) == []
+    (said,) = [each.getMessage() for each in caplog.records if "without" in each.getMessage()]
+    assert said.startswith("1 samples stay without their inputs: ")
+    keep_up(desk.store, NOON_S + 12 * DAY_S)
+    assert desk.store.lost_inputs == 1
+
+
+@pytest.mark.parametrize("hide", ["the-files", "the-folder"])
+def test_a_place_that_is_away_loses_nothing_and_holds_up_nothing_else(
+    make: Make, tmp_path: Path, hide: str
+) -> None:
+    desk, _ = sealed_with_a_label(make)
+    held = len(desk.rows("SELECT * FROM packs"))
+    desk.send(*map(record, range(20, 25)), now_s=NOON_S + 200)  # in no file yet
+    desk.send(counts=[GateCount("press-1", "meter", "1", 5, 1)], now_s=NOON_S)
+    away = tmp_path / "away"
+    Path(desk.inputs_url).rename(away)
+    if hide == "the-files":
+        Path(desk.inputs_url).mkdir()  # as where nothing is mounted
+    with pytest.raises(StorageError, match="cannot read"):
+        desk.store._retention.turn(NOON_S + 11 * DAY_S)
+    assert desk.store.lost_inputs == 0
+    assert len(desk.rows("SELECT * FROM packs")) == held
+    assert desk.store.counts_after("meter", 0, 9) == []
+    if hide == "the-files":
+        Path(desk.inputs_url).rmdir()
+    away.rename(desk.inputs_url)
+    keep_up(desk.store, NOON_S + 11 * DAY_S)
+    assert desk.inputs() == [3.0, 12.0]
+
+
+def test_what_is_held_does_not_go_while_the_rest_only_waits(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud.store.retention.PACKS_A_PART", 1)
+    desk, _ = sealed_with_a_label(make)
+    keep_up(desk.store, NOON_S + 11 * DAY_S)
+    desk.send(*map(record, range(30, 35)), now_s=NOON_S + 11 * DAY_S)
+    desk.store.label([told("id-31", "one")], NOON_S)
+    seal(desk, NOON_S + 11 * DAY_S)
+    desk.close()
+    full = make(RetentionLimits(1e9, 1e9, 1e9, max_bytes=0))
+    away = tmp_path / "away"
+    Path(full.inputs_url).rename(away)
+    with pytest.raises(StorageError, match="cannot read"):
+        full.store._retention.turn(NOON_S + 12 * DAY_S)
+    away.rename(full.inputs_url)
+    assert full.inputs() == [3.0, 12.0, 30.0, 31.0, 32.0, 33.0, 34.0]
+
+
+def test_what_stops_the_sealing_does_not_stop_the_rest(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = make()
+    desk.send(record(1), now_s=NOON_S)
+
+    def full(path: Path, data: bytes) -> None:
+        raise StorageError("cannot write: No space left on device")
+
+    monkeypatch.setattr("cloud.store.files.write_durably", full)
+    with pytest.raises(StorageError, match="No space"):
+        desk.store.upkeep(NOON_S + 11 * DAY_S)
     assert len(desk.traffic()) == 0
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import threading
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -11,9 +14,12 @@ import pytest
 import sqlalchemy as sa
 
 from cloud.store import Arrived, RowsRefusedError, Stored, TelemetryStore
+from cloud.store.records import Sample
+from cloud.store.schema import LAYOUT
 from shared.errors import StorageError
 from shared.messages import GateCount, Tensor
 from tests.builders import EPOCH_S, LABELS, record
+from tests.fakes import wait_until
 from tests.store.desk import NOON_S, SITE, StoreDesk, of_sample, scored
 
 
@@ -39,14 +45,13 @@ def test_counts_are_stored_once_too_and_read_on_by_number(desk: StoreDesk) -> No
     counts = [GateCount("press-1", "meter", "3", 100, 7), GateCount("press-2", "gauge", "1", 5, 5)]
     assert desk.send(counts=counts, batch="a", now_s=NOON_S) == Stored()
     assert desk.send(counts=counts, batch="a", now_s=NOON_S) == Stored(repeated=1)
-    desk.send(counts=[GateCount("press-1", "meter", "4", 10, 1)], now_s=NOON_S + 1)
+    alarmed = GateCount("press-1", "meter", "4", 10, 1, certificate="broken", drift_alarms=2)
+    desk.send(counts=[alarmed], now_s=NOON_S + 1)
     first, second = desk.store.counts_after("meter", 0, 10)
-    assert first[1:] == (NOON_S, "press-1", "3", 100, 7)
-    assert second[1:] == (NOON_S + 1, "press-1", "4", 10, 1)
+    assert first[1:] == (NOON_S, "press-1", "3", 100, 7, "none", 0)
+    assert second[1:] == (NOON_S + 1, "press-1", "4", 10, 1, "broken", 2)
     assert desk.store.counts_after("meter", first.number, 10) == [second]
     assert desk.store.counts_after("meter", 0, 1) == [first]
-    assert desk.store.newest_counts("meter") == second.number
-    assert desk.store.newest_counts("unknown") == 0
 
 
 @pytest.mark.parametrize(
@@ -56,6 +61,7 @@ def test_counts_are_stored_once_too_and_read_on_by_number(desk: StoreDesk) -> No
         pytest.param(GateCount("press-1", "meter", "3", 2**60, 0), id="too-many"),
         pytest.param(GateCount("a/b", "meter", "3", 1, 0), id="no-name"),
         pytest.param(GateCount("press-1", "meter", "3\0", 1, 0), id="nul"),
+        pytest.param(GateCount("press-1", "meter", "3", 1, 0, "none", -1), id="less-than-no-alarm"),
     ],
 )
 def test_counts_that_cannot_be_are_left_out(desk: StoreDesk, count: GateCount) -> None:
@@ -145,9 +151,14 @@ def test_a_record_of_a_broken_sample_is_left_out_too(
     assert desk.send(of_sample(record(2), **broken), record(3)) == Stored(samples=1, broken=1)
 
 
-def test_scores_that_are_no_numbers_are_stored_as_unsure(desk: StoreDesk) -> None:
-    assert desk.send(scored(1, [np.nan, np.nan, np.nan])).samples == 1
-    assert desk.rows("SELECT margin FROM samples") == [(0.0,)]
+@pytest.mark.parametrize(
+    "scores", [[np.nan] * 3, [np.inf, np.inf, 0.0], [np.inf, -np.inf, 1.0], [0.0] * 3]
+)
+def test_scores_that_are_malformed_are_stored_and_nobody_is_asked_about_them(
+    desk: StoreDesk, scores: list[float]
+) -> None:
+    assert desk.send(scored(1, scores), scored(2, [0.5, 0.5, 0.0])).samples == 2
+    assert [each.id for each in desk.store.queue("meter", 10, NOON_S)] == ["id-2"]
 
 
 def test_a_batch_without_a_usable_name_is_refused_and_the_others_can_be_stored(
@@ -219,6 +230,66 @@ def test_processes_that_store_the_same_messages_at_once_store_each_once(desk: St
     assert len(desk.traffic()) == len(set(desk.inputs())) == 100
 
 
+def test_a_sample_that_another_process_stores_meanwhile_as_another_question_is_stored_once(
+    desk: StoreDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = desk.open()
+    telemetry_in = desk.store._telemetry
+    unknown = telemetry_in._unknown
+
+    def overtaken(samples: Sequence[Sample]) -> tuple[list[Sample], int]:
+        found = unknown(samples)
+        monkeypatch.undo()
+        desk.send(of_sample(record(1), correlation=77), batch="b", store=other)
+        return found
+
+    monkeypatch.setattr(telemetry_in, "_unknown", overtaken)
+    assert desk.send(record(1), record(2), batch="a") == Stored(samples=1, known=1)
+    assert desk.inputs() == [1.0, 2.0]
+
+
+def test_whoever_waits_too_long_for_another_writer_leaves_the_batch_and_can_store_it_later(
+    desk: StoreDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud.store.database.LOCK_S", 0.05)
+    other = desk.open()
+    with desk.store._database.writing(), pytest.raises(StorageError, match="cannot be written"):
+        desk.send(record(1), batch="a", store=other)
+    assert desk.send(record(1), batch="a", store=other) == Stored(samples=1)
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_a_process_that_freezes_while_it_writes_loses_its_right_to_write(
+    desk: StoreDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud.store.database.IDLE_S", 0.05)
+    frozen = desk.open()
+    stored: list[Stored] = []
+
+    def is_stored() -> bool:
+        with suppress(StorageError):
+            stored.append(desk.send(record(1), batch="a"))
+        return bool(stored)
+
+    with (
+        pytest.raises(StorageError, match="cannot be written"),
+        frozen._database.writing(5) as (connection, _),
+    ):
+        wait_until(is_stored, "another process to be let in")
+        connection.execute(sa.select(sa.literal(1)))
+    assert stored == [Stored(samples=1)]
+    assert desk.send(record(2), batch="b", store=frozen) == Stored(samples=1)
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_a_statement_that_does_not_end_is_given_up(
+    desk: StoreDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud.store.database.STATEMENT_S", 0.05)
+    with pytest.raises(StorageError, match="statement timeout"):
+        desk.open()._database.rows(sa.select(sa.func.pg_sleep(600)))
+
+
 def test_numbers_become_visible_in_their_order(desk: StoreDesk) -> None:
     """Whoever reads on behind the last number misses nothing that others were still writing."""
     other = desk.open()
@@ -281,11 +352,29 @@ def test_a_store_that_is_not_open_says_so(tmp_path: Path) -> None:
         TelemetryStore(f"sqlite:///{tmp_path}/t.sqlite", str(tmp_path)).traffic("meter", limit=1)
 
 
-def test_a_store_of_an_earlier_layout_is_not_touched(tmp_path: Path) -> None:
+def test_a_store_of_before_there_was_a_layout_is_not_touched(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'telemetry.sqlite'}"
     engine = sa.create_engine(url)
     with engine.begin() as connection:
         connection.execute(sa.text("CREATE TABLE samples (number INTEGER PRIMARY KEY)"))
-    engine.dispose()
-    with pytest.raises(StorageError, match="earlier layout"):
+    with pytest.raises(StorageError, match="of layout 1; this version reads layout 3 alone"):
         TelemetryStore(url, str(tmp_path), classes={"meter": LABELS}).open()
+    assert sa.inspect(engine).get_table_names() == ["samples"]
+    engine.dispose()
+
+
+@pytest.mark.parametrize("layout", [2, LAYOUT + 1], ids=["earlier", "later"])
+def test_a_store_of_another_layout_is_refused_and_not_touched(desk: StoreDesk, layout: int) -> None:
+    desk.send(record(1))
+    engine = sa.create_engine(desk.url.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.begin() as connection:
+        connection.execute(sa.text(f"UPDATE store_state SET layout = {layout}"))
+        connection.execute(sa.text("DROP TABLE label_requests"))
+    problem = (
+        f"the store is of layout {layout}; this version reads layout {LAYOUT} alone. Fix: run the "
+        "version that made it, or move it away (or name another `store`): the cloud begins anew"
+    )
+    with pytest.raises(StorageError, match=re.escape(problem)):
+        desk.open()
+    assert "label_requests" not in sa.inspect(engine).get_table_names()
+    engine.dispose()

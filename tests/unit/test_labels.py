@@ -72,6 +72,12 @@ def test_a_label_is_read(
         ('{"id": "a\\u0000", "label": "ok"}', "bad_label", "no NUL"),
         ('{"id": "a", "label": "ok", "timestamp": "noon"}', "bad_timestamp", "'noon' is neither"),
         ('{"id": "a", "label": "ok", "timestamp": 1e999}', "not_label", ""),
+        (
+            '{"id": "a", "label": "ok", "timestamp": 1764072000000}',
+            "bad_timestamp",
+            "timestamp 1764072000000.0 lies beyond the year 9999. Fix: seconds since 1970 are due, "
+            "not milliseconds",
+        ),
     ],
 )
 def test_what_is_no_label_is_refused_with_what_is_due(

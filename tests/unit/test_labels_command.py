@@ -14,7 +14,7 @@ from cloud.opening import make_store
 from cloud.store import Arrived
 from escalon.cli import main
 from shared.config_file import ConfigFile
-from shared.messages import Telemetry, TelemetryRecord
+from shared.messages import Telemetry, TelemetryRecord, Tensor
 from tests.builders import record
 from tests.cloud_desk import Desk, Said
 from tests.store.desk import NOON_S, scored
@@ -85,7 +85,20 @@ def test_a_queue_is_json_for_a_program(desk: LabelDesk) -> None:
     desk.send(scored(1, [0.5, 0.1, 0.4]))
     (asked,) = json.loads(desk.ask("queue", "--json"))
     assert asked["guesses"] == [["zero", 0.5], ["two", 0.4]]
-    assert asked["has_input"] is True
+
+
+def test_an_input_of_another_shape_is_asked_about_and_only_its_input_is_left_out(
+    desk: LabelDesk,
+) -> None:
+    wide = Tensor.of(np.zeros(5, np.float32))
+    desk.send(scored(1, [0.5, 0.1, 0.4]), scored(2, [0.0, 0.51, 0.49], input=wide))
+    inputs = desk.folder / "in.npz"
+    shown = desk.ask("queue", "--inputs", inputs)
+    assert "id-1" in shown
+    assert "id-2" in shown
+    assert f"1 of them have inputs of another shape, which are not in {inputs}\n" in shown
+    with np.load(inputs) as found:
+        assert found["id"].tolist() == ["id-1"]
 
 
 def test_the_daily_limit_is_the_configured_one(desk: LabelDesk) -> None:
@@ -101,6 +114,16 @@ def test_labels_may_come_before_their_samples(desk: LabelDesk) -> None:
     desk.send(record(9))
     (kept,) = json.loads(desk.ask("export", "--json"))
     assert kept["number"] is not None
+
+
+@pytest.mark.parametrize("options", [[], ["--json"], ["--to", "labels.csv"]], ids=" ".join)
+def test_an_export_makes_no_store_where_nothing_is_recorded(
+    desk: LabelDesk, options: list[str]
+) -> None:
+    before = set(desk.folder.rglob("*"))
+    error = desk.ask("export", *options, code=1)
+    assert error.startswith("escalon: nothing is recorded yet: there is no ")
+    assert set(desk.folder.rglob("*")) == before
 
 
 def test_a_file_with_a_wrong_line_is_refused_whole_with_every_line(desk: LabelDesk) -> None:

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from shared.config import ModelConfig
 from shared.messages import to_json
+from shared.releases.artefact import chunks_in_common
 from shared.releases.blobs import chunked
 from shared.releases.health import Health
-from shared.releases.machine import AFTER_THE_SWAP, BEFORE_THE_SWAP, UNDER_WAY, State
+from shared.releases.machine import AFTER_THE_SWAP, UNDER_WAY, State
 from shared.releases.manifest import Manifest, sign_manifest
 from shared.releases.reconciliation import RECONCILE_S
-from shared.releases.record import ChannelFile, ChannelRecord
+from shared.releases.record import ChannelFile, ChannelRecord, Quarantine
 from shared.releases.rollout import Rollout
 from shared.serving import load_local
 from tests.builders import CHANNEL, CHUNK_BYTES, LABELS, file_of
 from tests.fakes import FakeBroker, wait_until
 from tests.unit.conftest import StationMaker
-from tests.update_station import DEADLINE_S, TOPICS, Station, model_of, release
+from tests.update_station import DEADLINE_S, PROBATION_S, TOPICS, Station, model_of, release
 
 ASK_AGAIN_S = 60.0
 UPDATES = TOPICS.updates("tier1-a", CHANNEL)
@@ -51,23 +53,33 @@ def test_a_manifest_that_comes_before_its_files_waits_for_them(on_1: Station) ->
     assert station.version == "2"
 
 
-def test_chunks_of_another_version_are_refused_and_the_right_ones_taken(on_1: Station) -> None:
-    station = on_1
-    for topic, other in zip(
-        chunk_topics(release(2)), chunked(model_of(3), CHUNK_BYTES), strict=True
-    ):
-        station.hub.publish(topic, other, retain=True)
+def test_chunks_of_another_version_are_refused_and_the_right_ones_taken(
+    on_1: Station, caplog: pytest.LogCaptureFixture
+) -> None:
+    station, file = on_1, file_of(release(2))
+    right, other = (chunked(model_of(number), CHUNK_BYTES) for number in (2, 3))
+    for topic, data in zip(chunk_topics(release(2)), other, strict=True):
+        station.hub.publish(topic, data, retain=True)
+    here = chunks_in_common(file, [file_of(release(1))])  # copied, and never asked for
+    wrong = [index for index, data in enumerate(right) if data != other[index]]
+    refused = [index for index in wrong if index not in here]
+    assert refused
     station.publish(release(2), model_of(2), chunks=0)
     station.run_to(State.FETCHING, 2)
     station.settle()
     station.turn()
     assert station.state == (State.FETCHING, 2)
-    assert station.drops("bad_chunk") >= 1
+    assert station.drops("bad_chunk") == len(refused)
+    assert [each for each in caplog.messages if each.startswith("chunk ")] == [
+        f"chunk {index} of {file.sha256} has other bytes than were signed" for index in refused
+    ]
+    assert (station.version, station.answers_rightly) == ("1", True)
     assert station.blobs == {file_of(release(1)).sha256}
     station.publish(release(2), model_of(2))
     station.now_s += ASK_AGAIN_S
     station.commit(2)
-    assert station.answers_rightly
+    assert (station.version, station.answers_rightly) == ("2", True)
+    assert station.drops("bad_chunk") == len(refused)
 
 
 def test_chunks_that_nobody_asked_for_change_nothing(on_1: Station) -> None:
@@ -112,8 +124,20 @@ def test_a_release_that_expires_while_it_is_fetched_times_out(on_1: Station) -> 
     assert (station.version, station.answers_rightly) == ("1", True)
 
 
+def older(seq: int, than: int) -> str:
+    """Returns what is said of a manifest that has been overtaken."""
+    return (
+        f"{CHANNEL}: release refused: seq {seq} of epoch 1 is older than seq {than} of epoch 1, "
+        "which was accepted before"
+    )
+
+
+def refusals(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [each for each in caplog.messages if "release refused" in each]
+
+
 def test_a_broker_that_was_restored_from_an_old_backup_turns_nothing_back(
-    make_on_1: StationMaker,
+    make_on_1: StationMaker, caplog: pytest.LogCaptureFixture
 ) -> None:
     station = make_on_1()
     station.start()
@@ -132,7 +156,9 @@ def test_a_broker_that_was_restored_from_an_old_backup_turns_nothing_back(
     station.settle()
     assert station.record == record
     assert (station.version, station.answers_rightly) == ("3", True)
-    assert station.drops("release_refused") >= 1
+    # The link subscribes again, and the node asks what is retained.
+    assert station.drops("release_refused") == 2
+    assert refusals(caplog) == [older(2, than=3)]
     assert station.hub.retained[UPDATES] == to_json(station.reports[-1])
     assert station.state == (State.COMMITTED, 3)
 
@@ -296,7 +322,7 @@ def test_where_every_target_is_gone_the_node_starts_and_fetches_what_it_had(
 
 
 def test_fetching_a_damaged_file_anew_opens_no_way_for_older_manifests(
-    make_on_1: StationMaker,
+    make_on_1: StationMaker, caplog: pytest.LogCaptureFixture
 ) -> None:
     station = make_on_1()
     station.start()
@@ -314,7 +340,9 @@ def test_fetching_a_damaged_file_anew_opens_no_way_for_older_manifests(
     again.publish(release(4), model_of(4))
     again.settle()
     assert again.version == "1"
-    assert again.drops("release_refused") >= 1
+    # That of the damaged file comes once more when it has been fetched.
+    assert again.drops("release_refused") == 4
+    assert refusals(caplog) == [older(seq, than=5) for seq in (3, 1, 4)]
 
 
 # Real disks
@@ -373,10 +401,11 @@ def run_to_its_end(station: Station) -> None:
     wait_until(holds, "the update ends")
 
 
-FULL = [each for each in UNDER_WAY if each is not State.PROBATION]
+FAILING = [each for each in UNDER_WAY if each is not State.PROBATION]
+"""States that the next turns leave; a probation goes on as long as nothing speaks against it."""
 
 
-@pytest.mark.parametrize("state", FULL)
+@pytest.mark.parametrize("state", FAILING)
 def test_a_disk_that_is_full_from_a_state_on_costs_the_update_until_there_is_room(
     station: Station, disk: Path, state: State
 ) -> None:
@@ -459,25 +488,151 @@ def test_a_number_that_a_full_disk_does_not_take_ends_nothing(
     assert station.answers_rightly
 
 
-def read_only(disk: Path, *, on: bool) -> None:
-    assert mount("-o", "remount,ro" if on else "remount,rw", str(disk))
+def make_read_only(disk: Path) -> None:
+    wait_until(lambda: mount("-o", "remount,ro", str(disk)), "nobody writes")
 
 
-@pytest.mark.parametrize("state", BEFORE_THE_SWAP)
+def make_writable(disk: Path) -> None:
+    assert mount("-o", "remount,rw", str(disk))
+
+
+@pytest.mark.parametrize("state", FAILING)
 def test_a_disk_that_is_read_only_from_a_state_on_costs_the_update_until_it_is_writable(
     station: Station, disk: Path, state: State
 ) -> None:
     station.publish(release(2), model_of(2))
     station.run_to(state, 2)
-    wait_until(lambda: mount("-o", "remount,ro", str(disk)), "nobody writes")
+    make_read_only(disk)
     run_to_its_end(station)
-    assert station.state == (State.FAILED_NO_STATE_CHANGE, 2)
+    end = State.ROLLED_BACK if state in AFTER_THE_SWAP else State.FAILED_NO_STATE_CHANGE
+    assert station.state == (end, 2)
     assert "Read-only file system" in station.reports[-1].reason
     assert (station.version, station.answers_rightly) == ("1", True)
     assert station.record.quarantined == ()
-    read_only(disk, on=False)
+    make_writable(disk)
     station.now_s += RECONCILE_S
     station.commit(2)
+    assert (station.version, station.answers_rightly) == ("2", True)
+
+
+class Trouble(NamedTuple):
+    """A way in which a disk takes nothing more, and how that ends."""
+
+    begin: Callable[[Path], None]
+    end: Callable[[Path], None]
+
+
+TROUBLES = [
+    pytest.param(Trouble(fill, make_room), id="full"),
+    pytest.param(Trouble(make_read_only, make_writable), id="read-only"),
+]
+BROKEN = Health(batches=100, broken_batches=6)
+BROKEN_REASON = "6 of 100 batches without sound scores"
+QUARANTINED_2 = (Quarantine(file_of(release(2)).sha256, 0),)
+
+
+def in_probation(station: Station) -> None:
+    station.publish(release(2), model_of(2))
+    station.run_to(State.PROBATION, 2)
+
+
+def settled_on_disk(station: Station) -> ChannelRecord:
+    """Takes a minute of turns at most, until the disk says how the update has ended, too."""
+    for _ in range(60):
+        station.turn()
+        station.now_s += 1.0
+        if station.record.pending is None:
+            break
+    assert station.record.pending is None
+    return station.record
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_a_good_model_serves_while_the_disk_takes_nothing_and_is_committed_once_it_does(
+    station: Station, disk: Path, trouble: Trouble
+) -> None:
+    in_probation(station)
+    before = station.record
+    trouble.begin(disk)
+    station.now_s += PROBATION_S
+    for _ in range(3):
+        station.turn()
+        assert (station.version, station.answers_rightly) == ("2", True)
+    assert station.state == (State.PROBATION, 2)
+    assert station.record == before
+    trouble.end(disk)
+    station.run_to(State.COMMITTED, 2)
+    assert (station.version, station.answers_rightly) == ("2", True)
+    assert station.active_envelope == sign_manifest(release(2), [station.key])
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_a_bad_model_gives_way_though_the_disk_takes_no_word_of_it_and_takes_it_later(
+    station: Station, disk: Path, release_key: Ed25519PrivateKey, trouble: Trouble
+) -> None:
+    in_probation(station)
+    before = station.record
+    trouble.begin(disk)
+    station.health = BROKEN
+    station.turn()
+    assert (station.state, station.reports[-1].reason) == ((State.ROLLED_BACK, 2), BROKEN_REASON)
+    assert (station.version, station.answers_rightly) == ("1", True)
+    assert station.record == before
+    trouble.end(disk)
+    record = settled_on_disk(station)
+    assert (record.state, record.quarantined) == (State.ROLLED_BACK, QUARANTINED_2)
+    assert station.blobs == {file_of(release(1)).sha256}
+    station.die()
+    again = Station(disk, release_key, station.hub)
+    again.start()
+    assert (again.version, again.answers_rightly) == ("1", True)
+    assert again.reports[-1].reason == BROKEN_REASON
+    again.publish(release(2, seq=3), model_of(2))
+    again.settle()
+    assert again.state == (State.REJECTED, 3)
+    again.updater.close()
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_a_bad_model_stays_away_after_a_crash_on_a_disk_that_has_taken_no_word_of_it(
+    station: Station, disk: Path, release_key: Ed25519PrivateKey, trouble: Trouble
+) -> None:
+    in_probation(station)
+    trouble.begin(disk)
+    station.health = BROKEN
+    station.turn()
+    station.link.disconnect()  # and no more: the disk takes nothing, so it must be as it is
+    station.hub.links.remove(station.link)
+    again = Station(disk, release_key, station.hub)
+    again.start()
+    again.settle()
+    assert (again.version, again.answers_rightly) == ("1", True)
+    assert again.state == (State.ROLLED_BACK, 2)
+    trouble.end(disk)
+    record = settled_on_disk(again)
+    assert (record.state, record.quarantined) == (State.ROLLED_BACK, QUARANTINED_2)
+    assert again.active_envelope == sign_manifest(release(1), [again.key])
+    again.updater.close()
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_a_disk_that_failed_at_the_swap_speaks_against_no_model_in_the_next_life(
+    station: Station, disk: Path, release_key: Ed25519PrivateKey, trouble: Trouble
+) -> None:
+    station.publish(release(2), model_of(2))
+    station.run_to(State.ACTIVATING, 2)
+    trouble.begin(disk)
+    station.run_to(State.ROLLED_BACK, 2)
+    trouble.end(disk)
+    settled_on_disk(station)
+    station.die()
+    again = Station(disk, release_key, station.hub)
+    again.start()
+    assert (again.version, again.answers_rightly) == ("1", True)
+    assert again.record.quarantined == ()
+    again.commit(2)
+    assert (again.version, again.answers_rightly) == ("2", True)
+    again.updater.close()
 
 
 @pytest.mark.parametrize("state", UNDER_WAY)
@@ -487,12 +642,12 @@ def test_a_node_that_starts_on_a_read_only_disk_serves_what_it_has(
     station.publish(release(2), model_of(2))
     station.run_to(state, 2)
     station.die()
-    read_only(disk, on=True)
+    make_read_only(disk)
     again = Station(disk, release_key, station.hub)
     again.start()
     again.settle()
     assert (again.version, again.answers_rightly) == ("1", True)
-    read_only(disk, on=False)
+    make_writable(disk)
     again.now_s += RECONCILE_S
     if state in AFTER_THE_SWAP:
         again.settle()
@@ -508,12 +663,12 @@ def test_a_torn_record_on_a_read_only_disk_does_not_keep_the_node_from_starting(
 ) -> None:
     station.die()
     torn(station, b"torn")
-    read_only(disk, on=True)
+    make_read_only(disk)
     again = Station(disk, release_key, station.hub)
     again.start()
     again.settle()
     assert again.model is None
-    read_only(disk, on=False)
+    make_writable(disk)
     again.publish(release(1), model_of(1))
     again.now_s += RECONCILE_S
     again.commit(1)

@@ -36,6 +36,10 @@ class Store(TelemetryStore):
     def stored_bytes(self) -> int:
         return 7
 
+    @property
+    def lost_inputs(self) -> int:
+        return 3 * self.turns
+
 
 def made(store: Store) -> tuple[Upkeep, CloudMetrics]:
     metrics = CloudMetrics(CollectorRegistry())
@@ -60,6 +64,8 @@ def test_the_loop_goes_on_meanwhile_and_the_next_part_comes_later(tmp_path: Path
     store.may_end.set()
     poll_until_idle(upkeep, 2.0)
     assert metrics.registry.get_sample_value("edge_store_bytes") == 7
+    lost = {"reason": "lost_input"}
+    assert metrics.registry.get_sample_value("edge_drops_total", lost) == 3
     upkeep.poll(2.0 + EVERY_S / 2)
     assert store.turns == 1
     upkeep.poll(2.0 + EVERY_S)
