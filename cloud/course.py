@@ -79,6 +79,7 @@ class Course:
         self._again_s = -math.inf
         self._shares_s = -math.inf
         self._abilities = ""
+        self._failure = ""
 
     def start(self, now_s: float) -> None:
         """Begins to train the first models where none stand.
@@ -105,6 +106,7 @@ class Course:
             self._advance(now_s)
         except EscalonError as error:
             log.error("%s: %s", self._name, error)
+            self._failure = f"the last training failed: {error}"
             self._give_up(now_s)
 
     def _give_up(self, now_s: float) -> None:
@@ -159,7 +161,8 @@ class Course:
             return f"{self._name}: " + (f"a candidate waits: {trouble}" if trouble else "releasing")
         if self._first_due_s is not None:
             return f"{self._name}: there are no first models yet, see the log; trying again"
-        return f"{self._name}: {self._vigil.in_words(trains=self._config.training is not None)}"
+        seen = self._vigil.in_words(trains=self._config.training is not None)
+        return f"{self._name}: " + "; ".join(filter(None, (seen, self._failure)))
 
     @property
     def busy(self) -> bool:
@@ -218,7 +221,7 @@ class Course:
 
     def _begin(self, job: TrainingJob | Retraining, now_s: float) -> None:
         job.start(now_s)
-        self._job = job
+        self._job, self._failure = job, ""
 
     def _judge(self, job: TrainingJob | Retraining, now_s: float) -> None:
         report = job.poll(now_s)

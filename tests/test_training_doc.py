@@ -14,6 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
+from cloud.course import TELEMETRY_SHARE
+from cloud.gathering import MAX_OUTLINED, MAX_SAMPLES
+from cloud.selection import LEAST_UNIFORM
 from cloud.training.command_trainer import FOLDER_VARIABLE, GRACE_S, KEPT_VARIABLES
 from cloud.training.config import (
     DeferralConfig,
@@ -154,6 +157,9 @@ def test_its_folder_is_the_contracts() -> None:
 
 def test_its_figures_are_the_codes() -> None:
     assert (UNIFORM_TAUGHT_SHARE, TUNING_SHARE) == (1 / 3, 1 / 4)
+    assert f"Fewer than {LEAST_UNIFORM} such" in DOCUMENT
+    assert f"at most {MAX_SAMPLES:,}, and no more bytes than an eighth" in DOCUMENT
+    assert (TELEMETRY_SHARE, MAX_OUTLINED) == (1 / 8, 1_000_000)
     assert f"the last {MAX_LOG_BYTES // 1024} KiB are kept" in DOCUMENT
     assert f"has {GRACE_S:g} s to hand that on" in DOCUMENT
     assert f"(nice {NICE})" in DOCUMENT

@@ -386,6 +386,8 @@ def test_where_nothing_can_certify_no_training_begins_and_the_reason_is_said(
     rig.send(*audited(100), *withheld)
     rig.poll()
     rig.trains()
-    assert "a uniform sample of the traffic has 0 samples with inputs" in caplog.text
+    said = "a uniform sample of the traffic has 0 samples with inputs"
+    assert said in caplog.text
+    assert f"the last training failed: {said}" in rig.course.activity
     assert rig.vigil.under_way is None
     assert not (rig.folder / "jobs" / "meter-2" / "order.json").exists()

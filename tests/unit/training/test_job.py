@@ -300,6 +300,26 @@ def test_a_child_that_does_not_notice_its_time_is_up_is_ended(
 
 
 @LINUX
+def test_a_deaf_child_whose_time_is_up_is_asked_and_killed_without_keeping_anybody_waiting(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pids = tmp_path / "pids"
+    training = program(
+        tmp_path / "job", base, "--pids", str(pids), "--deaf", "--wait", timeout_s=1000.0
+    )
+    training.start(0.0)
+    found = pids_of(training, pids)
+    late_s = 1000.0 + LATE_S
+    with monkeypatch.context() as nobody_waits:
+        nobody_waits.setattr("time.sleep", None)
+        for after_s in (0.0, module.KILL_S - 0.1):
+            assert training.poll(late_s + after_s) is None
+            assert all(map(is_alive, found[1:]))
+    assert "took more than the 1000 s" in str(ended(training, late_s + module.KILL_S))
+    wait_until(lambda: not any(map(is_alive, found)), "nothing is left")
+
+
+@LINUX
 @pytest.mark.parametrize("does", [(), ("--deaf",)], ids=["hears", "deaf"])
 def test_a_training_whose_cloud_was_killed_ends_too(
     tmp_path: Path, base: Path, does: tuple[str, ...]
