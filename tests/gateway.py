@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from shared.metrics import NodeMetrics
 from shared.releases.blobs import chunked
 from shared.releases.manifest import Manifest
+from shared.releases.packing import pack_chunk
 from shared.topics import Topics
 from tests.builders import CHANNEL
 from tests.fakes import FakeBroker, FakeLink
@@ -93,7 +94,8 @@ class Gateway:
 
 
 def retain_files(hub: FakeBroker, topics: Topics, described: Manifest, *files: bytes) -> None:
-    """Has a broker keep the chunks of a release's files, as they travel unpacked."""
+    """Has a broker keep the chunks of a release's files."""
     for artefact, data in zip(described.release.artefacts, files, strict=True):
         for index, part in enumerate(chunked(data, artefact.chunk_bytes)):
-            hub.publish(topics.blob(artefact.sha256, index), part, retain=True)
+            travels = pack_chunk(part) if artefact.is_packed(index) else part
+            hub.publish(topics.blob(artefact.sha256, index), travels, retain=True)

@@ -99,6 +99,7 @@ class ChannelRelay:
             StorageError: the disk does not give the record.
         """
         self._record = self._file.read()
+        self._clear_up()
         if self._record.active is not None:
             envelope = self._record.active.envelope
             try:
@@ -233,6 +234,7 @@ class ChannelRelay:
             seq=manifest.seq,
             active=Accepted(coming.envelope),
             previous=record.previous if is_wave else record.active,
+            gone=record.gone if is_wave else record.previous,
             state=State.COMMITTED,
         )
         self._file.write(record)
@@ -255,6 +257,19 @@ class ChannelRelay:
         """
         releases = map(_release_of, reversed(self._record.standing))
         return [each for release in releases if release is not None for each in release.artefacts]
+
+    def _clear_up(self) -> None:
+        """Has what went go again: the last life may have ended before all of it was gone."""
+        standing, gone = self._standing, self._record.gone
+        left = None if gone is None else _release_of(gone)
+        if left is None:
+            return
+        kept = {each.sha256 for each in standing}
+        leftovers = [each for each in left.artefacts if each.sha256 not in kept]
+        self._shelf.hold(self.channel, [*standing, *leftovers], self._blobs)
+        self._shelf.hold(self.channel, standing, self._blobs)
+        for each in leftovers:
+            self._blobs.discard(each)
 
     def _stage(self, envelope: bytes, manifest: Manifest, *, looks_first: bool) -> Publication:
         """Makes a release the one that is handed down; the one before may still be fetched.

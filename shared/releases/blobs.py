@@ -172,6 +172,11 @@ class BlobStore:
         incoming.forget()
         self._incoming.pop(artefact.sha256, None)
 
+    def discard(self, artefact: Artefact) -> None:
+        """Deletes a whole artefact, if it is here, with its packed chunks."""
+        for path in (self.path(artefact.sha256), self._packed(artefact)):
+            _delete(path)
+
     def prune(self, keep: set[str]) -> None:
         """Deletes whole artefacts but those in ``keep``, and the chunks of every other."""
         self._incoming = {each: slot for each, slot in self._incoming.items() if each in keep}

@@ -49,6 +49,7 @@ class ChannelRecord(msgspec.Struct, frozen=True, kw_only=True):
         expires: of the newest accepted manifest: past it, something may withhold newer ones.
         active: the release that serves.
         previous: the one before.
+        gone: of a gateway: the one before that. Chunks of it may be left at the site's broker.
         pending: an update under way.
         state: where that update is, or how the last one ended.
         quarantined: what failed here after the swap.
@@ -68,6 +69,7 @@ class ChannelRecord(msgspec.Struct, frozen=True, kw_only=True):
     expires: float | None = None
     active: Accepted | None = None
     previous: Accepted | None = None
+    gone: Accepted | None = None
     pending: Accepted | None = None
     state: State = State.IDLE
     quarantined: tuple[Quarantine, ...] = ()

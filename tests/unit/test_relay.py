@@ -328,6 +328,27 @@ def test_the_release_before_may_still_be_fetched_and_the_one_before_that_goes_of
     assert chunks_of(rig, release(1)) == set()
 
 
+def test_what_went_while_the_site_was_away_goes_off_its_broker_and_the_disk_after_a_restart(
+    make: Callable[[], Rig],
+) -> None:
+    first = make()
+    for seq in (1, 2):
+        first.publish(release(seq))
+        first.run()
+    first.down.disconnect()
+    first.publish(release(3))
+    first.run()
+    again = make()
+    again.site.retained |= first.site.retained
+    again.run()
+    again.run(now_s=ASK_AGAIN_S)
+    assert chunks_of(again, release(1)) == set()
+    for seq in (2, 3):
+        assert len(chunks_of(again, release(seq))) == len(file_of(release(seq)).chunks)
+    blobs = BlobStore(again.folder / CHANNEL)
+    assert [blobs.has(file_of(release(seq))) for seq in (1, 2, 3)] == [False, True, True]
+
+
 def test_a_rollback_to_what_had_gone_off_the_broker_brings_it_back(rig: Rig) -> None:
     for seq in (1, 2, 3):
         rig.publish(release(seq))

@@ -14,6 +14,7 @@ import pytest
 
 from shared.releases.machine import AFTER_THE_SWAP, TRANSITIONS, Event, State
 from tests.builders import CHANNEL, file_of
+from tests.gateway import DOWN
 from tests.update_lives.courses import (
     CASES,
     DYING,
@@ -24,6 +25,7 @@ from tests.update_lives.courses import (
     after,
     course_of,
 )
+from tests.update_lives.gateways import BEFORE, COMES, chunk_topics, described
 from tests.update_station import release
 
 ROOT = Path(__file__).parents[2]
@@ -140,6 +142,40 @@ def test_a_kill_at_any_change_of_the_disk_while_trust_comes_loses_no_version(
         assert outcome["version"] == 3, outcome["case"]
         assert outcome["all"]
         assert outcome["left"] == ["1.trust", "2.trust", "3.trust"]
+
+
+def test_a_gateway_that_is_killed_at_any_change_hands_a_release_down_whole_and_once(
+    outcomes: Outcomes,
+) -> None:
+    cases = of_kind(outcomes, "relaying")
+    before, comes = chunk_topics(BEFORE), chunk_topics(COMES)
+    assert len(cases) > 3 * len(comes)
+    others = {DOWN.releases(CHANNEL), DOWN.trust(1), DOWN.trust(2)}
+    for outcome in cases:
+        death, case = outcome["death"], outcome["case"]
+        assert death["missing"] == [], case
+        assert outcome["status"] == WELL
+        assert (outcome["retained_seq"], outcome["missing"]) == (COMES, []), case
+        assert outcome["manifests"] in ([BEFORE, COMES], [COMES])
+        assert set(outcome["topics"]) == {*before, *comes, *others}, case
+        # What the first life has published is not published again.
+        sent = {topic: times for topic, times in outcome["sent"].items() if topic not in others}
+        assert sent == dict.fromkeys(comes.keys() - set(death["topics"]), 1), case
+        assert (outcome["seq"], outcome["standing"]) == (COMES, [COMES, BEFORE])
+        assert set(outcome["files"]) == left_of_a_gateway(), case
+        assert outcome["trust"] == ["1.trust", "2.trust"]
+
+
+def left_of_a_gateway() -> set[str]:
+    """Returns the files that a gateway has, of the release and of the one before."""
+    artefacts = [each for seq in (BEFORE, COMES) for each in described(seq).release.artefacts]
+    packed = [each for each in artefacts if each.encoding != "identity"]
+    assert len(packed) == 2
+    return {
+        f"{CHANNEL}.record",
+        *(f"{CHANNEL}/blobs/{each.sha256}" for each in artefacts),
+        *(f"{CHANNEL}/packed/{each.sha256}" for each in packed),
+    }
 
 
 def test_a_version_whose_first_batch_kills_the_node_kills_it_once(outcomes: Outcomes) -> None:

@@ -41,6 +41,7 @@ from tests.update_lives.courses import (
     good,
     too_late,
 )
+from tests.update_lives.gateways import begin_gateway, relaying
 from tests.update_lives.life import (
     KEY,
     Outcome,
@@ -236,6 +237,9 @@ def work(job: Job) -> list[Outcome]:
             return [killing(folder / "killing")]
         case "fetching":
             return until_nothing_dies(folder / "fetching", fetching)
+        case "relaying":
+            begin_gateway(folder / "begins-gateway")
+            return until_nothing_dies(folder / "relaying", relaying)
     return until_nothing_dies(folder / "trusting", trusting)
 
 
@@ -254,7 +258,7 @@ def run(folder: Path, names: Sequence[str]) -> None:
     begins = {course_of(CASES[name][0]).begins for name in names} | {State.COMMITTED}
     with multiprocessing.get_context("fork").Pool(WORKERS) as pool:
         pool.map(begin, [folder / f"begins-{name}" for name in sorted(begins)], chunksize=1)
-        jobs = [(kind, folder, "") for kind in ("fetching", "trusting", "killing")]
+        jobs = [(kind, folder, "") for kind in ("fetching", "relaying", "trusting", "killing")]
         jobs += [("row", folder, name) for name in names]
         for outcomes in pool.imap_unordered(work, jobs):
             for outcome in outcomes:

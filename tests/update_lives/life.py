@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -116,8 +116,16 @@ def refuse_once(state: State) -> None:
     put(noting, full)
 
 
-def die_at_change(number: int, here: Callable[[], bool]) -> None:
-    """Has this process die right before the nth change of the disk that is made here."""
+def die_at_change(
+    number: int, here: Callable[[], bool], changes: Sequence[tuple[Any, str]] = CHANGES
+) -> None:
+    """Has this process die right before the nth change, of the disk as a rule, that is made here.
+
+    Args:
+        number: n, from 1.
+        here: whether a change counts.
+        changes: the calls that make one: whose, and its name.
+    """
     numbers = count(1)
 
     def counted(real: Callable[..., Any]) -> Callable[..., Any]:
@@ -128,7 +136,7 @@ def die_at_change(number: int, here: Callable[[], bool]) -> None:
 
         return call
 
-    for owner, called in CHANGES:
+    for owner, called in changes:
         setattr(owner, called, counted(getattr(owner, called)))
 
 
